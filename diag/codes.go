@@ -1,0 +1,108 @@
+package diag
+
+import "slices"
+
+// Code names a kind of failure. Codes are public: they appear in messages, in
+// the documentation and in `pyrunner error CODE`, and are never given a second
+// meaning. ALK1 is about plans, ALK2 about Python functions, ALK3 about
+// environments, ALK4 about data outside, ALK5 about the engine itself.
+type Code string
+
+// The codes.
+const (
+	UnknownColumn     Code = "ALK1001"
+	UnknownFunction   Code = "ALK1002"
+	BadExpression     Code = "ALK1003"
+	InvalidPlan       Code = "ALK1004"
+	TypeMismatch      Code = "ALK1005"
+	BadOption         Code = "ALK1006"
+	QueryFailed       Code = "ALK1007"
+	FunctionRaised    Code = "ALK2001"
+	WrongResultType   Code = "ALK2002"
+	WrongResultLength Code = "ALK2003"
+	WorkerDied        Code = "ALK2004"
+	NotShippable      Code = "ALK2005"
+	ModuleMissing     Code = "ALK2006"
+	WorkerNotStarted  Code = "ALK2007"
+	NotResolved       Code = "ALK3001"
+	BuildFailed       Code = "ALK3002"
+	NoInterpreter     Code = "ALK3003"
+	NoInstaller       Code = "ALK3004"
+	FileMissing       Code = "ALK4001"
+	FileUnreadable    Code = "ALK4002"
+	OutputExists      Code = "ALK4003"
+	OutputUnwritable  Code = "ALK4004"
+	ConnectionLost    Code = "ALK5001"
+	Cancelled         Code = "ALK5002"
+	Internal          Code = "ALK5003"
+	NoRelational      Code = "ALK5004"
+	EngineNotFound    Code = "ALK5005"
+	OutOfMemory       Code = "ALK5006"
+)
+
+// Entry documents a code.
+type Entry struct {
+	Code Code
+	// Class is the Python exception class that carries the code.
+	Class string
+	// Summary is one sentence; Text is what `pyrunner error CODE` prints
+	// below it.
+	Summary string
+	Text    string
+}
+
+// Entries documents every code, in their order. The Python side's table is
+// generated from it (make generate).
+var Entries = []Entry{
+	{UnknownColumn, "PlanError", "A column is named that the table does not have.",
+		"The message lists the nearest names. Column names are compared without regard to case, as in SQL. with_columns evaluates its expressions against the table as it was before the call, so a column made in a call can only be used in the next one."},
+	{UnknownFunction, "PlanError", "A function is named that neither SQL nor the job knows.",
+		"SQL functions are DuckDB's. A Python function is used by calling it: with_columns(y=f(\"x\"))."},
+	{BadExpression, "PlanError", "A text could not be read as one SQL expression.",
+		"A plain string where an expression is expected is SQL: quote column names that contain spaces or capitals with double quotes, string literals with single quotes, or use al.col and al.lit."},
+	{InvalidPlan, "PlanError", "The plan is not well formed.",
+		"A node refers to a missing input or function, two nodes share a name, or a required part is absent. Plans made by the client are always well formed; a plan written by hand is checked by the same rules."},
+	{TypeMismatch, "PlanError", "A type does not fit where it is used.",
+		"The types of a function's arguments come from the columns it is applied to, the type of its result from its declaration. Cast explicitly where they differ: \"x::double\"."},
+	{BadOption, "PlanError", "An option has a value that it cannot take.", "The message names the option, what was expected and what was got."},
+	{QueryFailed, "PlanError", "A relational step failed while it ran.",
+		"Typical causes are a value that does not fit the type it is cast to, an overflow, or a division of decimals. The cause is the text of the relational engine."},
+	{FunctionRaised, "UdfError", "A Python function raised an exception.",
+		"The user's line, the row and its values are shown. An exception is not retried unless retries= asks for it. Try f.local(...) with the values of the row."},
+	{WrongResultType, "UdfError", "A Python function returned a value that its declared type cannot hold.",
+		"A value is converted where nothing is lost (1 to 1.0), never where something would be (1.5 to 1, or a string to a number). Return the declared type or change the declaration."},
+	{WrongResultLength, "UdfError", "A vectorised function did not return one value for each row.",
+		"Arrays go in and one array of the same length comes out. A function that changes the number of rows is a map_batches function."},
+	{WorkerDied, "WorkerCrashed", "The Python process that ran a function died.",
+		"The batch was run again on a fresh worker as often as retries= allows, and the worker died each time. Signal 9 is SIGKILL, often the kernel's reaction to memory shortage; 11 is a fault in native code. The last lines the process printed are shown."},
+	{NotShippable, "PlanError", "A function closes over something that cannot be sent to another process.",
+		"Open files, sockets, locks and database connections cannot be sent. Open them inside the function."},
+	{ModuleMissing, "UdfError", "A function needs a module that its environment does not have.",
+		"Modules of the working directory and editable installs are shipped with the function; anything else must be in its environment: al.Environment(requirements=[...])."},
+	{WorkerNotStarted, "WorkerCrashed", "A Python worker could not be started.",
+		"The interpreter of the environment did not run, or pyarrow or grpcio could not be imported by it."},
+	{NotResolved, "EnvironmentBuildError", "The requirements of an environment cannot be satisfied.",
+		"No set of package versions fulfils all requirements on this Python and platform, or a package does not exist. The installer's own words are shown."},
+	{BuildFailed, "EnvironmentBuildError", "An environment could not be built.", "The installer failed after the versions were chosen: the disk is full, the index cannot be reached, or a wheel is broken. Nothing half-built is kept."},
+	{NoInterpreter, "EnvironmentBuildError", "The Python interpreter that an environment asks for is not on this machine.", "Install it, or ask for another: al.Environment(python=\"3.11\"). Interpreters are looked for on PATH and where uv and pyenv put them."},
+	{NoInstaller, "EnvironmentBuildError", "The installer uv was not found.", "It comes with the client: pip install uv. ALINK_UV may name its path."},
+	{FileMissing, "DataError", "An input file does not exist.", "Relative paths are taken from the client's working directory."},
+	{FileUnreadable, "DataError", "An input file cannot be read.", "The file is damaged, is not of the expected format, or permission is lacking."},
+	{OutputExists, "DataError", "The output exists already.", "mode=\"overwrite\" replaces it once the job has succeeded; until then the old one stays."},
+	{OutputUnwritable, "DataError", "The output cannot be written.", "The folder is missing, permission is lacking or the disk is full. What was written so far has been removed."},
+	{ConnectionLost, "ConnectionLost", "The engine's process ended or can no longer be reached.", "The job's result is lost; outputs that were not finished have not appeared. A new connection starts a new engine."},
+	{Cancelled, "Cancelled", "The job was cancelled.", "By Ctrl-C, by job.cancel(), or because its client ended."},
+	{Internal, "Error", "The engine failed in a way it does not know.", "This is a fault of the engine. Please report it with the text of the message."},
+	{NoRelational, "PlanError", "This engine was built without its relational part.", "Filter, join, aggregate, sort and limit need an engine built with cgo."},
+	{EngineNotFound, "ConnectionLost", "The engine's binary was not found or did not start.", "The message lists where it was looked for. ALINK_PYRUNNER may name its path."},
+	{OutOfMemory, "PlanError", "A relational step needs more memory than the engine's limit allows.", "Raise memory= at al.connect, or give it a spill directory with room."},
+}
+
+// Find returns the entry of a code.
+func Find(code Code) (Entry, bool) {
+	i := slices.IndexFunc(Entries, func(e Entry) bool { return e.Code == code })
+	if i < 0 {
+		return Entry{}, false
+	}
+	return Entries[i], true
+}

@@ -1,0 +1,69 @@
+// Package exec says how a job runs: operators in subtasks (one goroutine
+// each), byte-bounded queues between them, exchanges that keep or restore
+// order, watermarks, barriers, progress and cancellation. It declares the
+// Operator and FunctionRunner interfaces that other rooms implement, and
+// imports engine/plan and diag, never a room above or beside it.
+package exec
+
+import (
+	"context"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Kind says what an Element is.
+type Kind uint8
+
+// The kinds of element. Everything that flows is one of them.
+const (
+	// KindBatch is a record batch, of the schema that the plan gives.
+	KindBatch Kind = iota + 1
+	// KindWatermark promises that no row older than Watermark follows.
+	KindWatermark
+	// KindBarrier separates what belongs to checkpoint Barrier from what does
+	// not.
+	KindBarrier
+	// KindControl is a message to operators, for example a model version.
+	KindControl
+	// KindEnd is the end of the input; nothing follows. Batch is a stream with
+	// an end.
+	KindEnd
+)
+
+// Element is what flows from one operator to the next.
+type Element struct {
+	Kind Kind
+	// Batch is owned by the element: whoever receives the element releases it
+	// or passes it on.
+	Batch arrow.RecordBatch
+	// FirstRow is the index of the batch's first row in the input of the
+	// vertex that reads it.
+	FirstRow  int64
+	Watermark time.Time
+	Barrier   uint64
+	Control   any
+}
+
+// BatchElement makes an element of a batch, whose reference it takes over.
+func BatchElement(batch arrow.RecordBatch) Element { return Element{Kind: KindBatch, Batch: batch} }
+
+// Release gives up the element's batch, if it has one.
+func (e Element) Release() {
+	if e.Batch != nil {
+		e.Batch.Release()
+	}
+}
+
+// BatchReader gives batches one by one. The caller releases each batch. Next
+// returns io.EOF at the end, and again whenever it is called after that. Close
+// may be called more than once.
+type BatchReader interface {
+	Next(ctx context.Context) (arrow.RecordBatch, error)
+	Close()
+}
+
+// BatchSource can be read more than once; each Open starts at the beginning.
+type BatchSource interface {
+	Open(ctx context.Context) (BatchReader, error)
+}

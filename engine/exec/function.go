@@ -1,0 +1,89 @@
+package exec
+
+import (
+	"context"
+
+	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// FunctionRunner runs Python functions in workers. It is implemented by fnapi.
+type FunctionRunner interface {
+	// Open makes a session: one worker, leased to this stage alone until the
+	// session is closed, in the environment of the stage. It blocks while the
+	// environment is built. Its errors are diagnostics.
+	Open(ctx context.Context, stage *FunctionStage) (FunctionSession, error)
+}
+
+// FunctionStage is what crosses to a worker together: the calls of one node
+// that share an environment, or one map_batches or fit function.
+type FunctionStage struct {
+	// ID is unique within the engine; it names the stage's bundle descriptor.
+	ID   string
+	Kind StageKind
+	// Calls are independent of one another for StageColumns; otherwise there
+	// is exactly one.
+	Calls       []FunctionCall
+	Environment *plan.Environment
+	// Input is the schema of what crosses to the worker; Output of what comes
+	// back: one column for each call of StageColumns, in order, or the schema
+	// of the map_batches function, or {model: large_binary}.
+	Input  *arrow.Schema
+	Output *arrow.Schema
+	// Retries is how often a bundle is run again after a worker died on it.
+	Retries int
+	// Log receives what the functions print and log; it must not block.
+	Log func(LogLine)
+}
+
+// StageKind says how a worker treats a stage's batches.
+type StageKind string
+
+// The kinds of stage.
+const (
+	StageColumns    StageKind = "columns"     // each call adds a column
+	StageMapBatches StageKind = "map_batches" // batches to batches
+	StageFit        StageKind = "fit"         // one bundle of all batches to one row
+)
+
+// FunctionCall is one function applied to columns of the stage's input.
+type FunctionCall struct {
+	Function *plan.Function
+	// FunctionID is the function's key in the plan.
+	FunctionID string
+	// Args are indices into the stage's Input, for StageColumns.
+	Args []int
+	// Output is the index of the call's column in the stage's Output.
+	Output int
+	// Operator and Origin say where the user wrote the call.
+	Operator string
+}
+
+// LogLine is a line that user code printed or logged.
+type LogLine struct {
+	Function string
+	Level    string // "print", or a level of Python's logging: "WARNING"
+	Text     string
+}
+
+// FunctionSession is a worker that is leased to a stage. Its methods are
+// called by one goroutine.
+type FunctionSession interface {
+	// Submit hands over a bundle. It returns before the bundle is done, but
+	// blocks while the worker has as much in flight as it may. The session
+	// opens input once, and again for each time the bundle has to be run
+	// again. firstRow is the index of the bundle's first row in the stage's
+	// input, for diagnostics.
+	Submit(ctx context.Context, input BatchSource, firstRow int64) (Bundle, error)
+	// Close gives the worker back. Bundles that were not waited for are
+	// dropped and their memory released. It is called exactly once.
+	Close() error
+}
+
+// Bundle is a unit of work whose result becomes visible only when all of it
+// has succeeded.
+type Bundle interface {
+	// Wait returns the whole result; the caller releases the batches. It is
+	// called at most once.
+	Wait(ctx context.Context) ([]arrow.RecordBatch, error)
+}

@@ -1,0 +1,282 @@
+package exec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Defaults of Options.
+const (
+	QueueBytesDefault  = 32 << 20
+	SpoolBytesDefault  = 64 << 20
+	parallelismMax     = 256
+	fanOutReadersLimit = 64
+)
+
+// Options are a graph's limits.
+type Options struct {
+	// QueueBytes bounds each queue between two subtasks; 0 means
+	// QueueBytesDefault.
+	QueueBytes int64
+	// SpoolBytes is what a spool keeps in memory before it goes on in files;
+	// 0 means SpoolBytesDefault.
+	SpoolBytes int64
+	// SpillDir is the folder for those files; "" means the system's.
+	SpillDir string
+}
+
+func (o Options) withDefaults() Options {
+	if o.QueueBytes == 0 {
+		o.QueueBytes = QueueBytesDefault
+	}
+	if o.SpoolBytes == 0 {
+		o.SpoolBytes = SpoolBytesDefault
+	}
+	return o
+}
+
+// Vertex is an operator of a graph, run by Parallelism subtasks.
+type Vertex struct {
+	ID   string
+	Name string
+	// Parallelism is the number of subtasks; more than one makes a rebalance
+	// exchange before the vertex and a merge that restores the order after it.
+	// Only a vertex with one input can have it.
+	Parallelism int
+	// New makes the operator of a subtask.
+	New func(subtask int) Operator
+	// Inputs are the IDs of the vertices it reads, which stand before it.
+	Inputs []string
+	// Schema is that of the vertex's output, for a spool on its way; nil for a
+	// sink.
+	Schema *arrow.Schema
+
+	stats Stats
+}
+
+// Graph is a job's dataflow. A vertex that several others read is run once:
+// its output goes through a spool, so that readers of different pace (the two
+// sides of a join, for example) cannot block each other.
+type Graph struct {
+	options  Options
+	vertices []*Vertex
+	byID     map[string]*Vertex
+}
+
+// NewGraph makes an empty graph.
+func NewGraph(options Options) *Graph {
+	return &Graph{options: options.withDefaults(), byID: map[string]*Vertex{}}
+}
+
+// Add appends a vertex. Its inputs must have been added before.
+func (g *Graph) Add(v *Vertex) error {
+	if v.Parallelism < 1 || v.Parallelism > parallelismMax {
+		return fmt.Errorf("vertex %s: parallelism %d is not within 1 and %d", v.ID, v.Parallelism, parallelismMax)
+	}
+	if v.Parallelism > 1 && len(v.Inputs) != 1 {
+		return fmt.Errorf("vertex %s: %d subtasks need exactly one input, not %d", v.ID, v.Parallelism, len(v.Inputs))
+	}
+	if _, taken := g.byID[v.ID]; taken {
+		return fmt.Errorf("vertex %s is there already", v.ID)
+	}
+	for _, id := range v.Inputs {
+		if g.byID[id] == nil {
+			return fmt.Errorf("vertex %s reads %s, which is not there", v.ID, id)
+		}
+	}
+	g.vertices = append(g.vertices, v)
+	g.byID[v.ID] = v
+	return nil
+}
+
+// Progress is how far each vertex is, in the order of Add. It may be called at
+// any time.
+func (g *Graph) Progress() []Progress {
+	out := make([]Progress, len(g.vertices))
+	for i, v := range g.vertices {
+		out[i] = v.progress()
+	}
+	return out
+}
+
+// Run executes the graph once and returns when every subtask has ended: nil,
+// the first failure, or the cause of ctx's end.
+func (g *Graph) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w := wiring{graph: g, outputs: map[string]edge{}, ports: map[string][]port{}}
+	defer w.close()
+	if err := w.connect(); err != nil {
+		return err
+	}
+	var group sync.WaitGroup
+	for _, s := range w.subtasks {
+		group.Go(func() {
+			if err := s.run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+// subtask is one goroutine that owns an operator.
+type subtask struct {
+	name     string
+	operator Operator
+	in       []*Input
+	out      *Output
+	stats    *Stats
+}
+
+func (s *subtask) run(ctx context.Context) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = diag.New(diag.Internal, "operator %s stopped by a fault", s.name).
+				WithCause(fmt.Errorf("%v\n%s", fault, debug.Stack()))
+		}
+		for _, in := range s.in {
+			in.Close()
+		}
+		s.stats.done.Add(1)
+	}()
+	err = s.operator.Run(ctx, s.in, s.out)
+	if err == nil {
+		err = s.out.Emit(ctx, Element{Kind: KindEnd})
+	}
+	if errors.Is(err, ErrStopped) {
+		return nil
+	}
+	return err
+}
+
+// wiring makes the subtasks of a graph and what lies between them.
+type wiring struct {
+	graph    *Graph
+	subtasks []*subtask
+	// outputs and ports are, for each vertex, where its subtasks write to and
+	// where its consumers read from. A vertex with one subtask that several
+	// consumers read has one port for each of them.
+	outputs map[string]edge
+	ports   map[string][]port
+	closers []func()
+}
+
+func (w *wiring) close() {
+	for _, c := range w.closers {
+		c()
+	}
+}
+
+func (w *wiring) connect() error {
+	consumers := map[string]int{}
+	for _, v := range w.graph.vertices {
+		for _, id := range v.Inputs {
+			consumers[id]++
+		}
+	}
+	for _, v := range w.graph.vertices {
+		if err := w.add(v, consumers[v.ID]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *wiring) add(v *Vertex, consumers int) error {
+	if consumers > fanOutReadersLimit {
+		return fmt.Errorf("vertex %s is read by %d others; the limit is %d", v.ID, consumers, fanOutReadersLimit)
+	}
+	if v.Parallelism > 1 {
+		return w.addParallel(v, consumers)
+	}
+	in := make([]*Input, len(v.Inputs))
+	for i, id := range v.Inputs {
+		in[i] = &Input{port: w.takePort(id), stats: &v.stats}
+	}
+	out, err := w.output(v, consumers)
+	if err != nil {
+		return err
+	}
+	w.start(v, v.Name, v.New(0), in, out)
+	return nil
+}
+
+// addParallel puts a rebalance before the subtasks of v and a merge after
+// them. Both run in a goroutine of their own, which owns the exchange's state.
+func (w *wiring) addParallel(v *Vertex, consumers int) error {
+	way := newRoute()
+	spread := &rebalance{route: way}
+	join := &merge{route: way}
+	uncounted := &Stats{}
+	source := &Input{port: w.takePort(v.Inputs[0]), stats: uncounted}
+	w.subtasks = append(w.subtasks, &subtask{
+		name: v.Name + " (rebalance)", operator: Handle(PassThrough{}),
+		in: []*Input{source}, out: &Output{edge: spread, stats: uncounted}, stats: uncounted,
+	})
+	for i := range v.Parallelism {
+		before, after := w.queue(), w.queue()
+		spread.queues = append(spread.queues, before)
+		join.ports = append(join.ports, queuePort{after})
+		w.start(v, fmt.Sprintf("%s (%d)", v.Name, i), v.New(i),
+			[]*Input{{port: queuePort{before}, stats: &v.stats, numbered: true}}, queuePort{after})
+	}
+	out, err := w.output(v, consumers)
+	if err != nil {
+		return err
+	}
+	w.subtasks = append(w.subtasks, &subtask{
+		name: v.Name + " (merge)", operator: Handle(PassThrough{}),
+		in: []*Input{{port: join, stats: uncounted}}, out: &Output{edge: out, stats: uncounted}, stats: uncounted,
+	})
+	return nil
+}
+
+func (w *wiring) start(v *Vertex, name string, operator Operator, in []*Input, out edge) {
+	w.subtasks = append(w.subtasks, &subtask{
+		name: name, operator: operator, in: in,
+		out: &Output{edge: out, stats: &v.stats}, stats: &v.stats,
+	})
+}
+
+// output makes the edge that v writes to, and the ports its consumers take.
+func (w *wiring) output(v *Vertex, consumers int) (edge, error) {
+	switch consumers {
+	case 0:
+		return nil, nil
+	case 1:
+		q := queuePort{w.queue()}
+		w.ports[v.ID] = []port{q}
+		return q, nil
+	}
+	spool, err := NewSpool(v.Schema, SpoolOptions{
+		MemoryBytes: w.graph.options.SpoolBytes, Dir: w.graph.options.SpillDir, Readers: consumers,
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.closers = append(w.closers, spool.Close)
+	for i := range consumers {
+		w.ports[v.ID] = append(w.ports[v.ID], spool.reader(i))
+	}
+	return spool, nil
+}
+
+func (w *wiring) takePort(id string) port {
+	p := w.ports[id][0]
+	w.ports[id] = w.ports[id][1:]
+	return p
+}
+
+func (w *wiring) queue() *Queue {
+	q := NewQueue(w.graph.options.QueueBytes)
+	w.closers = append(w.closers, q.Close)
+	return q
+}

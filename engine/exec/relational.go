@@ -1,0 +1,44 @@
+package exec
+
+import (
+	"context"
+
+	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Relational is the relational engine of a job. It is implemented by
+// engine/duck. All methods may be called from several goroutines.
+type Relational interface {
+	// Describe gives the schema of a stage's result, or a diagnostic that
+	// names what is wrong with which node. It reads no data.
+	Describe(ctx context.Context, stage *RelationalStage) (*arrow.Schema, error)
+	// Run executes the stage: it reads inputs (one reader for each input of
+	// the stage, in order) as it needs them, in any order and from any
+	// goroutine, and calls emit from one goroutine at a time with batches that
+	// emit takes over. The result keeps the order of the input where the
+	// operators do. Run returns when the result is complete, failed or ctx is
+	// done; then no reader is in use any more. It closes the readers.
+	Run(ctx context.Context, stage *RelationalStage, inputs []BatchReader, emit func(arrow.RecordBatch) error) error
+	// Close releases everything. No Run is under way any more.
+	Close() error
+}
+
+// RelationalStage is a connected group of relational nodes that run as one
+// query.
+type RelationalStage struct {
+	// ID is unique within the job.
+	ID string
+	// Inputs are the tables from outside the stage, by the node that makes
+	// them, and their schemas.
+	Inputs []RelationalInput
+	// Nodes are the stage's nodes in topological order; the last one is its
+	// result. Their expressions hold no calls of Python functions.
+	Nodes []plan.Node
+}
+
+// RelationalInput is a table that a stage reads.
+type RelationalInput struct {
+	Node   string
+	Schema *arrow.Schema
+}

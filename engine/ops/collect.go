@@ -1,0 +1,28 @@
+package ops
+
+import (
+	"context"
+
+	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// NewCollect makes an operator that hands its input to whoever reads queue,
+// with the queue's back-pressure.
+func NewCollect(queue *exec.Queue) exec.Operator {
+	return exec.Handle(&collect{queue: queue})
+}
+
+type collect struct{ queue *exec.Queue }
+
+func (c *collect) OnBatch(ctx context.Context, batch arrow.RecordBatch, _ *exec.Output) error {
+	return c.queue.Put(ctx, exec.BatchElement(batch))
+}
+
+func (c *collect) OnElement(context.Context, exec.Element, *exec.Output) error { return nil }
+
+func (c *collect) OnEnd(ctx context.Context, _ *exec.Output) error {
+	return c.queue.Put(ctx, exec.Element{Kind: exec.KindEnd})
+}
+
+func (c *collect) OnFail(error) {}

@@ -1,0 +1,95 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Expr is an expression over the columns of a node's input. Exactly one of
+// Column, Literal, SQL, Op and Call is set. In JSON:
+//
+//	{"column": "x"}                      a column, by its exact name
+//	{"literal": {"type": "bigint", "value": 5}}
+//	{"sql": "dep_delay > 3"}             one SQL expression
+//	{"op": "+", "args": […]}             an operator of Operators
+//	{"call": "f1", "args": […]}          a Python function of the plan
+type Expr struct {
+	Column  *string  `json:"column,omitempty"`
+	Literal *Literal `json:"literal,omitempty"`
+	SQL     string   `json:"sql,omitempty"`
+	Op      string   `json:"op,omitempty"`
+	Call    string   `json:"call,omitempty"`
+	// Args are the arguments of Op or Call.
+	Args []Expr `json:"args,omitempty"`
+	// Type is the target of the operator "cast".
+	Type string `json:"type,omitempty"`
+}
+
+// Literal is a typed constant. Value is null, a JSON boolean, number or
+// string; decimals, dates, times and timestamps are strings in SQL's form,
+// binary is a string of hexadecimal digits, integers beyond 2^53 and
+// non-finite doubles ("NaN", "Infinity", "-Infinity") are strings too.
+type Literal struct {
+	Type  string          `json:"type"`
+	Value json.RawMessage `json:"value"`
+}
+
+// Operators maps each operator of an Expr to its number of operands. "in" has
+// one operand or more after the first, shown as -1.
+var Operators = map[string]int{
+	"+": 2, "-": 2, "*": 2, "/": 2, "//": 2, "%": 2, "neg": 1,
+	"=": 2, "<>": 2, "<": 2, "<=": 2, ">": 2, ">=": 2,
+	"and": 2, "or": 2, "not": 1,
+	"is_null": 1, "is_not_null": 1, "in": -1, "cast": 1,
+}
+
+// Column is a reference to a column.
+func Column(name string) Expr { return Expr{Column: &name} }
+
+// SQL is an expression given as text.
+func SQL(text string) Expr { return Expr{SQL: text} }
+
+// Apply is an operator applied to operands.
+func Apply(op string, args ...Expr) Expr { return Expr{Op: op, Args: args} }
+
+// Call is a Python function applied to arguments.
+func Call(function string, args ...Expr) Expr { return Expr{Call: function, Args: args} }
+
+// Cast converts an expression to a type, given as a type string.
+func Cast(e Expr, typ string) Expr { return Expr{Op: "cast", Args: []Expr{e}, Type: typ} }
+
+// Lit is a literal of a Go value: nil, bool, int64, float64 or string.
+func Lit(value any) Expr {
+	typ := map[bool]string{true: "null"}[value == nil]
+	switch value.(type) {
+	case bool:
+		typ = "boolean"
+	case int, int64:
+		typ = "bigint"
+	case float64:
+		typ = "double"
+	case string:
+		typ = "string"
+	}
+	if typ == "" {
+		panic(fmt.Sprintf("plan.Lit: a literal cannot be made of a %T", value))
+	}
+	raw, err := json.Marshal(value)
+	if err != nil {
+		panic(fmt.Sprintf("plan.Lit: %v", err))
+	}
+	return Expr{Literal: &Literal{Type: typ, Value: raw}}
+}
+
+// HasCall reports whether e applies a Python function anywhere.
+func (e Expr) HasCall() bool {
+	if e.Call != "" {
+		return true
+	}
+	for _, arg := range e.Args {
+		if arg.HasCall() {
+			return true
+		}
+	}
+	return false
+}

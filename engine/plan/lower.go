@@ -1,0 +1,458 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Typer gives schemas that only other rooms know.
+type Typer interface {
+	// ScanSchema is the schema of a ScanParquet or ScanTable.
+	ScanSchema(ctx context.Context, op Op) (*arrow.Schema, error)
+	// Describe is the schema of a group of relational nodes.
+	Describe(ctx context.Context, group *Relation) (*arrow.Schema, error)
+}
+
+// Physical is a plan as it runs: stages in topological order.
+type Physical struct {
+	Stages []*Stage
+	// Results maps the nodes of the plan that end a stage to their stages.
+	Results map[string]*Stage
+}
+
+// Stage is one vertex of the dataflow. Its Work is a ScanParquet, ScanTable,
+// WriteParquet or Collect, or one of *Relation, *Application and *Arrangement.
+type Stage struct {
+	ID     string
+	Name   string
+	Origin *diag.Source
+	Inputs []string
+	// Schema is that of what the stage gives, or of what a sink takes.
+	Schema *arrow.Schema
+	Work   any
+}
+
+// Relation is a connected group of relational nodes; the last is its result.
+type Relation struct {
+	ID     string
+	Inputs []RelationInput
+	Nodes  []Node
+}
+
+// RelationInput is a table from outside a group: the node and its schema.
+type RelationInput struct {
+	Node   string
+	Schema *arrow.Schema
+}
+
+// Application is the application of functions that cross to a worker together.
+type Application struct {
+	Kind        FunctionKind // RowFunction stands for all kinds that add columns
+	Calls       []AppliedCall
+	Environment string
+	Retries     int
+	Workers     int
+	// Columns are the input columns that cross, Crossing their schema, Result
+	// the schema of what comes back.
+	Columns  []int
+	Crossing *arrow.Schema
+	Result   *arrow.Schema
+}
+
+// AddsColumns reports whether the results stand beside the input's columns.
+func (a *Application) AddsColumns() bool { return a.Kind == RowFunction }
+
+// AppliedCall is one call of an Application. Args are indices into Crossing.
+type AppliedCall struct {
+	FunctionID string
+	Function   *Function
+	Args       []int
+	Operator   string
+	Origin     *diag.Source
+}
+
+// Arrangement gives, for each output column, the input column it is.
+type Arrangement struct{ Columns []int }
+
+// ModelColumn is the one column of what a fit function gives.
+const ModelColumn = "model"
+
+// Lower types a validated plan and cuts it into stages. Nodes that no sink
+// needs are left out. Its errors are diagnostics that name the user's step.
+func Lower(ctx context.Context, p *Plan, typer Typer) (*Physical, error) {
+	nodes := neededNodes(extractCalls(p))
+	l := lowering{
+		plan: p, typer: typer, nodes: map[string]Node{}, consumers: map[string]int{},
+		open: map[string]*Relation{}, out: &Physical{Results: map[string]*Stage{}},
+	}
+	for _, n := range nodes {
+		l.nodes[n.ID] = n
+		for _, id := range n.Inputs {
+			l.consumers[id]++
+		}
+	}
+	for _, n := range nodes {
+		if err := l.node(ctx, n); err != nil {
+			return nil, located(err, n)
+		}
+	}
+	return l.out, nil
+}
+
+// located says where the user wrote the node, unless the error knows already.
+func located(err error, n Node) error {
+	d := diag.From(err)
+	if d.Code == diag.Internal {
+		return err
+	}
+	return d.At(n.Op.Name(), n.Origin)
+}
+
+// neededNodes keeps the nodes that a sink depends on.
+func neededNodes(nodes []Node) []Node {
+	needed := map[string]bool{}
+	var out []Node
+	for _, n := range slices.Backward(nodes) {
+		if !Sink(n.Op) && !needed[n.ID] {
+			continue
+		}
+		for _, id := range n.Inputs {
+			needed[id] = true
+		}
+		out = append(out, n)
+	}
+	slices.Reverse(out)
+	return out
+}
+
+type lowering struct {
+	plan      *Plan
+	typer     Typer
+	nodes     map[string]Node
+	consumers map[string]int
+	// open holds the groups that may still grow, by their last node.
+	open map[string]*Relation
+	out  *Physical
+}
+
+func (l *lowering) node(ctx context.Context, n Node) error {
+	switch op := n.Op.(type) {
+	case ScanParquet, ScanTable:
+		schema, err := l.typer.ScanSchema(ctx, op)
+		if err != nil {
+			return err
+		}
+		l.stage(n, schema, op)
+		return nil
+	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit:
+		if l.arrangeable(n) {
+			return l.arrange(ctx, n, asArrange(op))
+		}
+		return l.relate(ctx, n)
+	case arrange:
+		return l.arrange(ctx, n, op)
+	case applyFunctions:
+		return l.apply(ctx, n, op)
+	case MapBatches:
+		return l.wholeBatches(ctx, n, op.Function, op.Columns)
+	case Fit:
+		return l.wholeBatches(ctx, n, op.Function, op.Columns)
+	case WriteParquet, Collect:
+		input, err := l.result(ctx, n.Inputs[0])
+		if err != nil {
+			return err
+		}
+		l.stage(n, input.Schema, op)
+		return nil
+	}
+	return fmt.Errorf("op %T is not lowered", n.Op)
+}
+
+func (l *lowering) stage(n Node, schema *arrow.Schema, work any) {
+	s := &Stage{ID: n.ID, Name: n.Op.Name(), Origin: n.Origin, Inputs: n.Inputs, Schema: schema, Work: work}
+	l.out.Stages = append(l.out.Stages, s)
+	l.out.Results[n.ID] = s
+}
+
+// result gives the stage that ends with a node, closing the node's group if it
+// is open.
+func (l *lowering) result(ctx context.Context, id string) (*Stage, error) {
+	group := l.open[id]
+	if group == nil {
+		return l.out.Results[id], nil
+	}
+	delete(l.open, id)
+	schema, err := l.typer.Describe(ctx, group)
+	if err != nil {
+		return nil, located(err, l.nodes[id])
+	}
+	n := l.nodes[id]
+	inputs := make([]string, len(group.Inputs))
+	for i, in := range group.Inputs {
+		inputs[i] = in.Node
+	}
+	l.stage(Node{ID: id, Inputs: inputs, Origin: n.Origin, Op: n.Op}, schema, group)
+	l.out.Results[id].Name = relationName(group)
+	return l.out.Results[id], nil
+}
+
+// relationName lists a group's operators, for progress.
+func relationName(group *Relation) string {
+	const listed = 3
+	names := make([]string, 0, listed+1)
+	for i, n := range group.Nodes {
+		if i == listed {
+			names = append(names, "…")
+			break
+		}
+		names = append(names, n.Op.Name())
+	}
+	return strings.Join(names, ", ")
+}
+
+// relate puts a node into a group: that of its inputs where they are in open
+// groups which nobody else reads, otherwise one of its own.
+func (l *lowering) relate(ctx context.Context, n Node) error {
+	group := &Relation{ID: n.ID}
+	for _, id := range n.Inputs {
+		if inner := l.open[id]; inner != nil && l.consumers[id] == 1 {
+			delete(l.open, id)
+			group.Nodes = append(group.Nodes, inner.Nodes...)
+			for _, in := range inner.Inputs {
+				group.read(in)
+			}
+			continue
+		}
+		stage, err := l.result(ctx, id)
+		if err != nil {
+			return err
+		}
+		group.read(RelationInput{id, stage.Schema})
+	}
+	group.Nodes = append(group.Nodes, n)
+	l.open[n.ID] = group
+	return nil
+}
+
+func (r *Relation) read(in RelationInput) {
+	if !slices.ContainsFunc(r.Inputs, func(x RelationInput) bool { return x.Node == in.Node }) {
+		r.Inputs = append(r.Inputs, in)
+	}
+}
+
+// arrangeable reports whether n only selects, orders or renames columns of
+// something that is not relational: then DuckDB is not needed for it.
+func (l *lowering) arrangeable(n Node) bool {
+	switch op := n.Op.(type) {
+	case Project:
+		if _, plain := plainColumns(op); !plain {
+			return false
+		}
+	case Drop, Rename:
+	default:
+		return false
+	}
+	return l.open[n.Inputs[0]] == nil
+}
+
+func asArrange(op Op) arrange {
+	switch op := op.(type) {
+	case Project:
+		columns, _ := plainColumns(op)
+		return arrange{keep: op.Keep, columns: columns, operator: op.Name()}
+	case Drop:
+		return arrange{keep: true, drop: op.Columns, operator: op.Name()}
+	case Rename:
+		return arrange{keep: true, rename: op.Columns, operator: op.Name()}
+	}
+	panic(fmt.Sprintf("plan: %T does not arrange columns", op))
+}
+
+func (l *lowering) arrange(ctx context.Context, n Node, op arrange) error {
+	input, err := l.result(ctx, n.Inputs[0])
+	if err != nil {
+		return err
+	}
+	fields, columns, err := op.resolve(input.Schema)
+	if err != nil {
+		return err
+	}
+	l.stage(n, arrow.NewSchema(fields, nil), &Arrangement{columns})
+	return nil
+}
+
+// resolve gives the fields of the result and the input column of each.
+func (a arrange) resolve(schema *arrow.Schema) (fields []arrow.Field, columns []int, err error) {
+	place := map[string]int{} // by lower-case name, for what replaces
+	add := func(name string, from int) {
+		field := schema.Field(from)
+		field.Name = name
+		if at, ok := place[strings.ToLower(name)]; ok {
+			fields[at], columns[at] = field, from
+			return
+		}
+		place[strings.ToLower(name)] = len(fields)
+		fields, columns = append(fields, field), append(columns, from)
+	}
+	dropped, err := findColumns(schema, a.drop)
+	if err != nil {
+		return nil, nil, err
+	}
+	names, err := a.newNames(schema)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := 0; a.keep && i < schema.NumFields(); i++ {
+		if !slices.Contains(dropped, i) {
+			add(names[i], i)
+		}
+	}
+	for _, c := range a.columns {
+		from, err := findColumn(schema, c.of)
+		if err != nil {
+			return nil, nil, err
+		}
+		add(c.name, from)
+	}
+	return fields, columns, nil
+}
+
+// newNames are the names of the input's columns after renaming.
+func (a arrange) newNames(schema *arrow.Schema) ([]string, error) {
+	names := make([]string, schema.NumFields())
+	for i, f := range schema.Fields() {
+		names[i] = f.Name
+	}
+	for from, to := range a.rename {
+		i, err := findColumn(schema, from)
+		if err != nil {
+			return nil, err
+		}
+		names[i] = to
+	}
+	seen := map[string]bool{}
+	for _, name := range names {
+		if seen[strings.ToLower(name)] && len(a.rename) > 0 {
+			return nil, diag.New(diag.InvalidPlan, "after the renaming two columns would be named %q", name)
+		}
+		seen[strings.ToLower(name)] = true
+	}
+	return names, nil
+}
+
+func findColumns(schema *arrow.Schema, names []string) ([]int, error) {
+	columns := make([]int, len(names))
+	for i, name := range names {
+		var err error
+		if columns[i], err = findColumn(schema, name); err != nil {
+			return nil, err
+		}
+	}
+	return columns, nil
+}
+
+// findColumn finds a column by its exact name, or else without regard to case.
+func findColumn(schema *arrow.Schema, name string) (int, error) {
+	if exact := schema.FieldIndices(name); len(exact) > 0 {
+		return exact[0], nil
+	}
+	names := make([]string, 0, schema.NumFields())
+	for i, f := range schema.Fields() {
+		if strings.EqualFold(f.Name, name) {
+			return i, nil
+		}
+		if !strings.HasPrefix(f.Name, reservedPrefix) {
+			names = append(names, f.Name)
+		}
+	}
+	return 0, diag.New(diag.UnknownColumn, "there is no column %q", name).
+		WithHint("%s", diag.DidYouMean(name, "columns", names))
+}
+
+// apply makes the stage of functions that add columns.
+func (l *lowering) apply(ctx context.Context, n Node, op applyFunctions) error {
+	input, err := l.result(ctx, n.Inputs[0])
+	if err != nil {
+		return err
+	}
+	a := &Application{Kind: RowFunction}
+	var crossing, results []arrow.Field
+	crossed := map[int]int{}
+	for _, c := range op.calls {
+		applied := AppliedCall{FunctionID: c.function, Function: l.plan.Functions[c.function], Operator: op.operator, Origin: n.Origin}
+		columns, err := findColumns(input.Schema, c.args)
+		if err != nil {
+			return err
+		}
+		for _, column := range columns {
+			at, ok := crossed[column]
+			if !ok {
+				at = len(crossing)
+				crossed[column] = at
+				crossing = append(crossing, input.Schema.Field(column))
+				a.Columns = append(a.Columns, column)
+			}
+			applied.Args = append(applied.Args, at)
+		}
+		result, err := ParseType(applied.Function.Result)
+		if err != nil {
+			return err
+		}
+		results = append(results, arrow.Field{Name: c.output, Type: result, Nullable: true})
+		a.Calls = append(a.Calls, applied)
+	}
+	a.Environment = a.Calls[0].Function.Environment
+	a.Retries, a.Workers = a.Calls[0].Function.retries(), a.Calls[0].Function.Options.Workers
+	a.Crossing, a.Result = arrow.NewSchema(crossing, nil), arrow.NewSchema(results, nil)
+	l.stage(n, arrow.NewSchema(slices.Concat(input.Schema.Fields(), results), nil), a)
+	l.out.Results[n.ID].Name = applicationName(a)
+	return nil
+}
+
+// applicationName lists the functions of a stage, for progress.
+func applicationName(a *Application) string {
+	names := make([]string, len(a.Calls))
+	for i, c := range a.Calls {
+		names[i] = c.Function.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// wholeBatches makes the stage of a map_batches or fit function.
+func (l *lowering) wholeBatches(ctx context.Context, n Node, id string, names []string) error {
+	input, err := l.result(ctx, n.Inputs[0])
+	if err != nil {
+		return err
+	}
+	f := l.plan.Functions[id]
+	a := &Application{
+		Kind: f.Kind, Environment: f.Environment, Retries: f.retries(), Workers: f.Options.Workers,
+		Calls: []AppliedCall{{FunctionID: id, Function: f, Operator: n.Op.Name(), Origin: n.Origin}},
+	}
+	if names == nil {
+		for i := range input.Schema.NumFields() {
+			a.Columns = append(a.Columns, i)
+		}
+	} else if a.Columns, err = findColumns(input.Schema, names); err != nil {
+		return err
+	}
+	crossing := make([]arrow.Field, len(a.Columns))
+	for i, c := range a.Columns {
+		crossing[i] = input.Schema.Field(c)
+	}
+	a.Crossing = arrow.NewSchema(crossing, nil)
+	a.Result = arrow.NewSchema([]arrow.Field{{Name: ModelColumn, Type: arrow.BinaryTypes.LargeBinary}}, nil)
+	if f.Kind == MapBatchesFunction {
+		if a.Result, err = ParseSchema(f.Schema); err != nil {
+			return err
+		}
+	}
+	l.stage(n, a.Result, a)
+	l.out.Results[n.ID].Name = f.Name
+	return nil
+}

@@ -1,0 +1,420 @@
+// Package plan says what a job is: operators, expressions, functions,
+// environments, in the JSON form that clients send and in Go types that
+// programs build. It validates plans and lowers them to the stages that
+// engine/exec runs. It imports Arrow and diag only.
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/alink-runtime/alink/diag"
+)
+
+// Version is the version of the JSON form. A plan of another version is
+// refused.
+const Version = 1
+
+// Plan is a job: a graph of nodes, each of which refers to nodes before it.
+type Plan struct {
+	Version      int                     `json:"version"`
+	Nodes        []Node                  `json:"nodes"`
+	Functions    map[string]*Function    `json:"functions,omitempty"`
+	Environments map[string]*Environment `json:"environments,omitempty"`
+}
+
+// Node is one step of a plan. Its JSON form is
+// {"id": …, "op": …, "inputs": […], "origin": {…}, "args": {…}}.
+type Node struct {
+	ID     string
+	Inputs []string
+	// Origin is the line of the user's program that made the node.
+	Origin *diag.Source
+	Op     Op
+}
+
+// Op is what a node does; its dynamic type is one of the structs below or, after
+// Lower, one of the package's own.
+type Op interface {
+	// Name is the op's name in JSON and in diagnostics.
+	Name() string
+	// inputCount is the number of inputs it takes.
+	inputCount() int
+}
+
+// The operators. Everything relational (Filter to Limit) runs in DuckDB.
+type (
+	// ScanParquet reads a Parquet file. Columns nil reads all of them.
+	ScanParquet struct {
+		Path    string   `json:"path"`
+		Columns []string `json:"columns,omitempty"`
+	}
+	// ScanTable reads a table that the client has uploaded.
+	ScanTable struct {
+		Table string `json:"table"`
+	}
+	// Filter keeps the rows for which Predicate is true.
+	Filter struct {
+		Predicate Expr `json:"predicate"`
+	}
+	// Project computes expressions. With Keep the input's columns stay, and an
+	// expression of an existing name replaces that column in its place.
+	Project struct {
+		Keep  bool        `json:"keep,omitempty"`
+		Exprs []NamedExpr `json:"exprs"`
+	}
+	// Drop removes columns.
+	Drop struct {
+		Columns []string `json:"columns"`
+	}
+	// Rename gives columns other names: old name to new name.
+	Rename struct {
+		Columns map[string]string `json:"columns"`
+	}
+	// Aggregate groups by Keys (none: the whole table is one group).
+	Aggregate struct {
+		Keys       []NamedExpr `json:"keys,omitempty"`
+		Aggregates []NamedExpr `json:"aggregates"`
+	}
+	// Join joins its two inputs on equality of columns. The result has the
+	// left columns, then the right ones without those that are joined on under
+	// the same name; a name that both sides have otherwise is refused.
+	Join struct {
+		On  []JoinKey `json:"on"`
+		How JoinKind  `json:"how"`
+	}
+	// Sort orders by keys.
+	Sort struct {
+		By []SortKey `json:"by"`
+	}
+	// Limit passes N rows after the first Offset.
+	Limit struct {
+		N      int64 `json:"n"`
+		Offset int64 `json:"offset,omitempty"`
+	}
+	// MapBatches applies a function of kind map_batches to the named columns
+	// (nil: all).
+	MapBatches struct {
+		Function string   `json:"function"`
+		Columns  []string `json:"columns,omitempty"`
+	}
+	// Fit runs a function of kind fit over the whole input in one worker; its
+	// result is one row with one column "model" of opaque bytes.
+	Fit struct {
+		Function string   `json:"function"`
+		Columns  []string `json:"columns,omitempty"`
+	}
+	// WriteParquet writes one Parquet file: beside its place, renamed when
+	// whole.
+	WriteParquet struct {
+		Path string    `json:"path"`
+		Mode WriteMode `json:"mode"`
+	}
+	// Collect hands the rows to the client.
+	Collect struct{}
+)
+
+// JoinKey is a pair of columns that must be equal.
+type JoinKey struct {
+	Left  string `json:"left"`
+	Right string `json:"right"`
+}
+
+// SortKey is one key of a Sort. NULLs come last unless NullsFirst.
+type SortKey struct {
+	Expr       Expr `json:"expr"`
+	Descending bool `json:"descending,omitempty"`
+	NullsFirst bool `json:"nulls_first,omitempty"`
+}
+
+// NamedExpr is an expression and the name of its column.
+type NamedExpr struct {
+	Name string `json:"name"`
+	Expr Expr   `json:"expr"`
+}
+
+// JoinKind is one of the constants below.
+type JoinKind string
+
+// The kinds of join.
+const (
+	Inner JoinKind = "inner"
+	Left  JoinKind = "left"
+	Right JoinKind = "right"
+	Full  JoinKind = "full"
+	Semi  JoinKind = "semi"
+	Anti  JoinKind = "anti"
+)
+
+// WriteMode says what to do when the output exists.
+type WriteMode string
+
+// The write modes.
+const (
+	ErrorIfExists WriteMode = "error"
+	Overwrite     WriteMode = "overwrite"
+)
+
+// Function is a Python function as a job carries it.
+type Function struct {
+	// Name is the user's name of it.
+	Name string       `json:"name"`
+	Kind FunctionKind `json:"kind"`
+	// Parameters are the names of its positional parameters, for diagnostics.
+	Parameters []string `json:"parameters,omitempty"`
+	// Result is the type of the result of a row, numpy or arrow function, as a
+	// type string; Schema that of a map_batches function.
+	Result string  `json:"result,omitempty"`
+	Schema []Field `json:"schema,omitempty"`
+	Code   Code    `json:"code"`
+	// Environment names an entry of Plan.Environments.
+	Environment string `json:"environment"`
+	// Modules are artifacts: zip archives whose root is put on the worker's
+	// module path.
+	Modules []string `json:"modules,omitempty"`
+	// Models are artifacts (pickles made by a fit function), each handed to
+	// the function as the keyword argument of its name.
+	Models  map[string]string `json:"models,omitempty"`
+	Options FunctionOptions   `json:"options"`
+	Origin  *diag.Source      `json:"origin,omitempty"`
+}
+
+// FunctionOptions are the options of `al.udf` that the engine acts on.
+type FunctionOptions struct {
+	// OnNull is "call" (the default) or "skip": not called, the result is NULL.
+	OnNull string `json:"on_null,omitempty"`
+	// Retries is how often a batch is run again after a worker died on it; nil
+	// means RetriesDefault.
+	Retries *int `json:"retries,omitempty"`
+	// Workers is the number of workers of the stage; 0 leaves it to the engine.
+	Workers int `json:"workers,omitempty"`
+	// BatchRows is the largest number of rows in one call; 0 leaves it to the
+	// engine.
+	BatchRows int `json:"batch_rows,omitempty"`
+}
+
+// RetriesDefault is how often a batch is run again after deaths.
+const RetriesDefault = 2
+
+// FunctionKind is one of the constants below.
+type FunctionKind string
+
+// The kinds of function.
+const (
+	RowFunction        FunctionKind = "row"         // scalars in, a scalar out
+	NumpyFunction      FunctionKind = "numpy"       // numpy arrays in, one array out
+	ArrowFunction      FunctionKind = "arrow"       // Arrow arrays in, one array out
+	MapBatchesFunction FunctionKind = "map_batches" // RecordBatch in, RecordBatch(es) out
+	FitFunction        FunctionKind = "fit"         // iterator of RecordBatch in, a model out
+)
+
+// Code is where a function's code comes from: exactly one field is set, but
+// for Name, which says which function of Source is meant.
+type Code struct {
+	// Artifact is a cloudpickle of the function.
+	Artifact string `json:"artifact,omitempty"`
+	// Source is Python source text that defines a function Name.
+	Source string `json:"source,omitempty"`
+	Name   string `json:"name,omitempty"`
+	// Attribute is "module:attribute".
+	Attribute string `json:"attribute,omitempty"`
+}
+
+// Environment is a dependency environment. Either Interpreter names an
+// existing Python whose packages are used as they are, or the environment is
+// built from Requirements.
+type Environment struct {
+	// Interpreter is the absolute path of a Python executable.
+	Interpreter string `json:"interpreter,omitempty"`
+	// Paths are folders of packages that Interpreter does not find by itself
+	// (a user site, for example).
+	Paths []string `json:"paths,omitempty"`
+	// Python is the wanted version, "3.11"; empty means the client's.
+	Python string `json:"python,omitempty"`
+	// BaseInterpreter is the client's interpreter: used for Python "" and
+	// where the version agrees.
+	BaseInterpreter string   `json:"base_interpreter,omitempty"`
+	Requirements    []string `json:"requirements,omitempty"`
+}
+
+// Field is a column: its name and type string.
+type Field struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+// Name implements Op.
+func (ScanParquet) Name() string { return "read_parquet" }
+
+// Name implements Op.
+func (ScanTable) Name() string { return "table" }
+
+// Name implements Op.
+func (Filter) Name() string { return "filter" }
+
+// Name implements Op.
+func (Drop) Name() string { return "drop" }
+
+// Name implements Op.
+func (Rename) Name() string { return "rename" }
+
+// Name implements Op.
+func (Aggregate) Name() string { return "agg" }
+
+// Name implements Op.
+func (Join) Name() string { return "join" }
+
+// Name implements Op.
+func (Sort) Name() string { return "order_by" }
+
+// Name implements Op.
+func (Limit) Name() string { return "limit" }
+
+// Name implements Op.
+func (MapBatches) Name() string { return "map_batches" }
+
+// Name implements Op.
+func (Fit) Name() string { return "fit" }
+
+// Name implements Op.
+func (WriteParquet) Name() string { return "write_parquet" }
+
+// Name implements Op.
+func (Collect) Name() string { return "collect" }
+
+// Name implements Op.
+func (p Project) Name() string { return projectName(p.Keep) }
+
+func (ScanParquet) inputCount() int  { return 0 }
+func (ScanTable) inputCount() int    { return 0 }
+func (Filter) inputCount() int       { return 1 }
+func (Drop) inputCount() int         { return 1 }
+func (Rename) inputCount() int       { return 1 }
+func (Aggregate) inputCount() int    { return 1 }
+func (Join) inputCount() int         { return 2 }
+func (Sort) inputCount() int         { return 1 }
+func (Limit) inputCount() int        { return 1 }
+func (MapBatches) inputCount() int   { return 1 }
+func (Fit) inputCount() int          { return 1 }
+func (WriteParquet) inputCount() int { return 1 }
+func (Collect) inputCount() int      { return 1 }
+func (Project) inputCount() int      { return 1 }
+
+func projectName(keep bool) string {
+	if keep {
+		return "with_columns"
+	}
+	return "select"
+}
+
+// Relational reports whether op runs in DuckDB.
+func Relational(op Op) bool {
+	switch op.(type) {
+	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit:
+		return true
+	}
+	return false
+}
+
+// Sink reports whether op ends a plan's branch.
+func Sink(op Op) bool {
+	switch op.(type) {
+	case WriteParquet, Collect:
+		return true
+	}
+	return false
+}
+
+type nodeJSON struct {
+	ID     string          `json:"id"`
+	Op     string          `json:"op"`
+	Inputs []string        `json:"inputs,omitempty"`
+	Origin *diag.Source    `json:"origin,omitempty"`
+	Args   json.RawMessage `json:"args,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (n Node) MarshalJSON() ([]byte, error) {
+	args, err := json.Marshal(n.Op)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(nodeJSON{n.ID, n.Op.Name(), n.Inputs, n.Origin, args})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Unknown fields are errors.
+func (n *Node) UnmarshalJSON(b []byte) error {
+	var raw nodeJSON
+	if err := strictUnmarshal(b, &raw); err != nil {
+		return err
+	}
+	op, err := decodeOp(raw.Op, raw.Args)
+	if err != nil {
+		return fmt.Errorf("node %q: %w", raw.ID, err)
+	}
+	*n = Node{ID: raw.ID, Inputs: raw.Inputs, Origin: raw.Origin, Op: op}
+	return nil
+}
+
+func decodeOp(name string, args json.RawMessage) (Op, error) {
+	switch name {
+	case ScanParquet{}.Name():
+		return decodeArgs[ScanParquet](args)
+	case ScanTable{}.Name():
+		return decodeArgs[ScanTable](args)
+	case Filter{}.Name():
+		return decodeArgs[Filter](args)
+	case projectName(true), projectName(false):
+		return decodeArgs[Project](args)
+	case Drop{}.Name():
+		return decodeArgs[Drop](args)
+	case Rename{}.Name():
+		return decodeArgs[Rename](args)
+	case Aggregate{}.Name():
+		return decodeArgs[Aggregate](args)
+	case Join{}.Name():
+		return decodeArgs[Join](args)
+	case Sort{}.Name():
+		return decodeArgs[Sort](args)
+	case Limit{}.Name():
+		return decodeArgs[Limit](args)
+	case MapBatches{}.Name():
+		return decodeArgs[MapBatches](args)
+	case Fit{}.Name():
+		return decodeArgs[Fit](args)
+	case WriteParquet{}.Name():
+		return decodeArgs[WriteParquet](args)
+	case Collect{}.Name():
+		return decodeArgs[Collect](args)
+	}
+	return nil, fmt.Errorf("unknown op %q", name)
+}
+
+func decodeArgs[T Op](args json.RawMessage) (Op, error) {
+	var op T
+	if len(args) == 0 {
+		return op, nil
+	}
+	err := strictUnmarshal(args, &op)
+	return op, err
+}
+
+func strictUnmarshal(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
+// Parse reads and validates a plan's JSON form. Its error is a
+// diag.Diagnostic.
+func Parse(b []byte) (*Plan, error) {
+	var p Plan
+	if err := strictUnmarshal(b, &p); err != nil {
+		return nil, diag.New(diag.InvalidPlan, "the plan is not valid JSON of version %d", Version).WithCause(err)
+	}
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
