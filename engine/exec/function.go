@@ -3,8 +3,10 @@ package exec
 import (
 	"context"
 
-	"github.com/alink-runtime/alink/engine/plan"
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/plan"
 )
 
 // FunctionRunner runs Python functions in workers. It is implemented by fnapi.
@@ -57,6 +59,7 @@ type FunctionCall struct {
 	Output int
 	// Operator and Origin say where the user wrote the call.
 	Operator string
+	Origin   *diag.Source
 }
 
 // LogLine is a line that user code printed or logged.

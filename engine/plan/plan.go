@@ -406,15 +406,12 @@ func strictUnmarshal(b []byte, v any) error {
 	return d.Decode(v)
 }
 
-// Parse reads and validates a plan's JSON form. Its error is a
-// diag.Diagnostic.
-func Parse(b []byte) (*Plan, error) {
+// Decode reads a plan's JSON form without validating it: whoever runs it
+// does. Its error is a diag.Diagnostic.
+func Decode(b []byte) (*Plan, error) {
 	var p Plan
 	if err := strictUnmarshal(b, &p); err != nil {
 		return nil, diag.New(diag.InvalidPlan, "the plan is not valid JSON of version %d", Version).WithCause(err)
-	}
-	if err := p.Validate(); err != nil {
-		return nil, err
 	}
 	return &p, nil
 }

@@ -1,0 +1,131 @@
+# Everything is made inside the checkout: .venv (Python), .tools (Go tools),
+# .cache (environments of functions, uv's downloads), bin (the engine).
+# `make demo` is the place to start; README.md says what is needed.
+
+# Other toolchains: make PYTHON=python3.12 GO=go1.26.8 … (another Python needs a
+# `make clean` before it, or .venv stays as it is).
+PYTHON ?= python3
+GO ?= go
+
+PYTHON_OLDEST := 3.10
+GO_OLDEST := 1.26
+GOLANGCI_VERSION := v2.15.0
+GOFUMPT_VERSION := v0.12.0
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+VENV := $(CURDIR)/.venv
+VENV_READY := .venv/.ready
+GOLANGCI := $(CURDIR)/.tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+GOFUMPT := $(CURDIR)/.tools/gofumpt-$(GOFUMPT_VERSION)/gofumpt
+PYRUNNER := $(CURDIR)/bin/pyrunner
+
+# What the engine, the client and the tests of both find their parts by.
+export ALINK_CACHE_DIR := $(CURDIR)/.cache/alink
+export ALINK_PYRUNNER := $(PYRUNNER)
+export ALINK_UV := $(VENV)/bin/uv
+export ALINK_TEST_PYTHON := $(VENV)/bin/python
+export UV_CACHE_DIR := $(CURDIR)/.cache/uv
+export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/golangci-lint
+# An activated environment or a stray setting must not leak into these.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+.PHONY: build
+build: $(VENV_READY) toolchain ## the engine (bin/pyrunner) and the client (.venv)
+	@echo "== building bin/pyrunner"
+	@$(GO) build -trimpath -o $(PYRUNNER) ./cmd/pyrunner
+
+.PHONY: demo
+demo: build ## the first run: a year of real flights through two Python environments
+	@$(VENV)/bin/python examples/flight_delays.py
+
+# -count=1: the tests run bin/pyrunner, .venv and .cache, of which Go's cache of
+# test results knows nothing.
+.PHONY: test
+test: build ## all tests, Go's under the race detector
+	@echo "== go test -race"
+	@$(GO) test -race -count=1 -timeout 15m ./...
+	@echo "== pytest"
+	@$(VENV)/bin/python -m pytest
+
+.PHONY: check
+check: check-go check-python ## formatting, linters, types, import rules, generated code, other platforms
+
+.PHONY: check-go
+check-go: toolchain $(GOLANGCI) $(GOFUMPT)
+	@echo "== gofumpt"
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs $(GOFUMPT) -l); \
+	if [ -n "$$unformatted" ]; then \
+	  echo "not formatted (run $(GOFUMPT:$(CURDIR)/%=%) -w on them):"; echo "$$unformatted"; exit 1; \
+	fi
+	@echo "== go mod tidy"
+	@$(GO) mod tidy -diff
+	@echo "== go vet"
+	@$(GO) vet ./...
+	@echo "== golangci-lint"
+	@$(GOLANGCI) run ./...
+	@echo "== import rules"
+	@$(GO) test -count=1 -run '^TestImportRules' ./go-tests
+	@echo "== generated code"
+	@$(GO) run ./tools/gen -check
+	@echo "== GOOS=darwin CGO_ENABLED=0 go build"
+	@packages=$$($(GO) list ./... | grep -v '/engine/duck$$'); \
+	GOOS=darwin CGO_ENABLED=0 $(GO) build $$packages
+
+.PHONY: check-python
+check-python: $(VENV_READY)
+	@echo "== ruff format"
+	@$(VENV)/bin/ruff format --check --quiet --diff .
+	@echo "== ruff check"
+	@$(VENV)/bin/ruff check --quiet .
+	@echo "== basedpyright"
+	@$(VENV)/bin/basedpyright
+
+.PHONY: generate
+generate: toolchain ## the generated code
+	@$(GO) run ./tools/gen
+
+.PHONY: bench
+bench: build ## measurements, side by side with peers in the same run
+	@$(VENV)/bin/python bench/run.py
+
+.PHONY: clean
+clean: ## removes all that make has made, caches of this checkout included
+	rm -rf bin build dist out examples/out .venv .tools .cache .pytest_cache .ruff_cache .hypothesis
+	find python bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+.PHONY: toolchain
+toolchain:
+	@command -v $(GO) >/dev/null || { echo "Go is needed, $(GO_OLDEST) or later; '$(GO)' was not found (make GO=...)" >&2; exit 1; }
+	@version=$$($(GO) env GOVERSION); \
+	printf '%s\n' "go$(GO_OLDEST)" "$$version" | sort -V -C || \
+	  { echo "Go $(GO_OLDEST) or later is needed; '$(GO)' is $$version (make GO=...)" >&2; exit 1; }
+	@command -v $$($(GO) env CC) >/dev/null || { echo "a C compiler is needed (gcc or clang): DuckDB is linked into the engine" >&2; exit 1; }
+
+# The virtual environment is made afresh when what it should hold changes.
+$(VENV_READY): tools/requirements-dev.txt tools/requirements-uv.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python is needed, $(PYTHON_OLDEST) or later; '$(PYTHON)' was not found (make PYTHON=...)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; wanted = tuple(map(int, "$(PYTHON_OLDEST)".split("."))); sys.exit(sys.version_info < wanted and "Python $(PYTHON_OLDEST) or later is needed; $(PYTHON) is " + sys.version.split()[0] + " (make PYTHON=...)")'
+	@echo "== making .venv with $$($(PYTHON) -V)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r tools/requirements-uv.txt
+	@$(VENV)/bin/uv pip sync --quiet --python $(VENV)/bin/python --require-hashes --only-binary :all: --compile-bytecode tools/requirements-dev.txt
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(GOLANGCI):
+	@echo "== building golangci-lint $(GOLANGCI_VERSION), once"
+	@GOFLAGS= GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(GOFUMPT):
+	@echo "== building gofumpt $(GOFUMPT_VERSION), once"
+	@GOFLAGS= GOBIN=$(@D) $(GO) install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)

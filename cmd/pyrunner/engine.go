@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine"
+	"github.com/alink-runtime/alink/server"
+)
+
+// embedded are the options that a client writes on its engine's standard
+// input, as one line of JSON.
+type embedded struct {
+	RunDir           string `json:"run_dir"`
+	Token            string `json:"token"`
+	ClientPIDFD      int    `json:"client_pidfd"`
+	ClientPID        int    `json:"client_pid"`
+	CacheDir         string `json:"cache_dir"`
+	UV               string `json:"uv"`
+	MemoryLimitBytes int64  `json:"memory_limit_bytes"`
+	Parallelism      int    `json:"parallelism"`
+	SpillDir         string `json:"spill_dir"`
+}
+
+// ready is what the engine answers.
+type ready struct {
+	Ready    bool             `json:"ready"`
+	Endpoint string           `json:"endpoint,omitempty"`
+	PID      int              `json:"pid"`
+	Version  string           `json:"version"`
+	Error    *diag.Diagnostic `json:"error,omitempty"`
+}
+
+// runEngine is the engine of one client. It ends when the client asks for it,
+// ends itself, or closes the pipe; SIGINT is the client's business.
+func runEngine(stdin, stdout *os.File, stderr io.Writer) int {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer cancel()
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP)
+	answer := json.NewEncoder(stdout)
+	options, err := readEmbedded(stdin)
+	if err != nil {
+		_ = answer.Encode(ready{Error: diag.From(err)}) // the client reads it or is gone
+		return report(stderr, err)
+	}
+	ctx, err = whileClientLives(ctx, options, stdin)
+	if err == nil {
+		err = serveEmbedded(ctx, options, answer)
+	}
+	if err != nil {
+		_ = answer.Encode(ready{Error: diag.From(err)}) // the client reads it or is gone
+	}
+	return report(stderr, err)
+}
+
+func readEmbedded(stdin io.Reader) (embedded, error) {
+	const lineBytesMax = 1 << 20
+	var options embedded
+	line, err := bufio.NewReaderSize(io.LimitReader(stdin, lineBytesMax), lineBytesMax).ReadBytes('\n')
+	if err != nil {
+		return options, diag.New(diag.BadOption, "pyrunner engine is started by the Python client, which writes its options on the standard input").
+			WithHint("use alink.connect() in Python")
+	}
+	if err := json.Unmarshal(line, &options); err != nil {
+		return options, diag.New(diag.BadOption, "the client's options are not valid JSON").WithCause(err)
+	}
+	if options.RunDir == "" || options.Token == "" {
+		return options, diag.New(diag.BadOption, "the client's options lack run_dir or token")
+	}
+	return options, nil
+}
+
+func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) (err error) {
+	e, err := engine.Open(ctx, engine.Options{
+		RunDir: options.RunDir, CacheDir: options.CacheDir, UV: options.UV,
+		MemoryLimitBytes: options.MemoryLimitBytes, Parallelism: options.Parallelism, SpillDir: options.SpillDir,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	s, err := server.New(e, options.Token)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(options.RunDir, "engine.sock")
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return diag.New(diag.EngineNotFound, "the engine cannot listen on %s", path).WithCause(err)
+	}
+	if err := answer.Encode(ready{Ready: true, Endpoint: "grpc+unix://" + path, PID: os.Getpid(), Version: version}); err != nil {
+		return fmt.Errorf("answer the client: %w", err)
+	}
+	return s.Serve(ctx, listener)
+}

@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"archive/zip"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/alink-runtime/alink/diag"
+)
+
+// Limits of artifacts.
+const (
+	artifactBytesMax  = 2 << 30
+	artifactFilesMax  = 100_000
+	unpackedBytesMax  = 8 << 30
+	artifactDirSuffix = ".d"
+)
+
+// artifacts keeps what functions are made of (pickles, archives of modules,
+// models) by the hash of its content.
+type artifacts struct {
+	dir string
+	mu  sync.Mutex // held while an archive is unpacked
+}
+
+func newArtifacts(dir string) (*artifacts, error) {
+	return &artifacts{dir: dir}, os.MkdirAll(dir, 0o700)
+}
+
+// Put keeps data and returns its name, the SHA-256 in hexadecimal.
+func (a *artifacts) Put(data []byte) (string, error) {
+	if len(data) > artifactBytesMax {
+		return "", diag.New(diag.NotShippable, "a function's code, modules or model has %d bytes; the limit is %d", len(data), artifactBytesMax)
+	}
+	sum := sha256.Sum256(data)
+	id := hex.EncodeToString(sum[:])
+	path := filepath.Join(a.dir, id)
+	if _, err := os.Stat(path); err == nil {
+		return id, nil
+	}
+	file, err := os.CreateTemp(a.dir, "put-*")
+	if err != nil {
+		return "", fmt.Errorf("keep an artifact: %w", err)
+	}
+	_, err = file.Write(data)
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("keep an artifact: %w", err), os.Remove(file.Name()))
+	}
+	return id, nil
+}
+
+// Has reports whether an artifact is there.
+func (a *artifacts) Has(id string) bool {
+	_, err := a.File(id)
+	return err == nil
+}
+
+// File is the path of an artifact.
+func (a *artifacts) File(id string) (string, error) {
+	if len(id) != 2*sha256.Size || strings.Trim(id, "0123456789abcdef") != "" {
+		return "", diag.New(diag.InvalidPlan, "%q is not the name of an artifact", id)
+	}
+	path := filepath.Join(a.dir, id)
+	if _, err := os.Stat(path); err != nil {
+		return "", diag.New(diag.InvalidPlan, "artifact %s has not been sent", id[:12])
+	}
+	return path, nil
+}
+
+// Dir is the folder into which the archive id has been unpacked.
+func (a *artifacts) Dir(id string) (string, error) {
+	path, err := a.File(id)
+	if err != nil {
+		return "", err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	dir := path + artifactDirSuffix
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	part, err := os.MkdirTemp(a.dir, "unpack-*")
+	if err != nil {
+		return "", fmt.Errorf("unpack modules: %w", err)
+	}
+	if err = unpack(path, part); err == nil {
+		err = os.Rename(part, dir)
+	}
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("unpack modules: %w", err), os.RemoveAll(part))
+	}
+	return dir, nil
+}
+
+// unpack writes the regular files of a zip archive below dir.
+func unpack(path, dir string) error {
+	archive, err := zip.OpenReader(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = archive.Close() }() // only read
+	if len(archive.File) > artifactFilesMax {
+		return fmt.Errorf("the archive has %d files; the limit is %d", len(archive.File), artifactFilesMax)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // a handle of a folder
+	left := int64(unpackedBytesMax)
+	for _, f := range archive.File {
+		if !f.Mode().IsRegular() {
+			continue
+		}
+		n, err := unpackFile(root, f, left)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+		left -= n
+	}
+	return nil
+}
+
+func unpackFile(root *os.Root, f *zip.File, bytesMax int64) (int64, error) {
+	if parent := filepath.Dir(filepath.FromSlash(f.Name)); parent != "." {
+		if err := root.MkdirAll(parent, 0o700); err != nil {
+			return 0, err
+		}
+	}
+	in, err := f.Open()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = in.Close() }() // only read
+	out, err := root.OpenFile(filepath.FromSlash(f.Name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(0o600))
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(out, io.LimitReader(in, bytesMax+1))
+	if err = errors.Join(err, out.Close()); err == nil && n > bytesMax {
+		err = fmt.Errorf("the archive unpacks to more than %d bytes", int64(unpackedBytesMax))
+	}
+	return n, err
+}

@@ -1,0 +1,228 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/alink-runtime/alink/engine/connector/file"
+	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/engine/ops"
+	"github.com/alink-runtime/alink/engine/plan"
+)
+
+// build makes the dataflow of one plan. It implements plan.Typer.
+type build struct {
+	engine  *Engine
+	plan    *plan.Plan
+	sources map[string]exec.BatchSource
+	// relational is opened when a relational stage is met.
+	relational exec.Relational
+	release    []func()
+}
+
+// newBuild validates the plan. close must be called when what was built has
+// ended.
+func (e *Engine) newBuild(p *plan.Plan) (*build, error) {
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	if err := e.checkArtifacts(p); err != nil {
+		return nil, err
+	}
+	return &build{engine: e, plan: p, sources: map[string]exec.BatchSource{}}, nil
+}
+
+func (e *Engine) checkArtifacts(p *plan.Plan) error {
+	for _, f := range p.Functions {
+		ids := append([]string{}, f.Modules...)
+		if f.Code.Artifact != "" {
+			ids = append(ids, f.Code.Artifact)
+		}
+		for _, id := range f.Models {
+			ids = append(ids, id)
+		}
+		for _, id := range ids {
+			if _, err := e.artifacts.File(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *build) close() {
+	for _, release := range b.release {
+		release()
+	}
+	b.release = nil
+}
+
+// sourceKey tells the scans of a plan apart.
+func sourceKey(op plan.Op) string {
+	switch op := op.(type) {
+	case plan.ScanParquet:
+		columns := "*"
+		if op.Columns != nil {
+			columns = strings.Join(op.Columns, "\x00")
+		}
+		return "parquet\x00" + op.Path + "\x00" + columns
+	case plan.ScanTable:
+		return "table\x00" + op.Table
+	}
+	return ""
+}
+
+// ScanSchema implements plan.Typer; it keeps the source for the build.
+func (b *build) ScanSchema(_ context.Context, op plan.Op) (*arrow.Schema, error) {
+	key := sourceKey(op)
+	if source, ok := b.sources[key].(exec.Source); ok {
+		return source.Schema(), nil
+	}
+	source, err := b.openSource(op)
+	if err != nil {
+		return nil, err
+	}
+	b.sources[key] = source
+	return source.Schema(), nil
+}
+
+func (b *build) openSource(op plan.Op) (exec.Source, error) {
+	switch op := op.(type) {
+	case plan.ScanParquet:
+		return file.OpenParquet(op.Path, op.Columns)
+	case plan.ScanTable:
+		spool, release, err := b.engine.tables.use(op.Table)
+		if err != nil {
+			return nil, err
+		}
+		b.release = append(b.release, release)
+		return spool, nil
+	}
+	return nil, fmt.Errorf("%s is not a source", op.Name())
+}
+
+// Describe implements plan.Typer.
+func (b *build) Describe(ctx context.Context, group *plan.Relation) (*arrow.Schema, error) {
+	if b.relational == nil {
+		if err := b.openRelational(); err != nil {
+			return nil, err
+		}
+	}
+	return b.relational.Describe(ctx, relationalStage(group))
+}
+
+func (b *build) openRelational() (err error) {
+	bytes, giveBack := b.engine.budget.take()
+	if b.relational, err = openRelational(b.engine.options, bytes); err != nil {
+		giveBack()
+		return err
+	}
+	b.release = append(b.release, func() {
+		_ = b.relational.Close() // in-memory: nothing is lost
+		giveBack()
+	})
+	return nil
+}
+
+func relationalStage(group *plan.Relation) *exec.RelationalStage {
+	stage := &exec.RelationalStage{ID: group.ID, Nodes: group.Nodes}
+	for _, in := range group.Inputs {
+		stage.Inputs = append(stage.Inputs, exec.RelationalInput{Node: in.Node, Schema: in.Schema})
+	}
+	return stage
+}
+
+// graph lowers the plan and adds a vertex to the job's graph for each stage.
+func (b *build) graph(ctx context.Context, job *Job) error {
+	physical, err := plan.Lower(ctx, b.plan, b)
+	if err != nil {
+		return err
+	}
+	for _, stage := range physical.Stages {
+		v, err := b.vertex(stage, job)
+		if err != nil {
+			return err
+		}
+		if err := job.graph.Add(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *build) vertex(stage *plan.Stage, job *Job) (*exec.Vertex, error) {
+	v := &exec.Vertex{ID: stage.ID, Name: stage.Name, Parallelism: 1, Inputs: stage.Inputs, Schema: stage.Schema}
+	once := func(operator exec.Operator) func(int) exec.Operator {
+		return func(int) exec.Operator { return operator }
+	}
+	switch work := stage.Work.(type) {
+	case plan.ScanParquet:
+		v.New = once(exec.FromSource(b.sources[sourceKey(work)]))
+	case plan.ScanTable:
+		v.New = once(exec.FromSource(b.sources[sourceKey(work)]))
+	case *plan.Relation:
+		v.New = once(&ops.Relational{Engine: b.relational, Stage: relationalStage(work)})
+	case *plan.Arrangement:
+		v.New = once(exec.Handle(&ops.Arrange{Columns: work.Columns, Schema: stage.Schema}))
+	case *plan.Application:
+		b.application(v, stage, work, job)
+	case plan.WriteParquet:
+		v.New = once(ops.NewSink(file.ParquetSink{Path: work.Path, Mode: work.Mode}, stage.Schema))
+	case plan.Collect:
+		queue := exec.NewQueue(exec.QueueBytesDefault)
+		job.results[stage.ID] = &result{queue: queue, schema: stage.Schema}
+		v.New = once(ops.NewCollect(queue))
+	default:
+		return nil, fmt.Errorf("stage %s has no operator: %T", stage.ID, work)
+	}
+	return v, nil
+}
+
+// application makes the vertex of Python functions. Each subtask leases a
+// worker; all but the first only when a batch reaches them.
+func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Application, job *Job) {
+	shared := b.functionStage(stage, a, job)
+	if a.Kind == plan.FitFunction {
+		fit := &ops.Fit{Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns, Spool: exec.SpoolOptions{
+			MemoryBytes: exec.SpoolBytesDefault, Dir: b.engine.options.SpillDir,
+		}}
+		v.New = func(int) exec.Operator { return fit }
+		return
+	}
+	v.Parallelism = a.Workers
+	if v.Parallelism == 0 {
+		v.Parallelism = b.engine.options.Parallelism
+	}
+	v.New = func(subtask int) exec.Operator {
+		return &ops.Function{
+			Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns,
+			KeepInput: a.AddsColumns(), Schema: stage.Schema, Eager: subtask == 0,
+		}
+	}
+}
+
+func (b *build) functionStage(stage *plan.Stage, a *plan.Application, job *Job) *exec.FunctionStage {
+	s := &exec.FunctionStage{
+		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
+		Input: a.Crossing, Output: a.Result, Retries: a.Retries, Log: job.log,
+	}
+	for i, c := range a.Calls {
+		s.Calls = append(s.Calls, exec.FunctionCall{
+			Function: c.Function, FunctionID: c.FunctionID, Args: c.Args, Output: i, Operator: c.Operator, Origin: c.Origin,
+		})
+	}
+	return s
+}
+
+func stageKind(kind plan.FunctionKind) exec.StageKind {
+	switch kind {
+	case plan.MapBatchesFunction:
+		return exec.StageMapBatches
+	case plan.FitFunction:
+		return exec.StageFit
+	}
+	return exec.StageColumns
+}

@@ -1,0 +1,310 @@
+// Package engine runs jobs in this process. It wires the rooms below it
+// (plans, the dataflow, DuckDB, connectors, workers, environments) and is what
+// the server, the command line and Go programs use.
+//
+//	e, err := engine.Open(ctx, engine.Options{})
+//	job, err := e.Submit(ctx, p)       // p is a *plan.Plan
+//	reader, err := job.Result("out")   // of the plan's collect node "out"
+//	…
+//	err = job.Wait(ctx)
+//	err = e.Close()
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/engine/plan"
+)
+
+// Limits of an engine.
+const (
+	// jobsRunningMax is the number of jobs that run at the same time.
+	jobsRunningMax = 64
+	// jobsKeptMax is the number of ended jobs whose outcome can be asked for.
+	jobsKeptMax = 64
+)
+
+// Options configure an engine. The zero value is usable from a program whose
+// directory holds the pyrunner binary.
+type Options struct {
+	// RunDir is an empty, private folder for sockets and artifacts; "" makes
+	// one, which Close removes. Its path must be short: sockets live in it.
+	RunDir string
+	// CacheDir holds environments; "" means the user's cache directory.
+	CacheDir string
+	// UV is the path of uv; "" looks for it where it usually is.
+	UV string
+	// Offline forbids building environments from an index.
+	Offline bool
+	// MemoryLimitBytes bounds what relational work holds, over all jobs; 0
+	// means half of the machine's memory.
+	MemoryLimitBytes int64
+	// Parallelism is the number of subtasks and workers of a stage and of
+	// DuckDB's threads; 0 means the number of processors.
+	Parallelism int
+	// SpillDir is the folder for data beyond memory; "" means the system's
+	// temporary folder.
+	SpillDir string
+	// WorkerPool is the command that starts the supervisor of workers; nil
+	// means `pyrunner worker-pool`, pyrunner being this program or found
+	// beside it or on PATH.
+	WorkerPool []string
+	// Log receives what the supervisor writes to its standard error; nil
+	// means os.Stderr.
+	Log io.Writer
+}
+
+// Validate reports the first option that cannot be used.
+func (o Options) Validate() error {
+	if o.MemoryLimitBytes < 0 {
+		return diag.New(diag.BadOption, "memory must be positive, not %d bytes", o.MemoryLimitBytes)
+	}
+	if o.Parallelism < 0 {
+		return diag.New(diag.BadOption, "parallelism must be positive, not %d", o.Parallelism)
+	}
+	if o.SpillDir == "" {
+		return nil
+	}
+	if info, err := os.Stat(o.SpillDir); err != nil || !info.IsDir() {
+		return diag.New(diag.BadOption, "spill_dir %q is not a folder", o.SpillDir).WithCause(err)
+	}
+	return nil
+}
+
+// Engine runs jobs. Its methods may be called from several goroutines.
+type Engine struct {
+	options   Options
+	ownsDir   bool
+	artifacts *artifacts
+	tables    *tables
+	budget    *budget
+	workers   *workers
+
+	mu      sync.Mutex
+	jobs    map[string]*Job
+	order   []string // the jobs' names, oldest first
+	started int
+	closed  bool
+}
+
+// Open starts an engine. The supervisor of workers is started on the side.
+func Open(_ context.Context, options Options) (*Engine, error) {
+	if err := options.Validate(); err != nil {
+		return nil, err
+	}
+	if options.Parallelism == 0 {
+		options.Parallelism = runtime.NumCPU()
+	}
+	if options.MemoryLimitBytes == 0 {
+		options.MemoryLimitBytes = machineMemoryBytes() / 2
+	}
+	if options.Log == nil {
+		options.Log = os.Stderr
+	}
+	e := &Engine{options: options, jobs: map[string]*Job{}, budget: &budget{freeBytes: options.MemoryLimitBytes}}
+	if options.RunDir == "" {
+		dir, err := os.MkdirTemp("", "alink-")
+		if err != nil {
+			return nil, fmt.Errorf("make a run directory: %w", err)
+		}
+		e.options.RunDir, e.ownsDir = dir, true
+	}
+	if err := e.open(); err != nil {
+		return nil, errors.Join(err, e.removeDir())
+	}
+	return e, nil
+}
+
+func (e *Engine) open() (err error) {
+	if e.artifacts, err = newArtifacts(filepath.Join(e.options.RunDir, "artifacts")); err != nil {
+		return fmt.Errorf("make the artifacts' folder: %w", err)
+	}
+	e.tables = newTables(exec.SpoolOptions{MemoryBytes: tablesMemoryBytes(e.options.MemoryLimitBytes), Dir: e.options.SpillDir})
+	e.workers, err = openWorkers(e.options, e.artifacts)
+	return err
+}
+
+// tablesMemoryBytes is what each uploaded table may hold in memory.
+func tablesMemoryBytes(limit int64) int64 { return limit / 8 }
+
+// RunDir is the engine's private folder.
+func (e *Engine) RunDir() string { return e.options.RunDir }
+
+// PutArtifact keeps what functions refer to: a pickle, a zip of modules, a
+// model. The name is the SHA-256 of the content.
+func (e *Engine) PutArtifact(data []byte) (string, error) { return e.artifacts.Put(data) }
+
+// HasArtifact reports whether an artifact is there.
+func (e *Engine) HasArtifact(id string) bool { return e.artifacts.Has(id) }
+
+// PutTable reads a table to its end and keeps it under a name for ScanTable.
+// The caller releases the reader.
+func (e *Engine) PutTable(ctx context.Context, name string, reader array.RecordReader) error {
+	return e.tables.put(ctx, name, reader)
+}
+
+// DropTable forgets a table. Jobs that read it go on.
+func (e *Engine) DropTable(name string) { e.tables.drop(name) }
+
+// Describe gives the schema of a node's result. It reads no data.
+func (e *Engine) Describe(ctx context.Context, p *plan.Plan, node string) (*arrow.Schema, error) {
+	const probe = "described"
+	described := *p
+	described.Nodes = append(slices.Clone(p.Nodes), plan.Node{ID: probe, Inputs: []string{node}, Op: plan.Collect{}})
+	b, err := e.newBuild(&described)
+	if err != nil {
+		return nil, err
+	}
+	defer b.close()
+	physical, err := plan.Lower(ctx, &described, b)
+	if err != nil {
+		return nil, err
+	}
+	return physical.Results[probe].Schema, nil
+}
+
+// Submit checks and types a plan and starts it. Errors that can be known
+// before anything runs are returned here.
+func (e *Engine) Submit(ctx context.Context, p *plan.Plan) (*Job, error) {
+	b, err := e.newBuild(p)
+	if err != nil {
+		return nil, err
+	}
+	job := newJob(e)
+	if err := b.graph(ctx, job); err != nil {
+		b.close()
+		return nil, err
+	}
+	if err := e.register(job); err != nil {
+		b.close()
+		return nil, err
+	}
+	job.start(b.close)
+	return job, nil
+}
+
+func (e *Engine) register(job *Job) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return diag.New(diag.ConnectionLost, "the engine has been closed")
+	}
+	running := 0
+	for _, id := range e.order {
+		if !e.jobs[id].ended() {
+			running++
+		}
+	}
+	if running >= jobsRunningMax {
+		return diag.New(diag.BadOption, "%d jobs are running; the limit is %d", running, jobsRunningMax).
+			WithHint("wait for one of them to end")
+	}
+	e.started++
+	job.ID = fmt.Sprintf("j%d", e.started)
+	e.jobs[job.ID] = job
+	e.order = append(e.order, job.ID)
+	e.forget()
+	return nil
+}
+
+// forget drops the oldest ended jobs above the number that is kept; mu is
+// held.
+func (e *Engine) forget() {
+	excess := len(e.order) - jobsKeptMax
+	e.order = slices.DeleteFunc(e.order, func(id string) bool {
+		job := e.jobs[id]
+		if excess <= 0 || !job.ended() {
+			return false
+		}
+		excess--
+		job.drop()
+		delete(e.jobs, id)
+		return true
+	})
+}
+
+// Job finds a job by its name.
+func (e *Engine) Job(id string) (*Job, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	job := e.jobs[id]
+	if job == nil {
+		return nil, diag.New(diag.InvalidPlan, "there is no job %q", id)
+	}
+	return job, nil
+}
+
+// Status is what the engine is doing.
+type Status struct {
+	EnginePID     int            `json:"engine_pid"`
+	SupervisorPID int            `json:"supervisor_pid"`
+	Workers       []WorkerStatus `json:"workers"`
+	Jobs          []JobStatus    `json:"jobs"`
+}
+
+// WorkerStatus is one worker.
+type WorkerStatus struct {
+	ID          string `json:"id"`
+	PID         int    `json:"pid"`
+	Environment string `json:"environment"`
+	Busy        bool   `json:"busy"`
+}
+
+// JobStatus is one job.
+type JobStatus struct {
+	ID    string `json:"id"`
+	State State  `json:"state"`
+}
+
+// Status reports processes and jobs.
+func (e *Engine) Status() Status {
+	s := Status{EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(), Jobs: []JobStatus{}}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range e.order {
+		s.Jobs = append(s.Jobs, JobStatus{id, e.jobs[id].State()})
+	}
+	return s
+}
+
+// Close cancels the jobs, waits for them and ends every worker. The engine's
+// own folder is removed.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	jobs := slices.Collect(maps.Values(e.jobs))
+	e.mu.Unlock()
+	for _, job := range jobs {
+		job.Cancel()
+	}
+	for _, job := range jobs {
+		<-job.done
+		job.drop()
+	}
+	return errors.Join(e.workers.close(), e.tables.close(), e.removeDir())
+}
+
+func (e *Engine) removeDir() error {
+	if !e.ownsDir {
+		return nil
+	}
+	return os.RemoveAll(e.options.RunDir)
+}

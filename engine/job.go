@@ -1,0 +1,249 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
+)
+
+// logLinesMax is the number of lines of user output that wait for a reader;
+// what comes on top is counted and dropped.
+const logLinesMax = 10_000
+
+// State is what has become of a job.
+type State string
+
+// The states.
+const (
+	Running   State = "running"
+	Succeeded State = "succeeded"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+)
+
+// Job is a plan that runs or has run.
+type Job struct {
+	// ID is the job's name within its engine.
+	ID string
+
+	graph   *exec.Graph
+	ctx     context.Context //nolint:containedctx // the job's own life, not a call's
+	cancel  context.CancelCauseFunc
+	done    chan struct{}
+	began   time.Time
+	elapsed atomic.Int64 // nanoseconds, once done
+	err     error        // set before done is closed
+	results map[string]*result
+
+	mu      sync.Mutex
+	lines   []exec.LogLine
+	dropped int
+}
+
+// result is what a collect node hands over.
+type result struct {
+	queue  *exec.Queue
+	schema *arrow.Schema
+	taken  atomic.Bool
+}
+
+var errCancelled = diag.New(diag.Cancelled, "the job was cancelled")
+
+func newJob(e *Engine) *Job {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	return &Job{
+		graph: exec.NewGraph(exec.Options{SpillDir: e.options.SpillDir}), ctx: ctx, cancel: cancel,
+		done: make(chan struct{}), results: map[string]*result{},
+	}
+}
+
+// start runs the job; release gives back what it was built from.
+func (j *Job) start(release func()) {
+	j.began = time.Now()
+	go func() {
+		defer close(j.done)
+		j.err = j.graph.Run(j.ctx)
+		j.elapsed.Store(int64(time.Since(j.began)))
+		release()
+		if j.err != nil {
+			j.cancel(j.err) // ends the readers of results
+			j.drop()
+		}
+	}()
+}
+
+// Cancel asks the job to end; Wait tells when it has.
+func (j *Job) Cancel() { j.cancel(errCancelled) }
+
+// Wait returns when the job has ended, with its failure. A job whose result is
+// not read does not end when the result is large.
+func (j *Job) Wait(ctx context.Context) error {
+	select {
+	case <-j.done:
+		return j.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Done is closed when the job has ended.
+func (j *Job) Done() <-chan struct{} { return j.done }
+
+func (j *Job) ended() bool {
+	select {
+	case <-j.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// State is what has become of the job so far.
+func (j *Job) State() State {
+	if !j.ended() {
+		return Running
+	}
+	switch {
+	case j.err == nil:
+		return Succeeded
+	case diag.From(j.err).Code == diag.Cancelled:
+		return Cancelled
+	}
+	return Failed
+}
+
+// Progress is how far each operator is.
+func (j *Job) Progress() []exec.Progress { return j.graph.Progress() }
+
+// Elapsed is the time since the start, or that the job has taken.
+func (j *Job) Elapsed() time.Duration {
+	if j.ended() {
+		return time.Duration(j.elapsed.Load())
+	}
+	return time.Since(j.began)
+}
+
+func (j *Job) log(line exec.LogLine) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.lines) == logLinesMax {
+		j.dropped++
+		return
+	}
+	j.lines = append(j.lines, line)
+}
+
+// TakeLog gives the lines that functions have printed and logged since the
+// last call.
+func (j *Job) TakeLog() []exec.LogLine {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	lines := j.lines
+	if j.dropped > 0 {
+		lines = append(lines, exec.LogLine{Level: "WARNING", Text: fmt.Sprintf("%d lines of output were dropped", j.dropped)})
+	}
+	j.lines, j.dropped = nil, 0
+	return lines
+}
+
+// drop releases results that nobody has read.
+func (j *Job) drop() {
+	for _, r := range j.results {
+		r.queue.Close()
+	}
+}
+
+// Result reads the rows of a collect node, once. Reading is what lets the job
+// go on when the result is large; closing the reader (Release) before the end
+// stops what only serves it.
+func (j *Job) Result(node string) (array.RecordReader, error) {
+	r := j.results[node]
+	if r == nil {
+		return nil, diag.New(diag.InvalidPlan, "job %s has no output %q", j.ID, node)
+	}
+	if !r.taken.CompareAndSwap(false, true) {
+		return nil, diag.New(diag.InvalidPlan, "output %q of job %s has been read already", node, j.ID)
+	}
+	reader := &resultReader{job: j, result: r}
+	reader.references.Store(1)
+	return reader, nil
+}
+
+// resultReader implements array.RecordReader on a job's result.
+type resultReader struct {
+	job        *Job
+	result     *result
+	batch      arrow.RecordBatch
+	ended      bool
+	err        error
+	references atomic.Int64
+}
+
+// Retain implements array.RecordReader.
+func (r *resultReader) Retain() { r.references.Add(1) }
+
+// Release implements array.RecordReader.
+func (r *resultReader) Release() {
+	if r.references.Add(-1) > 0 {
+		return
+	}
+	r.clear()
+	r.result.queue.Close()
+}
+
+func (r *resultReader) clear() {
+	if r.batch != nil {
+		r.batch.Release()
+		r.batch = nil
+	}
+}
+
+// Schema implements array.RecordReader.
+func (r *resultReader) Schema() *arrow.Schema { return r.result.schema }
+
+// Next implements array.RecordReader.
+func (r *resultReader) Next() bool {
+	r.clear()
+	if r.ended || r.err != nil {
+		return false
+	}
+	e, err := r.result.queue.Get(r.job.ctx)
+	switch {
+	case err != nil:
+		r.err = err
+		return false
+	case e.Kind == exec.KindEnd:
+		r.ended = true
+		return false
+	}
+	r.batch = e.Batch
+	return true
+}
+
+// RecordBatch implements array.RecordReader; the batch lives until Next.
+func (r *resultReader) RecordBatch() arrow.RecordBatch { return r.batch }
+
+// Record implements array.RecordReader under its old name.
+func (r *resultReader) Record() arrow.RecordBatch { return r.batch }
+
+// Err implements array.RecordReader.
+func (r *resultReader) Err() error { return r.err }
+
+// Outputs are the collect nodes whose rows can be read.
+func (j *Job) Outputs() []string {
+	names := make([]string, 0, len(j.results))
+	for name := range j.results {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,182 @@
+package plan
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/alink-runtime/alink/diag"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what is got to the testdata files")
+
+func TestTypeStrings(t *testing.T) {
+	for text, canonical := range map[string]string{
+		"DOUBLE": "double", "int": "integer", "varchar": "string", "decimal(10, 2)": "decimal(10,2)",
+		"decimal": "decimal(18,3)", "bigint[]": "list<bigint>", "list<int[]>": "list<list<integer>>",
+		"struct<a: int, \"b c\" string>": "struct<a: integer, \"b c\": string>",
+		"map<string, double[]>":           "map<string, list<double>>", "timestamptz": "timestamptz",
+		"timestamp_ns": "timestamp_ns", " bool ": "boolean", "struct<größe: double>": "struct<größe: double>",
+	} {
+		typ, err := ParseType(text)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		if got := FormatType(typ); got != canonical {
+			t.Errorf("%q is %q, not %q", text, got, canonical)
+		}
+		again, err := ParseType(canonical)
+		if err != nil || !arrow.TypeEqual(typ, again) {
+			t.Errorf("%q does not read back: %v", canonical, err)
+		}
+	}
+	for _, text := range []string{
+		"", "doubel", "decimal(39,2)", "decimal(2,3)", "list<int", "map<int>", "struct<int>", "int]", "int x",
+		"struct<\"a: int>", strings.Repeat("list<", 40) + "int" + strings.Repeat(">", 40),
+	} {
+		if typ, err := ParseType(text); err == nil {
+			t.Errorf("%q is read as %s", text, typ)
+		}
+	}
+}
+
+func FuzzParseType(f *testing.F) {
+	for _, seed := range []string{"double", "list<struct<a: int>>", "decimal(10,2)", "map<string, int[]>", `struct<"a""b": int>`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		typ, err := ParseType(text)
+		if err != nil {
+			return
+		}
+		again, err := ParseType(FormatType(typ))
+		if err != nil || !arrow.TypeEqual(typ, again) {
+			t.Fatalf("%q is %s, which reads back as %v (%v)", text, FormatType(typ), again, err)
+		}
+	})
+}
+
+// fakeTyper knows the tables of the tests. A group's schema is a column "rel".
+type fakeTyper struct{ described []string }
+
+func (f *fakeTyper) ScanSchema(_ context.Context, op Op) (*arrow.Schema, error) {
+	scan, ok := op.(ScanTable)
+	if !ok || scan.Table != "flights" {
+		return nil, diag.New(diag.FileMissing, "there is no %v", op)
+	}
+	return ParseSchema([]Field{{"carrier", "string"}, {"Dep", "double"}, {"arr", "double"}})
+}
+
+func (f *fakeTyper) Describe(_ context.Context, group *Relation) (*arrow.Schema, error) {
+	f.described = append(f.described, relationName(group))
+	fields := []Field{{"carrier", "string"}, {"Dep", "double"}, {"arr", "double"}}
+	for _, n := range group.Nodes {
+		if p, ok := n.Op.(Project); ok {
+			for _, e := range p.Exprs {
+				fields = append(fields, Field{e.Name, "double"})
+			}
+		}
+	}
+	return ParseSchema(fields)
+}
+
+// TestLower compares the stages of the plans in testdata with what stands
+// beside them; `go test ./engine/plan -rewrite` writes them anew.
+func TestLower(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.json")
+	if err != nil || len(paths) == 0 {
+		t.Fatal("no plans in testdata", err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".json"), func(t *testing.T) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := lowered(t, text)
+			golden := strings.TrimSuffix(path, ".json") + ".txt"
+			if *rewrite {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil { //nolint:gosec // test data is public
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func lowered(t *testing.T, text []byte) string {
+	t.Helper()
+	p, err := Decode(text)
+	if err == nil {
+		err = p.Validate()
+	}
+	if err != nil {
+		return diag.From(err).Render() + "\n"
+	}
+	again, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q, err := Decode(again); err != nil || !reflect.DeepEqual(p, q) {
+		t.Errorf("the plan does not read back from its own JSON: %v", err)
+	}
+	physical, err := Lower(t.Context(), p, &fakeTyper{})
+	if err != nil {
+		return diag.From(err).Render() + "\n"
+	}
+	var out strings.Builder
+	for _, s := range physical.Stages {
+		describeStage(&out, s)
+	}
+	return out.String()
+}
+
+func describeStage(out *strings.Builder, s *Stage) {
+	columns := make([]string, s.Schema.NumFields())
+	for i, f := range s.Schema.Fields() {
+		columns[i] = f.Name
+	}
+	fmt.Fprintf(out, "%s %q reads %v gives %v\n", s.ID, s.Name, s.Inputs, columns)
+	switch work := s.Work.(type) {
+	case *Relation:
+		for _, n := range work.Nodes {
+			b, _ := json.Marshal(n)
+			fmt.Fprintf(out, "  relational %s\n", b)
+		}
+	case *Arrangement:
+		fmt.Fprintf(out, "  columns %v\n", work.Columns)
+	case *Application:
+		fmt.Fprintf(out, "  crossing %v of environment %s, %d retries\n", work.Columns, work.Environment, work.Retries)
+		for _, c := range work.Calls {
+			fmt.Fprintf(out, "  %s%v in %s\n", c.Function.Name, c.Args, c.Operator)
+		}
+	default:
+		b, _ := json.Marshal(work)
+		fmt.Fprintf(out, "  %T %s\n", work, b)
+	}
+}
+
+func TestLitRefusesWhatJSONCannotCarry(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("a literal was made of a channel")
+		}
+	}()
+	Lit(make(chan int))
+}

@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// tableBatchRowsMax is the number of rows above which a batch of an uploaded
+// table is cut, so that queues and workers get pieces of a bounded size.
+const tableBatchRowsMax = 65_536
+
+// tables keeps what clients have uploaded: in memory up to a limit, then in
+// unlinked files.
+type tables struct {
+	options exec.SpoolOptions
+
+	mu     sync.Mutex
+	byName map[string]*exec.Spool
+	// using counts the jobs that read a table; one that is dropped meanwhile
+	// is closed when the last of them ends.
+	using   map[*exec.Spool]int
+	dropped map[*exec.Spool]bool
+}
+
+func newTables(options exec.SpoolOptions) *tables {
+	return &tables{
+		options: options, byName: map[string]*exec.Spool{},
+		using: map[*exec.Spool]int{}, dropped: map[*exec.Spool]bool{},
+	}
+}
+
+// put reads a table to its end and keeps it under a name that must be free. It
+// does not take the reader over.
+func (t *tables) put(ctx context.Context, name string, reader array.RecordReader) error {
+	schema := exec.NormalSchema(reader.Schema())
+	spool, err := exec.NewSpool(schema, t.options)
+	if err != nil {
+		return err
+	}
+	if err := fill(ctx, spool, reader); err != nil {
+		spool.Close()
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byName[name] != nil {
+		spool.Close()
+		return diag.New(diag.InvalidPlan, "there is a table %q already", name)
+	}
+	t.byName[name] = spool
+	return nil
+}
+
+func fill(ctx context.Context, spool *exec.Spool, reader array.RecordReader) error {
+	for reader.Next() {
+		batch := reader.RecordBatch()
+		batch.Retain()
+		normal, err := exec.Normalize(ctx, batch, spool.Schema())
+		if err != nil {
+			return err
+		}
+		err = putPieces(ctx, spool, normal)
+		normal.Release()
+		if err != nil {
+			return err
+		}
+	}
+	if err := reader.Err(); err != nil {
+		return fmt.Errorf("read the table: %w", err)
+	}
+	return spool.Put(ctx, exec.Element{Kind: exec.KindEnd})
+}
+
+// putPieces cuts a large batch. Each piece is a copy, so that it keeps alive
+// no more than itself.
+func putPieces(ctx context.Context, spool *exec.Spool, batch arrow.RecordBatch) error {
+	if batch.NumRows() <= tableBatchRowsMax {
+		batch.Retain()
+		return spool.Put(ctx, exec.BatchElement(batch))
+	}
+	for from := int64(0); from < batch.NumRows(); from += tableBatchRowsMax {
+		piece, err := copyRows(batch, from, min(from+tableBatchRowsMax, batch.NumRows()))
+		if err != nil {
+			return err
+		}
+		if err := spool.Put(ctx, exec.BatchElement(piece)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyRows(batch arrow.RecordBatch, from, to int64) (arrow.RecordBatch, error) {
+	columns := make([]arrow.Array, 0, batch.NumCols())
+	defer func() {
+		for _, c := range columns {
+			c.Release()
+		}
+	}()
+	for _, column := range batch.Columns() {
+		slice := array.NewSlice(column, from, to)
+		copied, err := array.Concatenate([]arrow.Array{slice}, memory.DefaultAllocator)
+		slice.Release()
+		if err != nil {
+			return nil, err
+		}
+		columns = append(columns, copied)
+	}
+	return array.NewRecordBatch(batch.Schema(), columns, to-from), nil
+}
+
+// use gives a table to a job; release gives it back.
+func (t *tables) use(name string) (spool *exec.Spool, release func(), err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if spool = t.byName[name]; spool == nil {
+		return nil, nil, diag.New(diag.InvalidPlan, "there is no table %q", name).
+			WithHint("a table lives as long as the connection it was made with")
+	}
+	t.using[spool]++
+	return spool, sync.OnceFunc(func() { t.release(spool) }), nil
+}
+
+func (t *tables) release(spool *exec.Spool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.using[spool]--; t.using[spool] > 0 {
+		return
+	}
+	delete(t.using, spool)
+	if t.dropped[spool] {
+		delete(t.dropped, spool)
+		spool.Close()
+	}
+}
+
+// drop forgets a table; jobs that read it go on.
+func (t *tables) drop(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	spool := t.byName[name]
+	if spool == nil {
+		return
+	}
+	delete(t.byName, name)
+	if t.using[spool] > 0 {
+		t.dropped[spool] = true
+		return
+	}
+	spool.Close()
+}
+
+func (t *tables) close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, spool := range t.byName {
+		delete(t.byName, name)
+		spool.Close()
+	}
+	if len(t.using) > 0 {
+		return errors.New("tables are still being read")
+	}
+	return nil
+}

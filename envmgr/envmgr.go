@@ -1,0 +1,215 @@
+// Package envmgr makes the dependency environments that Python functions run
+// in. An environment is either an existing interpreter, used as it is, or is
+// built by uv from requirements; a built one is named by the hash of all that
+// decides its content and shared by every job that needs the same.
+//
+// In the cache directory:
+//
+//	envs/<key>/venv         the virtual environment, found by workers
+//	envs/<key>/lock.txt     what is installed, with hashes
+//	envs/<key>/meta.json    what it was made for
+//	envs/<key>/.complete    the marker, written last; its time is the last use
+//	envs/.build-<key>-*     being built, or abandoned
+//	locks/<spec>.txt        the versions chosen for a specification
+//	locks/*.lock            file locks, held while one of the above is written
+//
+// A directory without its marker is never used. The package imports diag and
+// x/sys only.
+package envmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/alink-runtime/alink/diag"
+)
+
+// Options says where environments are kept and what builds them.
+type Options struct {
+	// CacheDir holds the environments; "" means "alink" in the user's cache
+	// directory.
+	CacheDir string
+	// UV is the path of uv; "" means ALINK_UV, then beside the client's
+	// interpreter, then PATH.
+	UV string
+	// HarnessRequirements are what the worker itself needs ("pyarrow",
+	// "grpcio"). Each is added to an environment whose requirements do not name
+	// that package, and must be importable once the environment is built.
+	HarnessRequirements []string
+	// Offline makes uv use only what its cache holds.
+	Offline bool
+}
+
+// Validate reports the first option that cannot be used.
+func (o Options) Validate() error {
+	for _, text := range o.HarnessRequirements {
+		if _, err := parseRequirement(text); err != nil {
+			return diag.New(diag.BadOption, "HarnessRequirements: %q is not a requirement", text).WithCause(err)
+		}
+	}
+	return nil
+}
+
+// Store holds the environments of one cache directory. Its methods may be
+// called from several goroutines, and several processes may share a
+// directory.
+type Store struct {
+	options Options
+	harness []requirement
+	envs    string
+	locks   string
+
+	mu sync.Mutex
+	// probed remembers what interpreters said of themselves, by path. It holds
+	// at most interpretersMax entries.
+	probed map[string]interpreter
+	// installers remembers uv's version, by path.
+	installers map[string]installer
+}
+
+// Spec says what an environment must offer. See plan.Environment.
+type Spec struct {
+	// Interpreter is an existing Python that is used as it is, with Paths as
+	// further folders of packages. The other fields then have no meaning.
+	Interpreter string
+	Paths       []string
+	// Python is the wanted version ("3.11", "3.11.7"); "" means
+	// BaseInterpreter's.
+	Python string
+	// BaseInterpreter is the client's interpreter, taken where its version
+	// agrees with Python.
+	BaseInterpreter string
+	// Requirements are PEP 508 requirements; none is legal.
+	Requirements []string
+}
+
+// Environment is an environment that workers can be started in.
+type Environment struct {
+	// ID is equal for equal environments and differs otherwise.
+	ID string
+	// Interpreter is the absolute path of the Python to start.
+	Interpreter string
+	// PythonVersion is its full version, "3.11.7".
+	PythonVersion string
+	// Paths are folders of packages that Interpreter does not find by itself.
+	Paths []string
+}
+
+// Open prepares a cache directory and removes what builds that died left in
+// it.
+func Open(options Options) (*Store, error) {
+	if err := options.Validate(); err != nil {
+		return nil, err
+	}
+	if options.CacheDir == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return nil, diag.New(diag.BadOption, "the user's cache directory is not known").WithCause(err).
+				WithHint("set HOME, or ALINK_CACHE_DIR to a folder that can be written to")
+		}
+		options.CacheDir = filepath.Join(dir, "alink")
+	}
+	dir, err := filepath.Abs(options.CacheDir)
+	if err != nil {
+		return nil, cacheError(options.CacheDir, err)
+	}
+	options.CacheDir = dir
+	s := &Store{
+		options:    options,
+		envs:       filepath.Join(dir, "envs"),
+		locks:      filepath.Join(dir, "locks"),
+		probed:     map[string]interpreter{},
+		installers: map[string]installer{},
+	}
+	for _, text := range options.HarnessRequirements {
+		r, err := parseRequirement(text)
+		if err != nil {
+			return nil, err
+		}
+		s.harness = append(s.harness, r)
+	}
+	for _, d := range []string{s.envs, s.locks} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, cacheError(dir, err)
+		}
+	}
+	if err := s.sweep(); err != nil {
+		return nil, cacheError(dir, err)
+	}
+	return s, nil
+}
+
+func cacheError(dir string, err error) error {
+	return diag.New(diag.BuildFailed, "the environment cache %s cannot be used", dir).WithCause(err).
+		WithHint("set ALINK_CACHE_DIR to a folder that can be written to")
+}
+
+// Resolve returns the environment of spec, after building it where needed. A
+// specification that was resolved before keeps the versions chosen then.
+// Concurrent calls for one environment, in this process or in others, build
+// it once. progress, which may be nil, is called from this goroutine with
+// short lines while something is being waited for. When ctx ends, the
+// installer is killed, nothing is left behind, and the error wraps ctx's.
+func (s *Store) Resolve(ctx context.Context, spec Spec, progress func(string)) (*Environment, error) {
+	if progress == nil {
+		progress = func(string) {}
+	}
+	env, err := s.resolve(ctx, spec, progress)
+	if ctxErr := ctx.Err(); err != nil && ctxErr != nil && !errors.Is(err, ctxErr) {
+		return nil, fmt.Errorf("resolving an environment: %w", ctxErr)
+	}
+	return env, err
+}
+
+func (s *Store) resolve(ctx context.Context, spec Spec, progress func(string)) (*Environment, error) {
+	if spec.Interpreter != "" {
+		return s.existing(ctx, spec)
+	}
+	requirements, err := s.requirements(spec.Requirements)
+	if err != nil {
+		return nil, err
+	}
+	python, err := s.choose(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	uv, err := s.installer(ctx, spec.BaseInterpreter)
+	if err != nil {
+		return nil, err
+	}
+	b := &build{store: s, uv: uv, python: python, requirements: requirements, asked: spec.Requirements, progress: progress}
+	if err := b.resolve(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.make(ctx); err != nil {
+		return nil, err
+	}
+	return &Environment{ID: b.key, Interpreter: venvPython(filepath.Join(s.envs, b.key)), PythonVersion: python.Version}, nil
+}
+
+// existing is an interpreter that is used as it is. Its path is kept, not what
+// a symbolic link resolves to: that is how a virtual environment differs from
+// the interpreter it was made from.
+func (s *Store) existing(ctx context.Context, spec Spec) (*Environment, error) {
+	python, err := s.probe(ctx, spec.Interpreter)
+	if err != nil {
+		return nil, diag.New(diag.NoInterpreter, "there is no usable Python at %s", spec.Interpreter).WithCause(err).
+			WithHint("give the absolute path of a Python of version %s or later", oldestPython)
+	}
+	if !python.recent() {
+		return nil, diag.New(diag.NoInterpreter, "the Python at %s has version %s, which is too old", spec.Interpreter, python.Version).
+			WithHint("workers need Python %s or later", oldestPython)
+	}
+	id := hashJSON(struct {
+		Format      int
+		Interpreter interpreter
+		Paths       []string
+	}{formatVersion, python, spec.Paths})
+	return &Environment{ID: id, Interpreter: python.Executable, PythonVersion: python.Version, Paths: spec.Paths}, nil
+}
+
+func venvPython(dir string) string { return filepath.Join(dir, "venv", "bin", "python") }
