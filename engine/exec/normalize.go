@@ -30,6 +30,16 @@ func normalType(t arrow.DataType) arrow.DataType {
 		return arrow.BinaryTypes.String
 	case *arrow.BinaryViewType:
 		return arrow.BinaryTypes.Binary
+	case *arrow.ListType:
+		return arrow.ListOf(normalType(t.Elem()))
+	case *arrow.MapType:
+		return arrow.MapOf(normalType(t.KeyType()), normalType(t.ItemType()))
+	case *arrow.StructType:
+		fields := make([]arrow.Field, t.NumFields())
+		for i, f := range t.Fields() {
+			fields[i] = arrow.Field{Name: f.Name, Type: normalType(f.Type), Nullable: true}
+		}
+		return arrow.StructOf(fields...)
 	}
 	return t
 }

@@ -23,7 +23,7 @@ func TestTypeStrings(t *testing.T) {
 		"DOUBLE": "double", "int": "integer", "varchar": "string", "decimal(10, 2)": "decimal(10,2)",
 		"decimal": "decimal(18,3)", "bigint[]": "list<bigint>", "list<int[]>": "list<list<integer>>",
 		"struct<a: int, \"b c\" string>": "struct<a: integer, \"b c\": string>",
-		"map<string, double[]>":           "map<string, list<double>>", "timestamptz": "timestamptz",
+		"map<string, double[]>":          "map<string, list<double>>", "timestamptz": "timestamptz",
 		"timestamp_ns": "timestamp_ns", " bool ": "boolean", "struct<größe: double>": "struct<größe: double>",
 	} {
 		typ, err := ParseType(text)
