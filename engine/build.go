@@ -184,7 +184,8 @@ func (b *build) vertex(stage *plan.Stage, job *Job) (*exec.Vertex, error) {
 // application makes the vertex of Python functions. Each subtask leases a
 // worker; all but the first only when a batch reaches them.
 func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Application, job *Job) {
-	shared := b.functionStage(stage, a, job)
+	shared := b.functionStage(a, job)
+	b.release = append(b.release, b.engine.workers.onNote(shared.ID, v.Note))
 	if a.Kind == plan.FitFunction {
 		fit := &ops.Fit{Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns, Spool: exec.SpoolOptions{
 			MemoryBytes: exec.SpoolBytesDefault, Dir: b.engine.options.SpillDir,
@@ -204,7 +205,7 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 	}
 }
 
-func (b *build) functionStage(stage *plan.Stage, a *plan.Application, job *Job) *exec.FunctionStage {
+func (b *build) functionStage(a *plan.Application, job *Job) *exec.FunctionStage {
 	s := &exec.FunctionStage{
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
 		Input: a.Crossing, Output: a.Result, Retries: a.Retries, Log: job.log,

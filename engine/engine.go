@@ -299,7 +299,8 @@ func (e *Engine) Close() error {
 		<-job.done
 		job.drop()
 	}
-	return errors.Join(e.workers.close(), e.tables.close(), e.removeDir())
+	e.workers.close()
+	return errors.Join(e.tables.close(), e.removeDir())
 }
 
 func (e *Engine) removeDir() error {

@@ -99,9 +99,6 @@ func (out *Output) EmitBatch(ctx context.Context, batch arrow.RecordBatch) error
 	return out.Emit(ctx, BatchElement(batch))
 }
 
-// Note sets what the operator is doing besides passing rows, for progress.
-func (out *Output) Note(text string) { out.stats.note.Store(&text) }
-
 // Handler is told of the elements of one input, in order. OnBatch owns the
 // batch. An embedded PassThrough supplies what a handler does not care about.
 type Handler interface {

@@ -9,7 +9,7 @@ import (
 // Stats are the counters of one vertex, shared by its subtasks.
 type Stats struct {
 	rowsIn, rowsOut, bytesOut atomic.Int64
-	running, done             atomic.Int32
+	done                      atomic.Int32
 	note                      atomic.Pointer[string]
 }
 
@@ -32,6 +32,9 @@ type Progress struct {
 	// Note says what it is doing besides passing rows.
 	Note string `json:"note,omitempty"`
 }
+
+// Note says, for progress, what the vertex is doing besides passing rows.
+func (v *Vertex) Note(text string) { v.stats.note.Store(&text) }
 
 func (v *Vertex) progress() Progress {
 	p := Progress{

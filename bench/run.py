@@ -1,0 +1,320 @@
+"""Measure what a user notices first, each beside its yardstick in the same run.
+
+``make bench`` runs it and writes ``bench/results.md``. Absolute figures move
+from machine to machine; read the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import alink as al
+
+HERE = Path(__file__).parent
+BATCH_ROWS = 65_536
+
+FIRST_ROW = textwrap.dedent(
+    """
+    import time
+    import pyarrow as pa
+    import alink as al
+
+    @al.udf("double")
+    def double_it(x: float) -> float:
+        return x * 2
+
+    t = al.from_arrow(pa.table({"x": [float(i) for i in range(10)]}))
+    rows = t.with_columns(y=double_it("x")).to_arrow()
+    assert rows["y"].to_pylist() == [float(2 * i) for i in range(10)]
+    """
+)
+
+
+def line(a: float, b: float) -> float:
+    """The row function."""
+    return a * 2 + b
+
+
+def line_numpy(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The same function on whole columns."""
+    return a * 2 + b
+
+
+def seconds(argv: list[str]) -> float:
+    """Wall time of a command."""
+    began = time.perf_counter()
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def cold_start(runs: int) -> tuple[float, float]:
+    """Median seconds of a script to its first rows, and of importing pyarrow."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "first_row.py")
+        script.write_text(FIRST_ROW)
+        first, imports = [], []
+        for _ in range(runs + 1):  # the first of each warms the disk's cache
+            first.append(seconds([sys.executable, str(script)]))
+            imports.append(seconds([sys.executable, "-c", "import pyarrow"]))
+    return statistics.median(first[1:]), statistics.median(imports[1:])
+
+
+def best(run: Callable[[], None], runs: int) -> float:
+    """The shortest of several runs, in seconds."""
+    times = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def make_table(path: Path, rows: int) -> None:
+    """Write (id bigint, a double, b double, s string, ts timestamp)."""
+    random = np.random.default_rng(7)
+    writer = None
+    for start in range(0, rows, 1_000_000):
+        n = min(1_000_000, rows - start)
+        ids = np.arange(start, start + n)
+        batch = pa.table(
+            {
+                "id": ids,
+                "a": random.random(n),
+                "b": random.random(n),
+                "s": pc.binary_join_element_wise("k", pa.array(ids % 1000).cast(pa.string()), ""),
+                "ts": pa.array(ids * 1_000_000, pa.timestamp("us")),
+            }
+        )
+        writer = writer or pq.ParquetWriter(path, batch.schema)
+        writer.write_table(batch)
+    if writer is not None:
+        writer.close()
+
+
+def columns_of(path: Path) -> Iterator[pa.RecordBatch]:
+    """The two columns that the functions need, batch by batch."""
+    return pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["a", "b"])
+
+
+def row_in_process(path: Path) -> float:
+    """The row function in this process, reading and summing included."""
+    total = 0.0
+    for batch in columns_of(path):
+        values = list(map(line, batch["a"].to_pylist(), batch["b"].to_pylist()))
+        total += pc.sum(pa.array(values, pa.float64())).as_py()
+    return total
+
+
+def numpy_in_process(path: Path) -> float:
+    """The numpy function in this process, reading and summing included."""
+    total = 0.0
+    for batch in columns_of(path):
+        total += float(line_numpy(batch["a"].to_numpy(), batch["b"].to_numpy()).sum())
+    return total
+
+
+def through_engine(table: al.Table, function: object) -> float:
+    """The same through the engine and its workers."""
+    applied = table.select("a", "b").with_columns(y=function("a", "b"))  # type: ignore[operator]
+    return applied.agg(total="sum(y)").to_arrow()["total"][0].as_py()
+
+
+class PssWatch:
+    """The largest proportional set size of each named process, sampled."""
+
+    def __init__(self, processes: Callable[[], dict[str, list[int]]]) -> None:
+        self.processes = processes
+        self.peak_kib: dict[str, int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> PssWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.05):
+            for name, pids in self.processes().items():
+                now = sum(pss_kib(pid) for pid in pids)
+                self.peak_kib[name] = max(self.peak_kib.get(name, 0), now)
+
+
+def pss_kib(pid: int) -> int:
+    """Proportional set size of a process in KiB; 0 if it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(row.split()[1]) for row in text.splitlines() if row.startswith("Pss:")), 0)
+
+
+def named_processes(ctx: al.Context) -> Callable[[], dict[str, list[int]]]:
+    """The processes of a connection, by their part."""
+
+    def now() -> dict[str, list[int]]:
+        status = ctx.status()
+        return {
+            "client": [os.getpid()],
+            "engine": [status["engine_pid"]],
+            "supervisor": [status["supervisor_pid"]],
+            "workers": [worker["pid"] for worker in status["workers"]],
+        }
+
+    return now
+
+
+def ten_row_memory() -> dict[str, int]:
+    """Peak PSS in KiB of each process for a job of ten rows and one worker."""
+    code = textwrap.dedent(
+        """
+        import json, sys
+        sys.path.insert(0, sys.argv[1])
+        import pyarrow as pa
+        import alink as al
+        from run import PssWatch, named_processes, line
+        with al.connect() as ctx:
+            t = ctx.from_arrow(pa.table({"a": [1.0] * 10, "b": [2.0] * 10}))
+            f = al.udf("double")(line)
+            with PssWatch(named_processes(ctx)) as watch:
+                for _ in range(5):
+                    t.with_columns(y=f("a", "b")).to_arrow()
+        print(json.dumps(watch.peak_kib))
+        """
+    )
+    import json
+
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(HERE)], check=True, capture_output=True, text=True
+    )
+    return json.loads(out.stdout)
+
+
+def throughput(ctx: al.Context, path: Path, rows: int, runs: int) -> list[tuple[str, float, float]]:
+    """For each way to run a function: its name, M rows/s, and that in process."""
+    table = ctx.read_parquet(str(path))
+    want = numpy_in_process(path)
+    results = []
+    for kind, here in (("row", row_in_process), ("numpy", numpy_in_process)):
+        plain = rows / best(lambda here=here: check(here(path), want), runs) / 1e6
+        for workers in (1, 2):
+            function = (
+                al.udf("double", workers=workers)(line)
+                if kind == "row"
+                else al.udf("double", batch="numpy", workers=workers)(line_numpy)
+            )
+            through_engine(table.limit(BATCH_ROWS * 4), function)  # start the workers
+            rate = rows / best(lambda f=function: check(through_engine(table, f), want), runs) / 1e6
+            results.append((f"{kind} function, {workers} worker{'s' * (workers > 1)}", rate, plain))
+    return results
+
+
+def check(got: float, want: float) -> None:
+    """Refuse a fast wrong answer."""
+    if abs(got - want) > 1e-6 * abs(want):
+        raise AssertionError(f"got {got}, want {want}")
+
+
+def second_job(ctx: al.Context, runs: int) -> float:
+    """Median seconds of a job of ten rows in a process that has run one."""
+    table = ctx.from_arrow(pa.table({"a": [1.0] * 10, "b": [2.0] * 10}))
+    function = al.udf("double")(line)
+    times = []
+    for _ in range(runs + 1):
+        began = time.perf_counter()
+        table.with_columns(y=function("a", "b")).to_arrow()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
+def main() -> None:
+    """Run everything and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=HERE / "results.md")
+    options = parser.parse_args()
+
+    lines = [
+        "# Measurements",
+        "",
+        f"`make bench` on {os.cpu_count()} processors, Python {platform.python_version()}, "
+        f"pyarrow {pa.__version__}, {options.rows:,} rows, {options.runs} runs. "
+        "Read the ratios: absolute figures move from machine to machine.",
+        "",
+        "## Start",
+        "",
+        "| | s | beside `import pyarrow` |",
+        "|---|---|---|",
+    ]
+    first, imports = cold_start(max(3, options.runs))
+    lines.append(f'| `python -c "import pyarrow"` | {imports:.3f} | 1.00 × |')
+    lines.append(
+        f"| script to first rows through a function | {first:.3f} | {first / imports:.2f} × |"
+    )
+    with tempfile.TemporaryDirectory() as folder, al.connect() as ctx:
+        path = Path(folder, "rows.parquet")
+        make_table(path, options.rows)
+        second = second_job(ctx, 20)
+        lines.append(
+            f"| second job in the same process | {second:.3f} | {second / imports:.2f} × |"
+        )
+        with PssWatch(named_processes(ctx)) as watch:
+            rates = throughput(ctx, path, options.rows, options.runs)
+    lines += [
+        "",
+        "## Functions over a Parquet file, reading and summing included",
+        "",
+        "| | M rows/s | in process | ratio |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {rate:.2f} | {plain:.2f} | {rate / plain:.2f} |" for name, rate, plain in rates
+    ]
+    small = ten_row_memory()
+    lines += [
+        "",
+        "## Memory (peak proportional set size, MiB)",
+        "",
+        "| | client | engine | supervisor | workers | together |",
+        "|---|---|---|---|---|---|",
+        memory_row("ten rows, one worker", small),
+        memory_row(f"{options.rows:,} rows, up to two workers", watch.peak_kib),
+        "",
+        "The client of the second row holds numpy and the in-process loops beside it.",
+    ]
+    report = "\n".join(lines) + "\n"
+    options.output.write_text(report)
+    print(report)
+
+
+def memory_row(name: str, peak_kib: dict[str, int]) -> str:
+    """A row of the memory table."""
+    parts = [peak_kib.get(part, 0) / 1024 for part in ("client", "engine", "supervisor", "workers")]
+    return (
+        f"| {name} | " + " | ".join(f"{part:.0f}" for part in parts) + f" | {sum(parts):.0f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

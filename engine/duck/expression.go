@@ -1,0 +1,332 @@
+package duck
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/plan"
+)
+
+// Bounds on what is kept and walked.
+const (
+	textsMax     = 4096 // sound texts that a Database remembers
+	exprDepthMax = 256  // nesting of an expression, and of the parse tree of a text
+)
+
+// parsedText is what is known of an expression given as text.
+type parsedText struct {
+	// constant: it is a bare literal. ORDER BY would take a number for the
+	// position of a column.
+	constant bool
+}
+
+// treeDepthMax is in levels of JSON, of which an expression fills several.
+const treeDepthMax = 16 * exprDepthMax
+
+// tableFunctions are those that a subquery of an expression may use: the ones
+// that read nothing but their arguments.
+var tableFunctions = map[string]bool{"unnest": true, "range": true, "generate_series": true}
+
+// parseText checks that a text is one SQL expression and nothing else, by the
+// parse tree of SELECT text: it must be the tree of a SELECT of one item
+// without an alias. So no text can change the shape of the statement that it
+// is later put into (in parentheses, followed by a line feed, which ends a
+// comment). What follows an expression without leaving a trace in the tree, a
+// comma or a semicolon, is a syntax error there.
+func (d *Database) parseText(s *session, text string) (parsedText, *diag.Diagnostic) {
+	d.mu.Lock()
+	parsed, ok := d.texts[text]
+	d.mu.Unlock()
+	if ok {
+		return parsed, nil
+	}
+	if strings.ContainsRune(text, 0) {
+		return parsed, diag.New(diag.BadExpression, "%s holds a NUL character", show(text))
+	}
+	const prefix = "SELECT "
+	serialized, err := s.serialize(prefix + text)
+	if err != nil {
+		return parsed, diag.New(diag.Internal, "an expression could not be checked").WithCause(err)
+	}
+	parsed, problem := readTree(serialized, len(prefix), text)
+	if problem != nil {
+		return parsed, problem
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.texts) >= textsMax {
+		clear(d.texts)
+	}
+	d.texts[text] = parsed
+	return parsed, nil
+}
+
+// serialize gives the parse tree of a statement in DuckDB's JSON form.
+func (s *session) serialize(statement string) (string, error) {
+	p, err := s.prepare("SELECT json_serialize_sql($1::VARCHAR)")
+	if err != nil {
+		return "", err
+	}
+	defer duckdb.DestroyPrepare(&p)
+	var result duckdb.Result
+	defer duckdb.DestroyResult(&result)
+	if duckdb.BindVarcharLength(p, 1, statement, duckdb.IdxT(len(statement))) == duckdb.StateError ||
+		duckdb.ExecutePrepared(p, &result) == duckdb.StateError {
+		return "", resultError(&result)
+	}
+	chunk := duckdb.FetchChunk(result)
+	if chunk.Ptr == nil {
+		return "", fmt.Errorf("json_serialize_sql gave no row")
+	}
+	defer duckdb.DestroyDataChunk(&chunk)
+	values := appendStrings(nil, duckdb.DataChunkGetVector(chunk, 0), int(duckdb.DataChunkGetSize(chunk)))
+	if len(values) != 1 {
+		return "", fmt.Errorf("json_serialize_sql gave %d rows", len(values))
+	}
+	return values[0], nil
+}
+
+// readTree judges the parse tree of a text that has prefixLen bytes of the
+// statement in front of it.
+func readTree(serialized string, prefixLen int, text string) (parsedText, *diag.Diagnostic) {
+	var tree struct {
+		Error      bool   `json:"error"`
+		ErrorType  string `json:"error_type"`
+		Message    string `json:"error_message"`
+		Position   string `json:"position"`
+		Statements []struct {
+			Node map[string]json.RawMessage `json:"node"`
+		} `json:"statements"`
+	}
+	if err := json.Unmarshal([]byte(serialized), &tree); err != nil {
+		return parsedText{}, diag.New(diag.Internal, "the parse tree of an expression could not be read").WithCause(err)
+	}
+	bad := func(message string, offset int) *diag.Diagnostic {
+		return badText(text, message, offset)
+	}
+	if tree.Error {
+		if tree.ErrorType != "parser" {
+			return parsedText{}, bad("it is a statement, not an expression", -1)
+		}
+		return parsedText{}, bad(tree.Message, offsetIn(text, tree.Position, prefixLen))
+	}
+	if len(tree.Statements) != 1 {
+		return parsedText{}, bad("it holds more than one statement", -1)
+	}
+	node := tree.Statements[0].Node
+	var items []struct {
+		Class string `json:"class"`
+		Alias string `json:"alias"`
+	}
+	if err := json.Unmarshal(node["select_list"], &items); err != nil || len(items) == 0 {
+		return parsedText{}, bad("it is not an expression", -1)
+	}
+	switch {
+	case len(items) > 1:
+		return parsedText{}, bad("it is a list of expressions", -1)
+	case items[0].Alias != "":
+		return parsedText{}, bad(fmt.Sprintf("it gives itself the name %q; a column's name is set where the expression is used", items[0].Alias), -1)
+	}
+	for key, want := range bareSelect {
+		if got := string(node[key]); got != want && !(key == "from_table" && strings.HasPrefix(got, want)) {
+			return parsedText{}, bad("it holds more than an expression: "+strings.ReplaceAll(key, "_", " "), -1)
+		}
+	}
+	if len(node) != len(bareSelect)+1 {
+		return parsedText{}, bad("it holds more than an expression", -1)
+	}
+	var list any
+	if err := json.Unmarshal(node["select_list"], &list); err != nil {
+		return parsedText{}, bad(err.Error(), -1)
+	}
+	if reason := forbidden(list, 0); reason != "" {
+		return parsedText{}, bad(reason, -1)
+	}
+	return parsedText{constant: items[0].Class == "CONSTANT"}, nil
+}
+
+// bareSelect is the parse tree of SELECT x without its select_list.
+var bareSelect = map[string]string{
+	"type": `"SELECT_NODE"`, "modifiers": `[]`, "cte_map": `{"map":[]}`,
+	"from_table": `{"type":"EMPTY",`, "where_clause": `null`, "group_expressions": `[]`, "group_sets": `[]`,
+	"aggregate_handling": `"STANDARD_HANDLING"`, "having": `null`, "sample": `null`, "qualify": `null`,
+}
+
+// forbidden looks for what an expression may not hold, and says what it is.
+func forbidden(tree any, depth int) string {
+	if depth > treeDepthMax {
+		return fmt.Sprintf("it is nested deeper than %d levels", exprDepthMax)
+	}
+	switch tree := tree.(type) {
+	case []any:
+		for _, item := range tree {
+			if reason := forbidden(item, depth+1); reason != "" {
+				return reason
+			}
+		}
+	case map[string]any:
+		if reason := forbiddenNode(tree); reason != "" {
+			return reason
+		}
+		for _, item := range tree {
+			if reason := forbidden(item, depth+1); reason != "" {
+				return reason
+			}
+		}
+	}
+	return ""
+}
+
+func forbiddenNode(node map[string]any) string {
+	class, isExpression := node["class"].(string)
+	if isExpression {
+		switch class {
+		case "STAR":
+			return "* and COLUMNS(…) stand for several columns"
+		case "PARAMETER":
+			return "it has a parameter without a value"
+		case "POSITIONAL_REFERENCE", "DEFAULT":
+			return "it does not name what it refers to"
+		}
+		return ""
+	}
+	// Of what has no class, only references to tables have an alias and a
+	// sample: types have just an alias, and queries just a sample.
+	_, hasAlias := node["alias"]
+	_, hasSample := node["sample"]
+	if !hasAlias || !hasSample {
+		return ""
+	}
+	switch kind, _ := node["type"].(string); kind {
+	case "EMPTY", "SUBQUERY", "JOIN", "EXPRESSION_LIST":
+		return ""
+	case "TABLE_FUNCTION":
+		function, _ := node["function"].(map[string]any)
+		name, _ := function["function_name"].(string)
+		if tableFunctions[strings.ToLower(name)] {
+			return ""
+		}
+		return fmt.Sprintf("an expression cannot read a table: %s(…)", name)
+	case "BASE_TABLE":
+		name, _ := node["table_name"].(string)
+		return fmt.Sprintf("an expression cannot read a table: %s", name)
+	}
+	return "an expression cannot read a table"
+}
+
+// generator writes the SQL of one node's expressions. Its errors are
+// diagnostics without a place.
+type generator struct {
+	db      *Database
+	session *session
+	// input is the relation whose columns expressions may use.
+	input *relation
+	out   fragment
+}
+
+// operatorForms are the SQL of plan.Operators; "in" and "cast" have code of
+// their own. Operands are in parentheses, so precedence never matters.
+var operatorForms = map[string]string{
+	"+": "(? + ?)", "-": "(? - ?)", "*": "(? * ?)", "/": "(? / ?)", "//": "(? // ?)", "%": "(? % ?)", "neg": "(- ?)",
+	"=": "(? = ?)", "<>": "(? <> ?)", "<": "(? < ?)", "<=": "(? <= ?)", ">": "(? > ?)", ">=": "(? >= ?)",
+	"and": "(? AND ?)", "or": "(? OR ?)", "not": "(NOT ?)",
+	"is_null": "(? IS NULL)", "is_not_null": "(? IS NOT NULL)",
+}
+
+// expression writes e in parentheses.
+func (g *generator) expression(e plan.Expr, depth int) *diag.Diagnostic {
+	switch {
+	case depth > exprDepthMax:
+		return diag.New(diag.BadExpression, "an expression is nested deeper than %d levels", exprDepthMax)
+	case e.Column != nil:
+		if _, ok := g.input.find(*e.Column); !ok {
+			return unknownColumn(*e.Column, g.input, "")
+		}
+		g.out.write("(" + quote(*e.Column) + ")")
+		return nil
+	case e.Literal != nil:
+		sql, err := renderLiteral(e.Literal)
+		if err != nil {
+			return diag.New(diag.InvalidPlan, "a literal of type %q is not valid", e.Literal.Type).WithCause(err)
+		}
+		g.out.write("(" + sql + ")")
+		return nil
+	case e.SQL != "":
+		if _, problem := g.db.parseText(g.session, e.SQL); problem != nil {
+			return problem
+		}
+		g.out.write("(")
+		g.out.writeText(e.SQL)
+		g.out.write("\n)")
+		return nil
+	case e.Call != "":
+		return diag.New(diag.InvalidPlan, "the Python function %q is called inside a relational step", e.Call)
+	case e.Op != "":
+		return g.operator(e, depth)
+	}
+	return diag.New(diag.BadExpression, "an expression is empty")
+}
+
+func (g *generator) operator(e plan.Expr, depth int) *diag.Diagnostic {
+	count, known := plan.Operators[e.Op]
+	if !known {
+		return diag.New(diag.InvalidPlan, "there is no operator %q", e.Op)
+	}
+	if count >= 0 && len(e.Args) != count || count < 0 && len(e.Args) < -count+1 {
+		return diag.New(diag.InvalidPlan, "the operator %q cannot have %d operands", e.Op, len(e.Args))
+	}
+	switch e.Op {
+	case "cast":
+		return g.cast(e, depth)
+	case "in":
+		return g.in(e, depth)
+	}
+	parts := strings.Split(operatorForms[e.Op], "?")
+	for i, arg := range e.Args {
+		g.out.write(parts[i])
+		if problem := g.expression(arg, depth+1); problem != nil {
+			return problem
+		}
+	}
+	g.out.write(parts[len(parts)-1])
+	return nil
+}
+
+func (g *generator) cast(e plan.Expr, depth int) *diag.Diagnostic {
+	typ, err := plan.ParseType(e.Type)
+	if err != nil {
+		return diag.New(diag.TypeMismatch, "there is no type %q to cast to", e.Type).WithCause(err)
+	}
+	target, err := fromArrow(typ)
+	if err != nil {
+		return diag.New(diag.TypeMismatch, "nothing can be cast to %q", e.Type).WithCause(err)
+	}
+	g.out.write("CAST(")
+	if problem := g.expression(e.Args[0], depth+1); problem != nil {
+		return problem
+	}
+	g.out.write(" AS " + target.sql() + ")")
+	return nil
+}
+
+func (g *generator) in(e plan.Expr, depth int) *diag.Diagnostic {
+	g.out.write("(")
+	for i, arg := range e.Args {
+		switch i {
+		case 0:
+		case 1:
+			g.out.write(" IN (")
+		default:
+			g.out.write(", ")
+		}
+		if problem := g.expression(arg, depth+1); problem != nil {
+			return problem
+		}
+	}
+	g.out.write("))")
+	return nil
+}

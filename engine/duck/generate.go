@@ -1,0 +1,310 @@
+package duck
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/plan"
+)
+
+// generate writes the SELECT of an operator and gives the names of its
+// columns. A type is set where an input's column is passed on.
+// Expressions get no aliases, and columns their names only outside:
+// SQL would let an expression use the alias of another one, while ours are
+// evaluated against the table as it was before.
+func (c *compiler) generate(op plan.Op, inputs []*relation) (*fragment, []column, *diag.Diagnostic) {
+	wanted := 1
+	if _, isJoin := op.(plan.Join); isJoin {
+		wanted = 2
+	}
+	if len(inputs) != wanted {
+		return nil, nil, diag.New(diag.InvalidPlan, "%s has %d inputs instead of %d", op.Name(), len(inputs), wanted)
+	}
+	g := &generator{db: c.db, session: c.session, input: inputs[0]}
+	columns := inputs[0].columns
+	var problem *diag.Diagnostic
+	switch op := op.(type) {
+	case plan.Filter:
+		problem = g.filter(op)
+	case plan.Project:
+		columns, problem = g.project(op)
+	case plan.Drop:
+		columns, problem = g.drop(op)
+	case plan.Rename:
+		columns, problem = g.rename(op)
+	case plan.Aggregate:
+		columns, problem = g.aggregate(op)
+	case plan.Join:
+		columns, problem = g.join(op, inputs[0], inputs[1])
+	case plan.Sort:
+		problem = g.sort(op)
+	case plan.Limit:
+		problem = g.limit(op)
+	default:
+		problem = diag.New(diag.InvalidPlan, "%s is not a relational step", op.Name())
+	}
+	if problem != nil {
+		return nil, nil, problem
+	}
+	return &g.out, append([]column(nil), columns...), nil
+}
+
+func (g *generator) from() { g.out.write(" FROM " + quote(g.input.name)) }
+
+// item writes an expression that is for subject.
+func (g *generator) item(e plan.Expr, subject string) *diag.Diagnostic {
+	start := g.out.len()
+	problem := g.expression(e, 0)
+	g.out.mark(start, subject)
+	return problem
+}
+
+func (g *generator) filter(op plan.Filter) *diag.Diagnostic {
+	g.out.write("SELECT *")
+	g.from()
+	g.out.write(" WHERE ")
+	return g.item(op.Predicate, "the predicate")
+}
+
+func (g *generator) project(op plan.Project) ([]column, *diag.Diagnostic) {
+	if problem := checkUnique(op.Exprs); problem != nil {
+		return nil, problem
+	}
+	var columns []column
+	replaced := map[int]plan.NamedExpr{}
+	added := op.Exprs
+	if op.Keep {
+		columns = append(columns, g.input.columns...)
+		added = nil
+		for _, e := range op.Exprs {
+			if i, ok := g.input.find(e.Name); ok {
+				replaced[i] = e
+				columns[i] = g.computed(e)
+			} else {
+				added = append(added, e)
+			}
+		}
+	}
+	g.out.write("SELECT ")
+	for i, kept := range columns {
+		if i > 0 {
+			g.out.write(", ")
+		}
+		e, ok := replaced[i]
+		if !ok {
+			g.out.write(quote(kept.name))
+			continue
+		}
+		if problem := g.item(e.Expr, columnSubject(e.Name)); problem != nil {
+			return nil, problem
+		}
+	}
+	for _, e := range added {
+		if len(columns) > 0 {
+			g.out.write(", ")
+		}
+		if problem := g.item(e.Expr, columnSubject(e.Name)); problem != nil {
+			return nil, problem
+		}
+		columns = append(columns, g.computed(e))
+	}
+	if len(columns) == 0 {
+		g.out.write("NULL::BOOLEAN")
+	}
+	g.from()
+	return columns, nil
+}
+
+// computed is the column of an expression. Its type is known only where NULL's
+// is in it (see sqlType.visible): in a column of the input, or a literal.
+func (g *generator) computed(e plan.NamedExpr) column {
+	out := column{name: e.Name}
+	switch {
+	case e.Expr.Column != nil:
+		if i, ok := g.input.find(*e.Expr.Column); ok {
+			out.typ = g.input.columns[i].typ
+		}
+	case e.Expr.Literal != nil && strings.EqualFold(e.Expr.Literal.Type, "null"):
+		out.typ = sqlType{id: duckdb.TypeSQLNull}
+	}
+	return out
+}
+
+// aggregate groups by the positions of the keys in the result, which works for
+// every expression; GROUP BY 1 on its own would not be a constant.
+func (g *generator) aggregate(op plan.Aggregate) ([]column, *diag.Diagnostic) {
+	all := append(append([]plan.NamedExpr(nil), op.Keys...), op.Aggregates...)
+	if len(all) == 0 {
+		return nil, diag.New(diag.InvalidPlan, "an aggregate needs a key or an aggregate at least")
+	}
+	if problem := checkUnique(all); problem != nil {
+		return nil, problem
+	}
+	columns := make([]column, len(all))
+	g.out.write("SELECT ")
+	for i, e := range all {
+		if i > 0 {
+			g.out.write(", ")
+		}
+		if problem := g.item(e.Expr, columnSubject(e.Name)); problem != nil {
+			return nil, problem
+		}
+		columns[i] = g.computed(e)
+	}
+	g.from()
+	if len(op.Keys) == 0 {
+		g.out.write(" GROUP BY ()") // one row, even if nothing is aggregated
+	}
+	for i := range op.Keys {
+		g.out.write([]string{" GROUP BY ", ", "}[min(i, 1)] + strconv.Itoa(i+1))
+	}
+	return columns, nil
+}
+
+func checkUnique(exprs []plan.NamedExpr) *diag.Diagnostic {
+	seen := map[string]bool{}
+	for _, e := range exprs {
+		if strings.ContainsRune(e.Name, 0) {
+			return diag.New(diag.InvalidPlan, "the name of the column %q holds a NUL character", e.Name)
+		}
+		if seen[fold(e.Name)] {
+			return diag.New(diag.InvalidPlan, "the column %q is defined twice", e.Name).
+				WithHint("names are compared without regard to case; give one of the two another name")
+		}
+		seen[fold(e.Name)] = true
+	}
+	return nil
+}
+
+var joinKeywords = map[plan.JoinKind]string{
+	plan.Inner: "INNER", plan.Left: "LEFT", plan.Right: "RIGHT",
+	plan.Full: "FULL", plan.Semi: "SEMI", plan.Anti: "ANTI",
+}
+
+func (g *generator) join(op plan.Join, left, right *relation) ([]column, *diag.Diagnostic) {
+	keyword, ok := joinKeywords[op.How]
+	if !ok {
+		return nil, diag.New(diag.InvalidPlan, "there is no join %q", op.How)
+	}
+	if len(op.On) == 0 {
+		return nil, diag.New(diag.InvalidPlan, "a join needs a column to join on")
+	}
+	merged := map[int]int{} // columns of left to those of right that they are joined with under the same name
+	dropped := map[int]bool{}
+	for _, key := range op.On {
+		l, found := left.find(key.Left)
+		if !found {
+			return nil, unknownColumn(key.Left, left, " in the left table of the join")
+		}
+		r, found := right.find(key.Right)
+		if !found {
+			return nil, unknownColumn(key.Right, right, " in the right table of the join")
+		}
+		if problem := checkJoinTypes(left.columns[l], right.columns[r]); problem != nil {
+			return nil, problem
+		}
+		if fold(key.Left) == fold(key.Right) {
+			merged[l] = r
+			dropped[r] = true
+		}
+	}
+	filtering := op.How == plan.Semi || op.How == plan.Anti
+	columns := append([]column(nil), left.columns...)
+	g.out.write("SELECT ")
+	for i, col := range left.columns {
+		if i > 0 {
+			g.out.write(", ")
+		}
+		sql := quote(leftName) + "." + quote(col.name)
+		if r, ok := merged[i]; ok && (op.How == plan.Right || op.How == plan.Full) {
+			sql = "COALESCE(" + sql + ", " + quote(rightName) + "." + quote(right.columns[r].name) + ")"
+			columns[i].typ = sqlType{}
+		}
+		g.out.write(sql)
+	}
+	for i, col := range right.columns {
+		if filtering || dropped[i] {
+			continue
+		}
+		if l, both := left.find(col.name); both {
+			return nil, diag.New(diag.InvalidPlan, "both tables of the join have a column %q that is not joined on", left.columns[l].name).
+				WithHint("rename it in one of them before the join, or join on it too")
+		}
+		g.out.write(", " + quote(rightName) + "." + quote(col.name))
+		columns = append(columns, col)
+	}
+	g.out.write(" FROM " + quote(left.name) + " AS " + quote(leftName) + " " + keyword + " JOIN " +
+		quote(right.name) + " AS " + quote(rightName) + " ON ")
+	for i, key := range op.On {
+		if i > 0 {
+			g.out.write(" AND ")
+		}
+		start := g.out.len()
+		g.out.write(quote(leftName) + "." + quote(key.Left) + " = " + quote(rightName) + "." + quote(key.Right))
+		g.out.mark(start, joinSubject(key))
+	}
+	return columns, nil
+}
+
+// checkJoinTypes refuses to compare text with something else. DuckDB would
+// read the text as the other type, and fail at the first that is none.
+func checkJoinTypes(left, right column) *diag.Diagnostic {
+	l, r := left.typ, right.typ
+	if l.id == duckdb.TypeSQLNull || r.id == duckdb.TypeSQLNull || (l.id == duckdb.TypeVarchar) == (r.id == duckdb.TypeVarchar) {
+		return nil
+	}
+	return diag.New(diag.TypeMismatch, "the join compares %q, a %s, with %q, a %s",
+		left.name, plan.FormatType(l.arrow()), right.name, plan.FormatType(r.arrow())).
+		WithHint("cast one of them before the join: with_columns(%s=al.col(%q).cast(…))", left.name, left.name)
+}
+
+func joinSubject(key plan.JoinKey) string {
+	if fold(key.Left) == fold(key.Right) {
+		return fmt.Sprintf("the join on %q", key.Left)
+	}
+	return fmt.Sprintf("the join of %q with %q", key.Left, key.Right)
+}
+
+// sort leaves out keys that are bare literals: they order nothing, but SQL
+// would take a number for the position of a column.
+func (g *generator) sort(op plan.Sort) *diag.Diagnostic {
+	if len(op.By) == 0 {
+		return diag.New(diag.InvalidPlan, "a sort needs a key")
+	}
+	g.out.write("SELECT *")
+	g.from()
+	separator := " ORDER BY "
+	for i, key := range op.By {
+		if key.Expr.SQL != "" {
+			parsed, problem := g.db.parseText(g.session, key.Expr.SQL)
+			if problem != nil {
+				return problem
+			}
+			if parsed.constant {
+				continue
+			}
+		}
+		g.out.write(separator)
+		separator = ", "
+		if problem := g.item(key.Expr, fmt.Sprintf("sort key %d", i+1)); problem != nil {
+			return problem
+		}
+		g.out.write(map[bool]string{true: " DESC", false: " ASC"}[key.Descending])
+		g.out.write(map[bool]string{true: " NULLS FIRST", false: " NULLS LAST"}[key.NullsFirst])
+	}
+	return nil
+}
+
+func (g *generator) limit(op plan.Limit) *diag.Diagnostic {
+	if op.N < 0 || op.Offset < 0 {
+		return diag.New(diag.InvalidPlan, "a limit of %d rows after %d is negative", op.N, op.Offset)
+	}
+	g.out.write("SELECT *")
+	g.from()
+	g.out.write(fmt.Sprintf(" LIMIT %d OFFSET %d", op.N, op.Offset))
+	return nil
+}

@@ -1,0 +1,254 @@
+package duck
+
+import (
+	"context"
+	"runtime/cgo"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
+)
+
+// interruptEvery is how often a query that is to end is told so: DuckDB
+// forgets an interrupt that comes just before a query begins.
+const interruptEvery = 5 * time.Millisecond
+
+// Describe implements exec.Relational.
+func (d *Database) Describe(ctx context.Context, stage *exec.RelationalStage) (*arrow.Schema, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s, err := d.connect()
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	q, err := d.compile(s, stage)
+	if err != nil {
+		return nil, err
+	}
+	defer q.close()
+	return q.schema(), nil
+}
+
+// Run implements exec.Relational. Batches that the readers give are released
+// here; batches given to emit are emit's. A result without rows has no
+// batches.
+func (d *Database) Run(ctx context.Context, stage *exec.RelationalStage, inputs []exec.BatchReader, emit func(arrow.RecordBatch) error) error {
+	closeReaders := func() {
+		for _, reader := range inputs {
+			reader.Close()
+		}
+	}
+	if len(inputs) != len(stage.Inputs) {
+		closeReaders()
+		return diag.New(diag.Internal, "a stage of %d inputs got %d readers", len(stage.Inputs), len(inputs))
+	}
+	s, err := d.connect()
+	if err != nil {
+		closeReaders()
+		return err
+	}
+	defer s.close()
+	q, err := d.compile(s, stage)
+	if err != nil {
+		closeReaders()
+		return err
+	}
+	defer q.close()
+	r := newRun(ctx, d, s, q, inputs)
+	defer r.end()
+	return r.result(r.run(emit))
+}
+
+// run is one execution of a query.
+type run struct {
+	db      *Database
+	session *session
+	query   *query
+	// outer is the caller's context; ctx, made from it, also ends with the run.
+	outer   context.Context
+	ctx     context.Context
+	cancel  context.CancelFunc
+	streams []*stream
+	arrived chan struct{}
+	wait    sync.WaitGroup
+}
+
+func newRun(ctx context.Context, d *Database, s *session, q *query, inputs []exec.BatchReader) *run {
+	r := &run{db: d, session: s, query: q, outer: ctx, arrived: make(chan struct{}, 1)}
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	for i, reader := range inputs {
+		f := &feeder{reader: reader, items: make(chan feederItem)}
+		in := &stream{
+			ctx: r.ctx, session: s, feeder: f, threads: d.options.Threads,
+			schema: q.stage.Inputs[i].Schema, columns: q.inputs[i],
+		}
+		in.handle = cgo.NewHandle(in)
+		r.streams = append(r.streams, in)
+		r.wait.Go(func() { f.run(r.ctx, r.arrived) })
+	}
+	return r
+}
+
+// end releases everything; after it no reader is in use. No query is running.
+func (r *run) end() {
+	r.cancel()
+	for _, s := range r.streams {
+		s.close()
+	}
+	r.wait.Wait()
+}
+
+// result is the error of Run: being cancelled comes before a reader's own
+// error, which comes before what DuckDB makes of it.
+func (r *run) result(err error) error {
+	if err == nil {
+		return nil
+	}
+	if r.outer.Err() != nil {
+		return r.outer.Err()
+	}
+	for _, s := range r.streams {
+		if inputErr := s.inputError(); inputErr != nil {
+			return inputErr
+		}
+	}
+	return err
+}
+
+func (r *run) run(emit func(arrow.RecordBatch) error) error {
+	// The query would hold a thread while it waits for its first batch.
+	if len(r.streams) > 0 {
+		select {
+		case <-r.arrived:
+		case <-r.ctx.Done():
+		}
+	}
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	sources := make([]string, len(r.streams))
+	for i, s := range r.streams {
+		sources[i] = s.sql()
+	}
+	statements := r.query.statements(sources)
+	for _, statement := range statements[:len(statements)-1] {
+		if err := r.guard(func() error { return r.store(statement) }); err != nil {
+			return err
+		}
+	}
+	return r.guard(func() error { return r.stream(statements[len(statements)-1], emit) })
+}
+
+// guard runs f, which uses the session, and interrupts it when the run is to
+// end. It returns when both are over.
+func (r *run) guard(f func() error) error {
+	done := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-done:
+			return
+		case <-r.ctx.Done():
+		}
+		ticker := time.NewTicker(interruptEvery)
+		defer ticker.Stop()
+		for {
+			r.session.interrupt()
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+			}
+		}
+	})
+	err := f()
+	close(done)
+	watch.Wait()
+	return err
+}
+
+func (r *run) store(statement *fragment) error {
+	if err := r.session.execute(statement.String()); err != nil {
+		return r.query.runError(r.db, statement, asQueryError(err))
+	}
+	return nil
+}
+
+// stream executes the last statement and emits its result as it is made.
+func (r *run) stream(statement *fragment, emit func(arrow.RecordBatch) error) error {
+	p, err := r.session.prepare(statement.String())
+	if err != nil {
+		return r.query.runError(r.db, statement, asQueryError(err))
+	}
+	defer duckdb.DestroyPrepare(&p)
+	columns := r.query.result().columns
+	if err := checkResult(p, columns); err != nil {
+		return err
+	}
+	var result duckdb.Result
+	defer func() {
+		// A result that was not read to its end still runs: a reader that
+		// blocks must let go of it first.
+		if err != nil {
+			r.cancel()
+		}
+		duckdb.DestroyResult(&result)
+	}()
+	if duckdb.ExecutePreparedStreaming(p, &result) == duckdb.StateError {
+		err = r.query.runError(r.db, statement, resultError(&result))
+		return err
+	}
+	out := newBatcher(r.query.schema(), columns, r.db.options, emit)
+	defer out.release()
+	err = r.fetch(&result, statement, out)
+	return err
+}
+
+func (r *run) fetch(result *duckdb.Result, statement *fragment, out *batcher) error {
+	for {
+		chunk := duckdb.FetchChunk(*result)
+		if chunk.Ptr == nil {
+			break
+		}
+		err := out.add(chunk)
+		duckdb.DestroyDataChunk(&chunk)
+		switch {
+		case err == nil:
+		case out.emitErr != nil:
+			return err
+		default: // the values cannot be had as Arrow
+			return r.query.runError(r.db, statement, &queryError{kind: "Conversion", message: err.Error(), position: -1})
+		}
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
+	}
+	// An error in the middle looks like the end of the result.
+	if duckdb.ResultError(result) != "" {
+		return r.query.runError(r.db, statement, resultError(result))
+	}
+	return out.flush()
+}
+
+// checkResult guards memory: the chunks are read by the types that compile
+// found.
+func checkResult(p duckdb.PreparedStatement, columns []column) error {
+	if got, want := int(duckdb.PreparedStatementColumnCount(p)), max(len(columns), 1); got != want {
+		return diag.New(diag.Internal, "a relational step gave %d columns instead of %d", got, want)
+	}
+	for i, c := range columns {
+		logical := duckdb.PreparedStatementColumnLogicalType(p, duckdb.IdxT(i))
+		got := readType(logical)
+		duckdb.DestroyLogicalType(&logical)
+		if want, _ := c.typ.visible(); !arrow.TypeEqual(got.arrow(), want.arrow()) {
+			return diag.New(diag.Internal, "a relational step gave the type %s instead of %s in the column %q", got.sql(), want.sql(), c.name)
+		}
+	}
+	return nil
+}

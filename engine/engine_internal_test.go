@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"archive/zip"
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
+)
+
+func zipOf(t *testing.T, files map[string]string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := zip.NewWriter(&out)
+	for name, text := range files {
+		f, err := w.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func TestArtifacts(t *testing.T) {
+	dir := t.TempDir()
+	a, err := newArtifacts(filepath.Join(dir, "artifacts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := a.Put(zipOf(t, map[string]string{"helpers/__init__.py": "x = 1\n", "top.py": "y = 2\n"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		unpacked, err := a.Dir(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(filepath.Join(unpacked, "helpers", "__init__.py")); err != nil || string(text) != "x = 1\n" {
+			t.Errorf("%q, %v", text, err)
+		}
+	}
+	if !a.Has(id) || a.Has(strings.Repeat("0", 64)) || a.Has("../engine.sock") {
+		t.Error("what is there and what is not")
+	}
+	if _, err := a.File("../../etc/passwd"); diag.From(err).Code != diag.InvalidPlan {
+		t.Errorf("a path is not a name: %v", err)
+	}
+	out, err := a.Put(zipOf(t, map[string]string{"../outside.py": "z"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Dir(out); err == nil {
+		t.Error("an archive was unpacked outside its folder")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "artifacts", "outside.py")); err == nil {
+		t.Error("a file lies outside its folder")
+	}
+}
+
+func TestTablesAreCutAndOutliveTheirName(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	const n = 3*tableBatchRowsMax + 5
+	for i := range int64(n) {
+		b.Append(i)
+	}
+	batch := array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, n)
+	reader, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := newTables(exec.SpoolOptions{MemoryBytes: 1 << 20, Dir: t.TempDir()})
+	if err := tables.put(t.Context(), "t", reader); err != nil {
+		t.Fatal(err)
+	}
+	spool, release, err := tables.use("t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables.drop("t")
+	if _, _, err := tables.use("t"); err == nil {
+		t.Error("a dropped table was given to a job")
+	}
+	r, err := spool.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var next int64
+	for {
+		piece, err := r.Next(t.Context())
+		if err != nil {
+			break
+		}
+		if piece.NumRows() > tableBatchRowsMax || piece.Column(0).(*array.Int64).Value(0) != next {
+			t.Fatalf("a piece of %d rows from %d", piece.NumRows(), next)
+		}
+		next += piece.NumRows()
+		piece.Release()
+	}
+	r.Close()
+	if next != n {
+		t.Errorf("%d rows of %d", next, n)
+	}
+	release()
+	if _, err := spool.Open(t.Context()); err == nil {
+		t.Error("the last job ended, and the dropped table is still there")
+	}
+}
+
+func TestBudgetNeverGivesMoreThanThereIs(t *testing.T) {
+	const total = 8 << 30
+	b := &budget{freeBytes: total}
+	var sum int64
+	var back []func()
+	for range 6 {
+		bytes, giveBack := b.take()
+		sum += bytes
+		back = append(back, giveBack)
+	}
+	if sum > total {
+		t.Errorf("%d of %d bytes were given", sum, int64(total))
+	}
+	for _, f := range back {
+		f()
+		f()
+	}
+	if b.freeBytes != total {
+		t.Errorf("%d bytes came back", b.freeBytes)
+	}
+}

@@ -1,0 +1,111 @@
+package fnapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// bundle is a unit of work of a session. It implements exec.Bundle.
+type bundle struct {
+	session  *session
+	input    exec.BatchSource
+	firstRow int64
+	// done is closed when result or err is final and the input is not used any
+	// more.
+	done chan struct{}
+
+	// The session's mu guards what follows.
+
+	// deaths counts the workers that died while they ran this bundle. alone
+	// says that it was begun when one died, and so is run by itself.
+	deaths int
+	alone  bool
+	// settled says that err, or else result, is what Wait will give; sending
+	// that the session's goroutine still holds the input. done is closed when
+	// settled and not sending.
+	settled, sending bool
+	err              error
+	attempt
+}
+
+// attempt is what has to be begun anew when a worker has died.
+type attempt struct {
+	// instruction names the bundle to the worker; "" says that the bundle is
+	// not begun.
+	instruction string
+	// stopReading ends the reading of the input.
+	stopReading context.CancelFunc
+	// inputBytes, rows and batchRows are what has been sent, sentAll that this
+	// is all.
+	inputBytes int64
+	rows       int64
+	batchRows  []int64
+	sentAll    bool
+	// result is the data stream that came back, in pieces.
+	result      [][]byte
+	resultBytes int64
+	// resultEnded and responded say that the data stream's last piece and the
+	// response have come, in either order.
+	resultEnded, responded bool
+}
+
+// Wait implements exec.Bundle. The batches refer to memory of Go's own, so
+// nobody is hurt if they are never released.
+func (b *bundle) Wait(ctx context.Context) ([]arrow.RecordBatch, error) {
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		b.session.stop(context.Cause(ctx))
+		return nil, context.Cause(ctx)
+	}
+	if b.err != nil {
+		return nil, b.err
+	}
+	pieces := b.result
+	b.result = nil
+	batches, err := b.session.decode(pieces)
+	if err != nil {
+		return nil, strange(b.session.stage, err.Error())
+	}
+	if err := b.checkShape(batches); err != nil {
+		releaseAll(batches)
+		return nil, err
+	}
+	return batches, nil
+}
+
+// checkShape compares what came back with what the kind of stage promises.
+func (b *bundle) checkShape(batches []arrow.RecordBatch) error {
+	stage := b.session.stage
+	switch stage.Kind {
+	case exec.StageColumns:
+		if len(batches) != len(b.batchRows) {
+			return strange(stage, fmt.Sprintf("%d batches went out and %d came back", len(b.batchRows), len(batches)))
+		}
+		for i, batch := range batches {
+			if batch.NumRows() != b.batchRows[i] {
+				return strange(stage, fmt.Sprintf("%d rows went out and %d came back", b.batchRows[i], batch.NumRows()))
+			}
+		}
+	case exec.StageFit:
+		if len(batches) != 1 || batches[0].NumRows() != 1 {
+			return strange(stage, fmt.Sprintf("a fit function gave %d batches", len(batches)))
+		}
+	}
+	return nil
+}
+
+// errTooLarge is what a bundle ends with whose result has no bound.
+func errTooLarge(stage *exec.FunctionStage) error {
+	return diag.New(diag.WrongResultLength, "%s returned more than %d GiB for one batch", functionNames(stage), resultBytesMax>>30).
+		WithHint("return less for each batch, or set a smaller batch_rows=").
+		At(stage.Calls[0].Operator, stage.Calls[0].Origin)
+}
+
+// errDropped is what a bundle ends with that nobody waits for any more.
+var errDropped = errors.New("the session was closed")

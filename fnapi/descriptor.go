@@ -1,0 +1,194 @@
+package fnapi
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/engine/plan"
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// Artifacts finds what a job's functions refer to. Its errors may be
+// diagnostics.
+type Artifacts interface {
+	// File is the path of an artifact, Dir that of the folder into which an
+	// archive has been unpacked.
+	File(id string) (string, error)
+	Dir(id string) (string, error)
+}
+
+// payload is what the harness finds in the do_fn of a stage.
+type payload struct {
+	Kind         exec.StageKind `json:"kind"`
+	Calls        []payloadCall  `json:"calls"`
+	OutputSchema string         `json:"output_schema"`
+}
+
+type payloadCall struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Kind       plan.FunctionKind `json:"kind"`
+	Parameters []string          `json:"parameters"`
+	Args       []int             `json:"args"`
+	Output     int               `json:"output"`
+	Code       payloadCode       `json:"code"`
+	Modules    []string          `json:"modules"`
+	Models     map[string]string `json:"models"`
+	OnNull     string            `json:"on_null"`
+	BatchRows  int               `json:"batch_rows"`
+}
+
+type payloadCode struct {
+	Pickle    string `json:"pickle,omitempty"`
+	Source    string `json:"source,omitempty"`
+	Name      string `json:"name,omitempty"`
+	Attribute string `json:"attribute,omitempty"`
+}
+
+// stageCode is a stage as it is told to workers, without their endpoint.
+type stageCode struct {
+	id string
+	// input and output are the schemas as IPC messages, doFn the serialized
+	// ParDoPayload.
+	input, output []byte
+	doFn          []byte
+}
+
+// newStageCode finds the artifacts of a stage and writes down what a worker
+// has to know. Its errors are diagnostics.
+func newStageCode(stage *exec.FunctionStage, artifacts Artifacts) (*stageCode, error) {
+	p := payload{Kind: stage.Kind}
+	for _, call := range stage.Calls {
+		c, err := newPayloadCall(call, artifacts)
+		if err != nil {
+			return nil, diag.From(fmt.Errorf("function %s: %w", call.Function.Name, err)).At(call.Operator, call.Origin)
+		}
+		p.Calls = append(p.Calls, c)
+	}
+	code := &stageCode{id: stage.ID}
+	var err error
+	if code.input, err = encodeSchema(stage.Input); err != nil {
+		return nil, diag.From(err)
+	}
+	if code.output, err = encodeSchema(stage.Output); err != nil {
+		return nil, diag.From(err)
+	}
+	p.OutputSchema = base64.StdEncoding.EncodeToString(code.output)
+	text, err := json.Marshal(p)
+	if err != nil {
+		return nil, diag.From(err)
+	}
+	code.doFn, err = proto.Marshal(&pipepb.ParDoPayload{DoFn: &pipepb.FunctionSpec{Urn: functionURN, Payload: text}})
+	if err != nil {
+		return nil, diag.From(err)
+	}
+	return code, nil
+}
+
+func newPayloadCall(call exec.FunctionCall, artifacts Artifacts) (payloadCall, error) {
+	f := call.Function
+	c := payloadCall{
+		ID: call.FunctionID, Name: f.Name, Kind: f.Kind, Parameters: nonNil(f.Parameters),
+		Args: nonNil(call.Args), Output: call.Output, Modules: []string{}, Models: map[string]string{},
+		Code:   payloadCode{Source: f.Code.Source, Name: f.Code.Name, Attribute: f.Code.Attribute},
+		OnNull: f.Options.OnNull, BatchRows: f.Options.BatchRows,
+	}
+	if c.OnNull == "" {
+		c.OnNull = "call"
+	}
+	var err error
+	if f.Code.Artifact != "" {
+		if c.Code.Pickle, err = artifacts.File(f.Code.Artifact); err != nil {
+			return c, err
+		}
+	}
+	for _, id := range f.Modules {
+		dir, err := artifacts.Dir(id)
+		if err != nil {
+			return c, err
+		}
+		c.Modules = append(c.Modules, dir)
+	}
+	for name, id := range f.Models {
+		if c.Models[name], err = artifacts.File(id); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func nonNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// The ids in a descriptor, beside the transforms'.
+const (
+	inputCollection, outputCollection = "input", "output"
+	inputCoder, outputCoder           = "input_windowed", "output_windowed"
+	inputElement, outputElement       = "input_arrow", "output_arrow"
+	windowCoder                       = "global_window"
+	windowing                         = "global"
+)
+
+// descriptor is the stage as a bundle descriptor for the worker at url.
+func (c *stageCode) descriptor(url string) (*fnpb.ProcessBundleDescriptor, error) {
+	source, err := port(url, inputCoder)
+	if err != nil {
+		return nil, err
+	}
+	sink, err := port(url, outputCoder)
+	if err != nil {
+		return nil, err
+	}
+	transform := func(name, urn string, payload []byte, inputs, outputs map[string]string) *pipepb.PTransform {
+		return &pipepb.PTransform{
+			UniqueName: name, Spec: &pipepb.FunctionSpec{Urn: urn, Payload: payload}, Inputs: inputs, Outputs: outputs,
+		}
+	}
+	coder := func(urn string, payload []byte, components ...string) *pipepb.Coder {
+		return &pipepb.Coder{Spec: &pipepb.FunctionSpec{Urn: urn, Payload: payload}, ComponentCoderIds: components}
+	}
+	collection := func(name, coder string) *pipepb.PCollection {
+		return &pipepb.PCollection{
+			UniqueName: name, CoderId: coder, IsBounded: pipepb.IsBounded_BOUNDED, WindowingStrategyId: windowing,
+		}
+	}
+	to := func(id string) map[string]string { return map[string]string{"0": id} }
+	return &fnpb.ProcessBundleDescriptor{
+		Id: c.id,
+		Transforms: map[string]*pipepb.PTransform{
+			sourceTransform:   transform(sourceTransform, "beam:runner:source:v1", source, nil, to(inputCollection)),
+			functionTransform: transform(functionTransform, "beam:transform:pardo:v1", c.doFn, to(inputCollection), to(outputCollection)),
+			sinkTransform:     transform(sinkTransform, "beam:runner:sink:v1", sink, to(outputCollection), nil),
+		},
+		Pcollections: map[string]*pipepb.PCollection{
+			inputCollection:  collection(inputCollection, inputElement),
+			outputCollection: collection(outputCollection, outputElement),
+		},
+		WindowingStrategies: map[string]*pipepb.WindowingStrategy{windowing: {
+			WindowFn:      &pipepb.FunctionSpec{Urn: "beam:window_fn:global_windows:v1"},
+			WindowCoderId: windowCoder,
+		}},
+		Coders: map[string]*pipepb.Coder{
+			inputElement:  coder(coderURN, c.input),
+			outputElement: coder(coderURN, c.output),
+			windowCoder:   coder("beam:coder:global_window:v1", nil),
+			inputCoder:    coder("beam:coder:windowed_value:v1", nil, inputElement, windowCoder),
+			outputCoder:   coder("beam:coder:windowed_value:v1", nil, outputElement, windowCoder),
+		},
+	}, nil
+}
+
+func port(url, coder string) ([]byte, error) {
+	return proto.Marshal(&fnpb.RemoteGrpcPort{
+		ApiServiceDescriptor: &pipepb.ApiServiceDescriptor{Url: url}, CoderId: coder,
+	})
+}

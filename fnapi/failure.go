@@ -1,0 +1,199 @@
+package fnapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"syscall"
+	"unicode/utf8"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/udfworker"
+)
+
+// Bounds of what a diagnostic takes from a worker.
+const (
+	framesMax    = 20
+	valuesMax    = 50
+	textCharsMax = 4000
+	// outputLinesMax is how much of a dead worker's output is shown.
+	outputLinesMax = 4
+)
+
+// failure is the JSON in an InstructionResponse's error.
+type failure struct {
+	Error     string          `json:"error"`
+	Function  string          `json:"function"`
+	Name      string          `json:"name"`
+	Message   string          `json:"message"`
+	Exception *diag.Exception `json:"exception"`
+	Frames    []diag.Source   `json:"frames"`
+	Row       *int64          `json:"row"`
+	Values    []diag.Value    `json:"values"`
+	Expected  string          `json:"expected"`
+	Got       string          `json:"got"`
+	Hint      string          `json:"hint"`
+	Missing   string          `json:"missing"`
+}
+
+// failureCodes says which diagnostic a kind of failure is.
+var failureCodes = map[string]diag.Code{
+	"raised": diag.FunctionRaised,
+	"load":   diag.FunctionRaised,
+	"type":   diag.WrongResultType,
+	"length": diag.WrongResultLength,
+	"module": diag.ModuleMissing,
+}
+
+// failureOf makes a diagnostic of what a worker said of a bundle whose first
+// row is firstRow. Everything in it is text from a process that is not
+// trusted: it is bounded, and nothing is concluded from it but how to show it.
+func failureOf(stage *exec.FunctionStage, text string, firstRow int64) *diag.Diagnostic {
+	var f failure
+	if len(text) > failureBytesMax || json.Unmarshal([]byte(text), &f) != nil || f.Message == "" {
+		return strange(stage, cut(text))
+	}
+	code, known := failureCodes[f.Error]
+	if !known {
+		return strange(stage, cut(f.Message))
+	}
+	call := callOf(stage, f.Function)
+	d := diag.New(code, "%s", firstLine(cut(f.Message)))
+	d.Function = cut(f.Name)
+	d.Exception = f.Exception
+	if d.Exception != nil {
+		d.Exception.Message = cut(d.Exception.Message)
+	}
+	d.Frames = f.Frames[max(0, len(f.Frames)-framesMax):]
+	for i := range d.Frames {
+		d.Frames[i].Text = cut(d.Frames[i].Text)
+	}
+	if f.Row != nil && *f.Row >= 0 {
+		d.Row = &diag.Row{Index: firstRow + *f.Row, Values: f.Values[:min(len(f.Values), valuesMax)]}
+	}
+	if f.Expected != "" && f.Got != "" && !strings.Contains(f.Message, f.Got) {
+		d.WithFact("expected %s, got %s", cut(f.Expected), cut(f.Got))
+	}
+	d.Hint = cut(f.Hint)
+	if d.Hint == "" {
+		d.Hint = hintOf(&f)
+	}
+	return d.At(call.Operator, call.Origin)
+}
+
+// hintOf is the hint where the worker gave none.
+func hintOf(f *failure) string {
+	switch f.Error {
+	case "type":
+		if f.Expected != "" {
+			return fmt.Sprintf("return %s, or declare the type that %s returns", f.Expected, f.Name)
+		}
+	case "length":
+		return "return one value for each row; a function that changes the number of rows is a map_batches function"
+	case "module":
+		if f.Missing != "" {
+			return fmt.Sprintf("add it to the function's environment: al.Environment(requirements=[%q])", f.Missing)
+		}
+	case "load":
+		return fmt.Sprintf("%s could not be loaded by the worker's interpreter: compare its Python and packages with the client's", f.Name)
+	case "raised":
+		if f.Row != nil {
+			return fmt.Sprintf("call %s.local(...) with the values of this row", f.Name)
+		}
+		return fmt.Sprintf("call %s.local(...) on the same data", f.Name)
+	}
+	return ""
+}
+
+// strange is a failure that is the engine's or the harness's fault.
+func strange(stage *exec.FunctionStage, cause string) *diag.Diagnostic {
+	d := diag.New(diag.Internal, "a Python worker and the engine misunderstood each other while %s ran", functionNames(stage)).
+		WithHint("this is a fault of the engine; please report it with the lines above")
+	d.Cause = cause
+	return d.At(stage.Calls[0].Operator, stage.Calls[0].Origin)
+}
+
+// callOf is the call of function id, or the first.
+func callOf(stage *exec.FunctionStage, id string) exec.FunctionCall {
+	for _, c := range stage.Calls {
+		if c.FunctionID == id {
+			return c
+		}
+	}
+	return stage.Calls[0]
+}
+
+// functionNames lists a stage's functions as the user knows them.
+func functionNames(stage *exec.FunctionStage) string {
+	var names []string
+	seen := map[string]bool{}
+	for _, c := range stage.Calls {
+		if name := c.Function.Name; !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	if len(names) == 1 {
+		return "function " + names[0]
+	}
+	return "functions " + strings.Join(names, ", ")
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
+
+// cut bounds a text from a worker.
+func cut(text string) string {
+	text = strings.ToValidUTF8(text, "�")
+	if utf8.RuneCountInString(text) <= textCharsMax {
+		return text
+	}
+	return string([]rune(text)[:textCharsMax-1]) + "…"
+}
+
+// workerDied is the diagnostic of the first of the bundles that were begun,
+// which is given up.
+func workerDied(stage *exec.FunctionStage, begun []*bundle, worker *udfworker.Worker, death udfworker.Death) *diag.Diagnostic {
+	first, last := begun[0], begun[len(begun)-1]
+	times := "once"
+	if first.deaths > 1 {
+		times = fmt.Sprintf("%d times", first.deaths)
+	}
+	d := diag.New(diag.WorkerDied, "%s killed its Python worker %s (%s)", functionNames(stage), times, death)
+	if death.Kind == udfworker.SupervisorLost {
+		d.Message = fmt.Sprintf("the Python worker of %s was lost %s (%s)", functionNames(stage), times, death)
+	}
+	if len(stage.Calls) == 1 {
+		d.Function = stage.Calls[0].Function.Name
+	}
+	switch end := last.firstRow + last.rows; {
+	case !last.sentAll:
+		d.WithFact("rows from %d on of its input", first.firstRow)
+	case end > first.firstRow:
+		d.WithFact("rows %d to %d of its input", first.firstRow, end-1)
+	}
+	d.WithFact("process %d in environment %s (Python %s)", worker.PID(), worker.Environment().ID, worker.Environment().PythonVersion)
+	d.Facts = append(d.Facts, death.Facts()...)
+	d.Cause = death.LastLines(outputLinesMax)
+	d.Hint = deathHint(death)
+	return d.At(stage.Calls[0].Operator, stage.Calls[0].Origin)
+}
+
+func deathHint(death udfworker.Death) string {
+	switch {
+	case death.Kind == udfworker.SupervisorLost:
+		return "something ended the engine's worker-pool process; the system's log may say what"
+	case death.Signal == int(syscall.SIGKILL):
+		return "signal 9 is often the kernel's answer to a shortage of memory: try a smaller batch_rows=, or hold less at a time"
+	case death.Signal == int(syscall.SIGSEGV), death.Signal == int(syscall.SIGBUS), death.Signal == int(syscall.SIGILL),
+		death.Signal == int(syscall.SIGFPE), death.Signal == int(syscall.SIGABRT):
+		return "this is a fault in native code: run the function on these rows with python -X faulthandler, and update the library that it names"
+	case death.Signal != 0:
+		return "look for what sends this signal to the engine's processes"
+	default:
+		return "the function, or a library that it calls, ended the process (os._exit does that): raise an exception instead"
+	}
+}

@@ -1,0 +1,188 @@
+package fnapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/udfworker"
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+)
+
+// lease is a worker while it belongs to a session. It implements receiver.
+type lease struct {
+	session  *session
+	worker   *udfworker.Worker
+	endpoint *endpoint
+	// ctx is done when the worker is lost or the session stops.
+	ctx    context.Context
+	cancel context.CancelFunc
+	// watched is closed when the goroutine that waits for the worker's death
+	// has ended.
+	watched chan struct{}
+
+	// The session's mu guards these.
+
+	// lost says that the worker has hung up.
+	lost bool
+	// sending says that run is in the middle of sending a bundle.
+	sending bool
+	// dirty says that the worker may be in the middle of something, and cannot
+	// be leased again.
+	dirty bool
+	// bundles are those that the worker was asked to run and that are not
+	// settled, by instruction.
+	bundles map[string]*bundle
+}
+
+// newLease leases a worker. Its errors are diagnostics or the context's.
+func (s *session) newLease(ctx context.Context) (*lease, error) {
+	worker, err := s.runner.pool.Acquire(ctx, s.spec())
+	if err != nil {
+		return nil, err
+	}
+	l := &lease{
+		session: s, worker: worker, endpoint: worker.Endpoint().(*endpoint),
+		watched: make(chan struct{}), bundles: map[string]*bundle{},
+	}
+	descriptor, err := s.code.descriptor(l.endpoint.URL())
+	if err != nil {
+		s.runner.pool.Release(worker, true)
+		return nil, err
+	}
+	l.ctx, l.cancel = context.WithCancel(s.ctx)
+	go l.watch()
+	l.endpoint.attach(l, descriptor)
+	return l, nil
+}
+
+// watch sees to it that a worker's death is noticed although another process
+// holds its connection open.
+func (l *lease) watch() {
+	defer close(l.watched)
+	select {
+	case <-l.worker.Dead():
+	case <-l.ctx.Done():
+		return
+	}
+	select {
+	case <-l.endpoint.lost:
+	case <-time.After(drainTime):
+		l.endpoint.Close()
+	}
+}
+
+func (l *lease) isDead() bool {
+	select {
+	case <-l.worker.Dead():
+		return true
+	default:
+		return false
+	}
+}
+
+// end gives the worker back. The session's mu is not held.
+func (l *lease) end(reusable bool) {
+	l.cancel()
+	l.endpoint.detach(l.session.stage.ID)
+	<-l.watched
+	l.session.runner.pool.Release(l.worker, reusable)
+}
+
+// awaitDeath waits for the death of a worker that has hung up, and interrupts
+// one that lives on.
+func (l *lease) awaitDeath() udfworker.Death {
+	for _, wait := range []time.Duration{hangUp, deathTime} {
+		select {
+		case <-l.worker.Dead():
+			return l.worker.Death()
+		case <-time.After(wait):
+			l.session.runner.pool.Interrupt(l.worker)
+		}
+	}
+	return udfworker.Death{Kind: udfworker.SupervisorLost}
+}
+
+// hungUp implements receiver.
+func (l *lease) hungUp() {
+	s := l.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.lost = true
+	l.cancel()
+	s.changed.Broadcast()
+}
+
+// data implements receiver.
+func (l *lease) data(d *fnpb.Elements_Data) {
+	s := l.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := l.bundles[d.GetInstructionId()]
+	if b == nil {
+		return // late: the bundle has failed already
+	}
+	if d.GetTransformId() != sinkTransform || b.resultEnded {
+		l.breakLocked(b, strange(s.stage, "data that no transform of the bundle sends"))
+		return
+	}
+	b.result = append(b.result, d.GetData())
+	b.resultBytes += int64(len(d.GetData()))
+	if b.resultBytes > resultBytesMax {
+		l.breakLocked(b, errTooLarge(s.stage))
+		return
+	}
+	b.resultEnded = d.GetIsLast()
+	if b.resultEnded && b.responded {
+		s.settleLocked(b, nil)
+	}
+}
+
+// response implements receiver.
+func (l *lease) response(r *fnpb.InstructionResponse) {
+	s := l.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := l.bundles[r.GetInstructionId()]
+	if b == nil {
+		return
+	}
+	if r.GetError() != "" {
+		s.settleLocked(b, failureOf(s.stage, r.GetError(), b.firstRow))
+		return
+	}
+	b.responded = true
+	if b.resultEnded { // otherwise its data is still on the way
+		s.settleLocked(b, nil)
+	}
+}
+
+// breakLocked fails a bundle on which the worker does what it should not.
+func (l *lease) breakLocked(b *bundle, err error) {
+	l.dirty = true
+	l.session.settleLocked(b, err)
+	l.session.runner.pool.Interrupt(l.worker)
+}
+
+// log implements receiver.
+func (l *lease) log(entry *fnpb.LogEntry) {
+	if l.session.stage.Log == nil {
+		return
+	}
+	l.session.stage.Log(exec.LogLine{
+		Function: cut(entry.GetLogLocation()), Level: levels[entry.GetSeverity()], Text: cut(entry.GetMessage()),
+	})
+}
+
+// levels are the names of severities: Python's, and "print" for what was
+// printed.
+var levels = map[fnpb.LogEntry_Severity_Enum]string{
+	fnpb.LogEntry_Severity_UNSPECIFIED: "INFO",
+	fnpb.LogEntry_Severity_TRACE:       "DEBUG",
+	fnpb.LogEntry_Severity_DEBUG:       "DEBUG",
+	fnpb.LogEntry_Severity_INFO:        "INFO",
+	fnpb.LogEntry_Severity_NOTICE:      "print",
+	fnpb.LogEntry_Severity_WARN:        "WARNING",
+	fnpb.LogEntry_Severity_ERROR:       "ERROR",
+	fnpb.LogEntry_Severity_CRITICAL:    "CRITICAL",
+}

@@ -1,0 +1,127 @@
+package fnapi
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/udfworker"
+)
+
+// Options configure a Runner.
+type Options struct {
+	// Pool says how workers are made and kept. Its Host is the runner's own.
+	Pool udfworker.PoolOptions
+	// Artifacts finds what functions are made of.
+	Artifacts Artifacts
+	// Progress is told of the steps of building the environment of a stage; nil
+	// is legal. It must not block.
+	Progress func(stageID, text string)
+}
+
+// endpointsDir is the folder of the workers' sockets in the run directory. It
+// is short because paths of sockets are bounded.
+const endpointsDir = "fn"
+
+// Runner runs functions in workers. It implements exec.FunctionRunner.
+type Runner struct {
+	options Options
+	pool    *udfworker.Pool
+	// closing is done when Close is called.
+	closing context.Context
+	shutOff context.CancelFunc
+
+	mu       sync.Mutex
+	shut     bool
+	sessions map[*session]struct{}
+	// opening counts calls of Open.
+	opening sync.WaitGroup
+}
+
+// NewRunner makes a runner without workers. Close ends it.
+func NewRunner(options Options) (*Runner, error) {
+	if options.Artifacts == nil {
+		return nil, diag.New(diag.BadOption, "a runner of functions needs artifacts")
+	}
+	options.Pool.Host = &host{dir: filepath.Join(options.Pool.Supervisor.RunDir, endpointsDir)}
+	pool, err := udfworker.NewPool(options.Pool)
+	if err != nil {
+		return nil, err
+	}
+	r := &Runner{options: options, pool: pool, sessions: map[*session]struct{}{}}
+	r.closing, r.shutOff = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// Start starts the supervisor of workers ahead of the first of them.
+func (r *Runner) Start(ctx context.Context) error { return r.pool.Start(ctx) }
+
+// SupervisorPID is the number of the supervisor's process, or 0.
+func (r *Runner) SupervisorPID() int { return r.pool.SupervisorPID() }
+
+// Workers lists the workers that run.
+func (r *Runner) Workers() []udfworker.WorkerStatus { return r.pool.Workers() }
+
+// Open implements exec.FunctionRunner. ctx bounds the opening only; the
+// session ends with Close, or when the context of a Submit or Wait does.
+func (r *Runner) Open(ctx context.Context, stage *exec.FunctionStage) (exec.FunctionSession, error) {
+	r.mu.Lock()
+	if r.shut {
+		r.mu.Unlock()
+		return nil, errShut()
+	}
+	r.opening.Add(1)
+	r.mu.Unlock()
+	defer r.opening.Done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(r.closing, func() { cancel(errShut()) })()
+	s, err := r.open(ctx, stage)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.sessions[s] = struct{}{}
+	shut := r.shut
+	r.mu.Unlock()
+	if shut {
+		_ = s.Close()
+		return nil, errShut()
+	}
+	return s, nil
+}
+
+func errShut() error { return diag.New(diag.ConnectionLost, "the engine is shutting down") }
+
+// closed forgets a session.
+func (r *Runner) closed(s *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sessions, s)
+}
+
+// Close stops the sessions that are open, kills all workers, ends their
+// supervisor and waits until nothing is left. The sessions' owners still close
+// them. It may be called more than once.
+func (r *Runner) Close() {
+	r.mu.Lock()
+	r.shut = true
+	r.shutOff()
+	sessions := make([]*session, 0, len(r.sessions))
+	for s := range r.sessions {
+		sessions = append(sessions, s)
+	}
+	r.mu.Unlock()
+	for _, s := range sessions {
+		s.stop(errShut())
+	}
+	// Before the sessions are waited for: a worker that does not listen would
+	// keep them for its grace.
+	r.pool.Close()
+	for _, s := range sessions {
+		<-s.finished
+	}
+	r.opening.Wait()
+}

@@ -1,0 +1,483 @@
+package fnapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/envmgr"
+	"github.com/alink-runtime/alink/udfworker"
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// session is a worker that is leased to a stage, and the next worker where one
+// has died. It implements exec.FunctionSession.
+//
+// One goroutine, run, owns the lease: it sends bundles in order and replaces a
+// worker that died. The endpoint's goroutines settle bundles as the worker
+// answers. Submit and Wait may be called by different goroutines. Stopping
+// (Close, a context that ends, a failure that concerns all bundles) settles
+// every bundle and interrupts the worker if it is in the middle of one; run
+// then gives the worker back.
+type session struct {
+	runner *Runner
+	stage  *exec.FunctionStage
+	code   *stageCode
+	// ctx is done when the session stops.
+	ctx    context.Context
+	cancel context.CancelFunc
+	// finished is closed when run has ended.
+	finished chan struct{}
+
+	decoding sync.Mutex
+	decoder  *decoder
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	// lease is nil where a worker died while there was nothing to do. Only
+	// open and run set it.
+	lease *lease
+	// bundles are those that are not settled, in the order of Submit; those
+	// that are begun come first.
+	bundles []*bundle
+	// stopped says why nothing is run any more.
+	stopped error
+}
+
+// open checks a stage, leases its first worker and starts the session.
+func (r *Runner) open(ctx context.Context, stage *exec.FunctionStage) (*session, error) {
+	if len(stage.Calls) == 0 {
+		return nil, diag.New(diag.Internal, "stage %s has no functions", stage.ID)
+	}
+	first := stage.Calls[0]
+	for _, f := range stage.Input.Fields() {
+		if hasDictionary(f.Type) {
+			return nil, diag.New(diag.TypeMismatch, "column %q is dictionary-encoded, and cannot be handed to %s", f.Name, functionNames(stage)).
+				WithHint("cast it to the type of its values").At(first.Operator, first.Origin)
+		}
+	}
+	s := &session{runner: r, stage: stage, finished: make(chan struct{})}
+	s.changed = sync.NewCond(&s.mu)
+	var err error
+	if s.decoder, err = newDecoder(stage.Output); err != nil {
+		return nil, diag.New(diag.TypeMismatch, "%s cannot return what it declares", functionNames(stage)).
+			WithCause(err).WithHint("declare another type").At(first.Operator, first.Origin)
+	}
+	if s.code, err = newStageCode(stage, r.options.Artifacts); err != nil {
+		return nil, err
+	}
+	// The session outlives the call that opens it.
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if s.lease, err = s.newLease(ctx); err != nil {
+		s.cancel()
+		return nil, s.locate(err)
+	}
+	go s.run()
+	return s, nil
+}
+
+// locate adds where the user called the stage's functions.
+func (s *session) locate(err error) error {
+	if d, ok := errors.AsType[*diag.Diagnostic](err); ok {
+		copied := *d
+		return copied.At(s.stage.Calls[0].Operator, s.stage.Calls[0].Origin)
+	}
+	return err
+}
+
+// spec is what worker the stage wants.
+func (s *session) spec() udfworker.Spec {
+	spec := udfworker.Spec{}
+	if e := s.stage.Environment; e != nil {
+		spec.Environment = envmgr.Spec{
+			Interpreter: e.Interpreter, Paths: e.Paths, Python: e.Python,
+			BaseInterpreter: e.BaseInterpreter, Requirements: e.Requirements,
+		}
+	}
+	if s.runner.options.Progress != nil {
+		spec.Progress = func(text string) { s.runner.options.Progress(s.stage.ID, text) }
+	}
+	return spec
+}
+
+// Submit implements exec.FunctionSession.
+func (s *session) Submit(ctx context.Context, input exec.BatchSource, firstRow int64) (exec.Bundle, error) {
+	wake := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	defer wake()
+	s.mu.Lock()
+	for s.stopped == nil && ctx.Err() == nil && s.fullLocked() {
+		s.changed.Wait()
+	}
+	if s.stopped != nil {
+		defer s.mu.Unlock()
+		return nil, s.stopped
+	}
+	if ctx.Err() != nil {
+		s.mu.Unlock()
+		s.stop(context.Cause(ctx))
+		return nil, context.Cause(ctx)
+	}
+	defer s.mu.Unlock()
+	b := &bundle{session: s, input: input, firstRow: firstRow, done: make(chan struct{})}
+	s.bundles = append(s.bundles, b)
+	s.changed.Broadcast()
+	return b, nil
+}
+
+// fullLocked reports whether the worker has as much to do as it may. Bundles
+// that are settled do not count, so a caller may submit without waiting.
+func (s *session) fullLocked() bool {
+	return len(s.bundles) >= bundlesInFlightMax || s.bytesLocked() >= bytesInFlightMax
+}
+
+func (s *session) bytesLocked() (n int64) {
+	for _, b := range s.bundles {
+		n += b.inputBytes + b.resultBytes
+	}
+	return n
+}
+
+// Close implements exec.FunctionSession.
+func (s *session) Close() error {
+	s.stop(errDropped)
+	<-s.finished
+	s.decoding.Lock()
+	s.decoder.close()
+	s.decoding.Unlock()
+	s.runner.closed(s)
+	return nil
+}
+
+// stop settles all bundles with err; the first call decides.
+func (s *session) stop(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped != nil {
+		return
+	}
+	s.stopped = err
+	begun := false
+	for len(s.bundles) > 0 {
+		begun = begun || s.bundles[0].instruction != ""
+		s.settleLocked(s.bundles[0], err)
+	}
+	if s.lease != nil && !s.lease.lost && (begun || s.lease.sending) {
+		s.lease.dirty = true
+		s.runner.pool.Interrupt(s.lease.worker)
+	}
+	s.cancel()
+	s.changed.Broadcast()
+}
+
+// settleLocked decides a bundle's outcome: err, or what has come back.
+func (s *session) settleLocked(b *bundle, err error) {
+	if b.settled {
+		return
+	}
+	b.settled, b.err = true, err
+	for i, o := range s.bundles {
+		if o == b {
+			s.bundles = append(s.bundles[:i:i], s.bundles[i+1:]...)
+			break
+		}
+	}
+	if s.lease != nil {
+		delete(s.lease.bundles, b.instruction)
+	}
+	if b.sending {
+		b.stopReading()
+	} else {
+		close(b.done)
+	}
+	s.changed.Broadcast()
+}
+
+// decode reads a result; see decoder.decode.
+func (s *session) decode(pieces [][]byte) ([]arrow.RecordBatch, error) {
+	s.decoding.Lock()
+	defer s.decoding.Unlock()
+	return s.decoder.decode(pieces)
+}
+
+// run is the session's goroutine.
+func (s *session) run() {
+	defer close(s.finished)
+	for {
+		b, l, ok := s.next()
+		switch {
+		case !ok:
+			s.finish()
+			return
+		case l != nil && l.lost:
+			s.bury(l)
+		case l == nil:
+			fresh, err := s.newLease(s.ctx)
+			if err != nil {
+				s.stop(s.locate(err))
+				continue
+			}
+			s.mu.Lock()
+			s.lease = fresh
+			s.mu.Unlock()
+		default:
+			s.send(l, b)
+		}
+	}
+}
+
+// next waits for something to do: a lost worker to replace, or a bundle to
+// send, for which there may be no worker yet. ok is false when the session
+// stops.
+func (s *session) next() (b *bundle, l *lease, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ; ; s.changed.Wait() {
+		if s.stopped != nil {
+			return nil, nil, false
+		}
+		if s.lease != nil && s.lease.lost {
+			return nil, s.lease, true
+		}
+		if s.lease != nil && s.lease.isDead() {
+			continue // it will be lost when what it sent has been read
+		}
+		if b := s.sendableLocked(); b != nil {
+			return b, s.lease, true
+		}
+	}
+}
+
+// sendableLocked is the first bundle that is not begun, if the worker may have
+// it now.
+func (s *session) sendableLocked() *bundle {
+	for i, b := range s.bundles {
+		switch {
+		case b.instruction != "":
+		case i == 0:
+			return b
+		case b.alone || s.bundles[0].alone || s.bytesLocked() >= bytesInFlightMax:
+			return nil
+		default:
+			return b
+		}
+	}
+	return nil
+}
+
+// finish gives the worker back.
+func (s *session) finish() {
+	s.mu.Lock()
+	l := s.lease
+	s.lease = nil
+	reusable := l != nil && !l.dirty && !l.lost
+	s.mu.Unlock()
+	if l != nil {
+		l.end(reusable)
+	}
+}
+
+// bury gives up a lost worker and has all bundles run again. Bundles run in
+// order, so the first that is not settled is the one that was running — or one
+// whose result the worker took with it while it ran the next. It is blamed,
+// unless the worker was ended for what it did on another; and from then on the
+// bundles that were begun run alone, so that a second death has one cause. A
+// bundle that has killed as many workers as it may stops the session.
+func (s *session) bury(l *lease) {
+	death := l.awaitDeath()
+	s.mu.Lock()
+	s.lease = nil
+	l.bundles = nil
+	var err error
+	if begun := s.begunLocked(); len(begun) > 0 && !l.dirty {
+		begun[0].deaths++
+		if begun[0].deaths > s.stage.Retries {
+			err = workerDied(s.stage, begun, l.worker, death)
+		}
+		for _, b := range begun {
+			b.alone = true
+		}
+	}
+	for _, b := range s.bundles {
+		b.attempt = attempt{}
+	}
+	s.mu.Unlock()
+	l.end(false)
+	if err != nil {
+		s.stop(err)
+	}
+}
+
+// begunLocked are the bundles that the worker was asked to run and that are
+// not settled.
+func (s *session) begunLocked() []*bundle {
+	n := 0
+	for n < len(s.bundles) && s.bundles[n].instruction != "" {
+		n++
+	}
+	return s.bundles[:n]
+}
+
+// send sends a bundle to the worker. Where the worker is lost meanwhile it
+// returns, and run sees to it.
+func (s *session) send(l *lease, b *bundle) {
+	ctx, ok := s.begin(l, b)
+	if !ok {
+		return
+	}
+	err := s.sendInput(ctx, l, b)
+	s.mu.Lock()
+	early := b.settled && !b.sentAll && s.stopped == nil && !l.lost
+	s.mu.Unlock()
+	if early && l.endpoint.data.isOpened() {
+		// The worker has answered without reading all; it need not wait for
+		// the rest.
+		_ = l.endpoint.send(b.instruction, nil, true)
+	}
+	s.mu.Lock()
+	b.sending, l.sending = false, false
+	b.stopReading()
+	settled, lost := b.settled, l.lost
+	if settled {
+		close(b.done)
+	}
+	s.mu.Unlock()
+	switch {
+	case err == nil || lost || settled:
+	case errors.Is(err, errSend):
+		// The stream has broken: the worker is gone, or as good as.
+		l.hungUp()
+	default:
+		s.stop(err)
+	}
+}
+
+// begin gives b to the worker; ok is false if b or the worker is done with.
+func (s *session) begin(l *lease, b *bundle) (ctx context.Context, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b.settled || l.lost {
+		return nil, false
+	}
+	b.instruction = l.endpoint.newInstruction()
+	b.sending, l.sending = true, true
+	ctx, b.stopReading = context.WithCancel(l.ctx)
+	l.bundles[b.instruction] = b
+	return ctx, true
+}
+
+// errSend is in the chain of errors of the worker's streams.
+var errSend = errors.New("the worker cannot be reached")
+
+// sendInput asks the worker to run b and sends its input. ctx is done when
+// nobody needs it any more.
+func (s *session) sendInput(ctx context.Context, l *lease, b *bundle) error {
+	if err := l.endpoint.process(b.instruction, s.stage.ID); err != nil {
+		return fmt.Errorf("%w: %w", errSend, err)
+	}
+	if err := l.endpoint.awaitData(ctx); err != nil {
+		return fmt.Errorf("%w: %w", errSend, err)
+	}
+	reader, err := b.input.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	// One batch is read ahead, so that the last one can say that it is.
+	batch, err := readBatch(ctx, reader)
+	if err != nil {
+		return err
+	}
+	if batch == nil {
+		return s.sendPiece(ctx, l, b, nil, true)
+	}
+	for batch != nil {
+		following, err := readBatch(ctx, reader)
+		if err == nil {
+			err = s.sendBatch(ctx, l, b, batch, following == nil)
+		}
+		batch.Release()
+		if err != nil && following != nil {
+			following.Release()
+		}
+		if err != nil {
+			return err
+		}
+		batch = following
+	}
+	return nil
+}
+
+// readBatch gives the next batch, which the caller releases, or nil at the
+// end.
+func readBatch(ctx context.Context, reader exec.BatchReader) (arrow.RecordBatch, error) {
+	batch, err := reader.Next(ctx)
+	if errors.Is(err, io.EOF) {
+		return nil, nil
+	}
+	return batch, err
+}
+
+// sendBatch sends a batch, which stays the caller's.
+func (s *session) sendBatch(ctx context.Context, l *lease, b *bundle, batch arrow.RecordBatch, last bool) error {
+	if err := s.checkInput(batch); err != nil {
+		return err
+	}
+	data, err := encodeBatch(batch, dataNames{b.instruction, sourceTransform})
+	if err != nil {
+		return diag.From(fmt.Errorf("write a batch for %s: %w", functionNames(s.stage), err))
+	}
+	s.mu.Lock()
+	b.rows += batch.NumRows()
+	b.batchRows = append(b.batchRows, batch.NumRows())
+	b.sentAll = last
+	s.mu.Unlock()
+	for {
+		piece := data[:min(len(data), pieceBytesMax)]
+		data = data[len(piece):]
+		if err := s.sendPiece(ctx, l, b, piece, last && len(data) == 0); err != nil || len(data) == 0 {
+			return err
+		}
+	}
+}
+
+// sendPiece sends a piece of b's data stream; it blocks while the worker does
+// not read.
+func (s *session) sendPiece(ctx context.Context, l *lease, b *bundle, piece []byte, last bool) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	// What a fit function reads is not held here: HTTP/2's flow control bounds
+	// what is on its way.
+	if s.stage.Kind != exec.StageFit {
+		b.inputBytes += int64(len(piece))
+	}
+	b.sentAll = b.sentAll || last
+	s.mu.Unlock()
+	if err := l.endpoint.send(b.instruction, piece, last); err != nil {
+		return fmt.Errorf("%w: %w", errSend, err)
+	}
+	return nil
+}
+
+// checkInput compares a batch with what the worker was told to expect.
+func (s *session) checkInput(batch arrow.RecordBatch) error {
+	have, want := batch.Schema(), s.stage.Input
+	if have.NumFields() != want.NumFields() {
+		return diag.From(fmt.Errorf("stage %s: a batch of %d columns where %d are expected", s.stage.ID, have.NumFields(), want.NumFields()))
+	}
+	for i := range have.NumFields() {
+		if !arrow.TypeEqual(have.Field(i).Type, want.Field(i).Type) {
+			return diag.From(fmt.Errorf("stage %s: column %d has type %s where %s is expected", s.stage.ID, i, have.Field(i).Type, want.Field(i).Type))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+"""Data and machine learning on Arrow tables, with Python functions in workers.
+
+The engine is a process of its own that starts when it is first needed; Python functions
+run in further processes, each with the packages that it asks for.
+
+Examples
+--------
+>>> import alink as al
+>>> @al.udf("double")
+... def gain(dep, arr):
+...     return dep - arr
+>>> gain("dep_delay", "arr_delay")
+<alink.Expr gain(dep_delay, arr_delay)>
+"""
+
+from __future__ import annotations
+
+from alink._connection import (
+    Context,
+    connect,
+    from_any,
+    from_arrow,
+    from_pandas,
+    read_parquet,
+)
+from alink._diag import Diagnostic, ExceptionInfo, Row, Source
+from alink._environment import Environment
+from alink._errors import (
+    Cancelled,
+    ConnectionLost,
+    DataError,
+    EnvironmentBuildError,
+    Error,
+    PlanError,
+    RemoteException,
+    UdfError,
+    WorkerCrashed,
+    WorkerMemoryExceeded,
+    WorkerTimeout,
+)
+from alink._expr import Expr, col, lit
+from alink._find import find_pyrunner
+from alink._functions import Function, MapBatchesFunction, map_batches, udf
+from alink._job import Job
+from alink._model import Model
+from alink._progress import OperatorProgress, Progress
+from alink._table import GroupBy, Table
+
+__all__ = [
+    "Cancelled",
+    "ConnectionLost",
+    "Context",
+    "DataError",
+    "Diagnostic",
+    "Environment",
+    "EnvironmentBuildError",
+    "Error",
+    "ExceptionInfo",
+    "Expr",
+    "Function",
+    "GroupBy",
+    "Job",
+    "MapBatchesFunction",
+    "Model",
+    "OperatorProgress",
+    "PlanError",
+    "Progress",
+    "RemoteException",
+    "Row",
+    "Source",
+    "Table",
+    "UdfError",
+    "WorkerCrashed",
+    "WorkerMemoryExceeded",
+    "WorkerTimeout",
+    "col",
+    "connect",
+    "find_pyrunner",
+    "from_any",
+    "from_arrow",
+    "from_pandas",
+    "lit",
+    "map_batches",
+    "read_parquet",
+    "udf",
+]

@@ -1,0 +1,498 @@
+"""The engine's process, and the calls to it.
+
+Each `Engine` is one process ``pyrunner engine`` that belongs to this client. It is reached
+over Arrow Flight on a private unix socket. Its standard input is a pipe that stays open: the
+engine ends when the pipe closes or the client's pidfd becomes readable, so that it never
+outlives the client, however the client ends.
+
+Calls block in background threads while the calling thread waits in short steps: the main
+thread stays interruptible, and the engine's death is noticed although nothing answers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import contextlib
+import json
+import os
+import queue
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
+
+import pyarrow as pa
+
+from alink import _codes as codes
+from alink._diag import Diagnostic
+from alink._errors import ConnectionLost, Error, error_of, failure
+from alink._find import find_pyrunner
+from alink._plan import Plan
+
+if TYPE_CHECKING:
+    from pyarrow import flight
+
+T = TypeVar("T")
+
+_START_TIMEOUT_S = 30.0
+_CLOSE_TIMEOUT_S = 3.0
+_DEATH_TIMEOUT_S = 1.0  # from a broken connection to the end of its process
+_POLL_S = 0.1
+_LOG_BYTES_SHOWN_MAX = 8192
+_LOG_LINES_SHOWN_MAX = 4
+_READY_BYTES_MAX = 2**20
+# A unix socket's path has at most 107 bytes; the engine adds "/engine.sock" and the like.
+_RUN_PARENT_CHARS_MAX = 60
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What `connect` was told. Zero and None leave the choice to the engine."""
+
+    memory_limit_bytes: int = 0
+    parallelism: int = 0
+    spill_dir: str | None = None
+
+
+class Background(Generic[T]):
+    """A blocking call in a thread of its own.
+
+    The thread is a daemon: a call that never returns doesn't keep the client from ending.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._done = threading.Event()
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="alink-call", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._work()
+        except BaseException as error:  # noqa: BLE001 handed to the thread that waits
+            self._error = error
+        finally:
+            self._done.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the call's end; tell whether it has ended."""
+        return self._done.wait(timeout_s)
+
+    def result(self) -> T:
+        """Give the result of a call that has ended, or raise its exception."""
+        assert self._done.is_set()
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+
+class Engine:
+    """A running engine. All methods may be called from several threads."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        if _forked_from is not None:
+            raise failure(
+                codes.CONNECTION_LOST,
+                f"this process was forked from process {_forked_from}, which has a connection",
+                facts=("gRPC cannot be used on both sides of a fork",),
+                hint="connect in the child only, or start it with multiprocessing's spawn",
+            )
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._artifacts: set[str] = set()
+        #: Names of uploaded tables that nothing refers to any more. Putting into a
+        #: SimpleQueue is allowed in finalizers.
+        self.dropped: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._token = secrets.token_hex(32)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run_dir = _make_run_dir()
+        try:
+            ready = self._start(options)
+        except BaseException:
+            self._kill()
+            shutil.rmtree(self._run_dir, ignore_errors=True)
+            raise
+        self.pid: int = ready["pid"]
+        self.version: str = ready.get("version", "")
+        self._client, self._call_options = _connect(ready["endpoint"], self._token)
+        _note_connected(self)
+        threading.Thread(target=self._drop_tables, name="alink-drop", daemon=True).start()
+
+    def _start(self, options: EngineOptions) -> dict[str, Any]:
+        pidfd = os.pidfd_open(os.getpid()) if hasattr(os, "pidfd_open") else -1
+        try:
+            with self._log_path.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [find_pyrunner(), "engine"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    pass_fds=() if pidfd < 0 else (pidfd,),
+                    start_new_session=True,  # Ctrl-C is the client's to handle
+                    bufsize=0,
+                )
+        except OSError as error:
+            raise failure(
+                codes.ENGINE_NOT_FOUND, "the engine's binary does not start", cause=str(error)
+            ) from None
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+        line = json.dumps(
+            {
+                "run_dir": str(self._run_dir),
+                "token": self._token,
+                "client_pidfd": pidfd,
+                "client_pid": os.getpid(),
+                "cache_dir": str(cache_dir()),
+                "uv": _find_uv(),
+                "memory_limit_bytes": options.memory_limit_bytes,
+                "parallelism": options.parallelism,
+                "spill_dir": options.spill_dir,
+            }
+        )
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # its end is noticed below
+            self._process.stdin.write(line.encode() + b"\n")
+        return self._read_ready()
+
+    def _read_ready(self) -> dict[str, Any]:
+        """Wait for the one line that the engine writes when it can be reached."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = _read_line(self._process.stdout, time.monotonic() + _START_TIMEOUT_S)
+        try:
+            ready = json.loads(line or b"{}")
+        except ValueError:
+            ready = {}
+        if isinstance(ready, dict) and ready.get("ready"):
+            return ready
+        if isinstance(ready, dict) and ready.get("error"):
+            raise error_of(Diagnostic.from_json(ready["error"]))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_DEATH_TIMEOUT_S)
+        raise failure(
+            codes.ENGINE_NOT_FOUND,
+            "the engine did not start",
+            facts=(self._how_ended(f"it said nothing for {_START_TIMEOUT_S:.0f} s"),),
+            cause=self._log_tail(),
+        )
+
+    # --- calls ---
+
+    def call(self, name: str, body: dict[str, Any]) -> Any:
+        """Call an action that gives one result.
+
+        Raises
+        ------
+        Error
+            What the engine answered, or `ConnectionLost`.
+        """
+        return self.run(lambda: self.call_blocking(name, json.dumps(body).encode()))
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do blocking work in a thread; the calling one stays interruptible."""
+        self.check()
+        background = Background(work)
+        while not background.wait(_POLL_S):
+            self.check()
+        return background.result()
+
+    def call_blocking(self, name: str, body: bytes) -> Any:
+        """Call an action from a background thread."""
+        results = list(self.stream_blocking(name, body))
+        if not results:
+            raise failure(codes.INTERNAL, f"the engine gave no answer to {name}")
+        if error := results[0].get("error"):
+            raise error_of(Diagnostic.from_json(error))
+        return results[0].get("ok")
+
+    def stream_blocking(self, name: str, body: bytes) -> Iterator[dict[str, Any]]:
+        """Give the results of an action one by one, from a background thread."""
+        from pyarrow import flight
+
+        with self.translated(name):
+            for result in self._client.do_action(flight.Action(name, body), self._call_options):
+                yield json.loads(result.body.to_pybytes())
+
+    def rows_blocking(self, job: str, output: str) -> flight.FlightStreamReader:
+        """Open the stream of a job's rows, from a background thread."""
+        from pyarrow import flight
+
+        ticket = flight.Ticket(json.dumps({"job": job, "output": output}).encode())
+        return self._client.do_get(ticket, self._call_options)
+
+    def put_table(self, name: str, table: pa.Table) -> None:
+        """Send a table."""
+        from pyarrow import flight
+
+        def put() -> None:
+            descriptor = flight.FlightDescriptor.for_path("table", name)
+            with self.translated("put-table"):
+                writer, _ = self._client.do_put(descriptor, table.schema, self._call_options)
+                with writer:
+                    writer.write_table(table)
+
+        self.run(put)
+
+    def prepare(self, plan: Plan) -> None:
+        """Send what a plan refers to: artifacts and tables that the engine lacks."""
+        missing = [a for digest, a in plan.artifacts.items() if digest not in self._artifacts]
+
+        def put() -> None:
+            for artifact in missing:
+                query = json.dumps({"artifact": artifact.digest}).encode()
+                if not self.call_blocking("has-artifact", query):
+                    self.call_blocking("put-artifact", artifact.data)
+
+        if missing:
+            self.run(put)
+            self._artifacts.update(artifact.digest for artifact in missing)
+        for upload in plan.uploads:
+            upload.ensure(self)
+
+    def describe(self, plan: Plan) -> pa.Schema:
+        """Ask for the schema of a plan's last node."""
+        self.prepare(plan)
+        answer = self.call("describe", {"plan": plan.json, "node": plan.root})
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(answer["schema"])))
+
+    def status(self) -> dict[str, Any]:
+        """Ask what the engine holds: processes, workers, Arrow memory, jobs."""
+        return self.call("status", {})
+
+    @contextlib.contextmanager
+    def translated(self, what: str) -> Generator[None]:
+        """Turn an exception of the transport into one that says what happened."""
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            if self._has_ended(_DEATH_TIMEOUT_S):
+                raise self.lost() from None
+            raise failure(
+                codes.INTERNAL, f"the call {what} to the engine failed", cause=str(error)
+            ) from None
+
+    # --- life and death ---
+
+    def check(self) -> None:
+        """Raise `ConnectionLost` if the engine cannot be called (any more)."""
+        if os.getpid() != self._owner:
+            raise failure(
+                codes.CONNECTION_LOST,
+                f"the connection belongs to process {self._owner}, from which this one was forked",
+                hint="connect in the child only, or start it with multiprocessing's spawn",
+            )
+        if self._closed:
+            raise failure(
+                codes.CONNECTION_LOST, "the connection is closed", hint="call al.connect() again"
+            )
+        if self._has_ended(0):
+            raise self.lost()
+
+    @property
+    def usable(self) -> bool:
+        """Whether calls are possible."""
+        return os.getpid() == self._owner and not self._closed and not self._has_ended(0)
+
+    def lost(self) -> ConnectionLost:
+        """Describe the engine's end."""
+        error = failure(
+            codes.CONNECTION_LOST,
+            f"the engine (process {self.pid}) ended while it was in use",
+            facts=(self._how_ended("it runs, but cannot be reached"),),
+            cause=self._log_tail(),
+            hint="a new connection starts a new engine: al.connect()",
+        )
+        assert isinstance(error, ConnectionLost)
+        return error
+
+    def close(self) -> None:
+        """End the engine: ask it, wait a while, then kill it. Never raises."""
+        if os.getpid() != self._owner:  # the parent's engine is not a forked child's to end
+            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
+        self.dropped.put(None)
+        if not self._has_ended(0):
+            Background(lambda: self.call_blocking("shutdown", b"{}")).wait(_CLOSE_TIMEOUT_S)
+            self._has_ended(max(0.0, deadline - time.monotonic()))
+        self._kill()
+        with contextlib.suppress(Exception):
+            self._client.close()
+        shutil.rmtree(self._run_dir, ignore_errors=True)
+        _LIVE.discard(self)
+
+    def _kill(self) -> None:
+        """End the process if it still runs, and give up its pipes."""
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _has_ended(self, timeout_s: float) -> bool:
+        process = self._process
+        if process is None:
+            return True
+        if timeout_s <= 0:
+            return process.poll() is not None
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _how_ended(self, otherwise: str) -> str:
+        status = None if self._process is None else self._process.returncode
+        if status is None:
+            return otherwise
+        if status >= 0:
+            return f"exit status {status}"
+        try:
+            name = f" ({signal.Signals(-status).name})"
+        except ValueError:
+            name = ""
+        return f"ended by signal {-status}{name}"
+
+    @property
+    def _log_path(self) -> Path:
+        return self._run_dir / "engine.log"
+
+    def _log_tail(self) -> str:
+        """Give the last lines that the engine wrote to its standard error."""
+        try:
+            with self._log_path.open("rb") as log:
+                log.seek(max(0, self._log_path.stat().st_size - _LOG_BYTES_SHOWN_MAX))
+                text = log.read().decode(errors="replace")
+        except OSError:
+            return ""
+        lines = [line for line in text.splitlines() if line.strip()]
+        return "\n".join(lines[-_LOG_LINES_SHOWN_MAX:])
+
+    def _drop_tables(self) -> None:
+        """Drop tables that nothing refers to; a thread of its own until `close`."""
+        while (name := self.dropped.get()) is not None:
+            with contextlib.suppress(Error):
+                self.call_blocking("drop-table", json.dumps({"table": name}).encode())
+
+
+# Engines that have to be closed when the interpreter ends.
+_LIVE: set[Engine] = set()
+# Whether this process has started an engine, and the process that had when it forked this one.
+_connected = False
+_forked_from: int | None = None
+
+
+def _note_connected(engine: Engine) -> None:
+    global _connected
+    _connected = True
+    _LIVE.add(engine)
+
+
+def _close_all() -> None:
+    for engine in list(_LIVE):
+        engine.close()
+
+
+def _forget_after_fork() -> None:
+    """Leave the parent's engines alone in a forked child.
+
+    gRPC's threads do not exist in the child: destroying a client would wait for them for
+    ever, and so would a new one. The references are kept until the child ends, beyond the
+    interpreter's own end.
+    """
+    import ctypes
+
+    global _forked_from
+    if _connected:
+        _forked_from = os.getppid()
+    for engine in list(_LIVE):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._client))
+    _LIVE.clear()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def close_when_collected(owner: object, engine: Engine) -> None:
+    """Close an engine in the background once its owner is garbage."""
+
+    def close() -> None:
+        # Not a daemon: at the interpreter's end it is waited for.
+        threading.Thread(target=engine.close, name="alink-close").start()
+
+    weakref.finalize(owner, close).atexit = False
+
+
+def cache_dir() -> Path:
+    """Give the folder in which environments are kept."""
+    if named := os.environ.get("ALINK_CACHE_DIR"):
+        return Path(named).absolute()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "alink"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "alink"
+
+
+def _find_uv() -> str | None:
+    if named := os.environ.get("ALINK_UV"):
+        return str(Path(named).absolute())
+    try:
+        import uv
+
+        return uv.find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv")
+
+
+def _make_run_dir() -> Path:
+    """Make the private folder (mode 0700) of the engine's sockets and files."""
+    parent = tempfile.gettempdir()
+    if len(parent) > _RUN_PARENT_CHARS_MAX:
+        parent = "/tmp"
+    return Path(tempfile.mkdtemp(prefix="alink-", dir=parent))
+
+
+def _connect(endpoint: str, token: str) -> tuple[flight.FlightClient, flight.FlightCallOptions]:
+    from pyarrow import flight
+
+    headers = [(b"authorization", b"Bearer " + token.encode())]
+    return flight.FlightClient(endpoint), flight.FlightCallOptions(headers=headers)
+
+
+def _read_line(pipe: IO[bytes], deadline: float) -> bytes:
+    """Read one line; less at the end of the pipe or when it takes too long."""
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) < _READY_BYTES_MAX:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or not select.select([pipe], [], [], remaining)[0]:
+            break
+        piece = os.read(pipe.fileno(), 65536)
+        if not piece:
+            break
+        line += piece
+    return bytes(line)

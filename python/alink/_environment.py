@@ -1,0 +1,148 @@
+"""Dependency environments of functions."""
+
+from __future__ import annotations
+
+import os
+import re
+import site
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from alink import _codes as codes
+from alink._errors import failure
+from alink._options import bad_option, refuse_unknown
+
+_PYTHON = re.compile(r"3\.(\d+)(?:\.\d+)?")
+_OPTIONS = ("python", "requirements")
+
+
+class Environment:
+    """The Python and the packages that functions run with.
+
+    Equal environments are one on disk: it is built once, when a job first needs it, and
+    used by every job after that. Functions of one job may use conflicting versions.
+
+    Parameters
+    ----------
+    python : str, optional
+        Version of Python, for example "3.11". The default is the client's.
+    requirements : sequence of str, default ()
+        Requirements as pip and uv read them, for example "numpy==2.2.*".
+
+    Raises
+    ------
+    PlanError
+        If an option has a value that it cannot take.
+
+    Examples
+    --------
+    >>> import alink as al
+    >>> al.Environment(requirements=["holidays==0.80"])
+    alink.Environment(requirements=['holidays==0.80'])
+    """
+
+    __slots__ = ("_python", "_requirements")
+
+    def __init__(
+        self,
+        *,
+        python: str | None = None,
+        requirements: Sequence[str] = (),
+        **unknown: NoReturn,
+    ) -> None:
+        refuse_unknown("Environment", unknown, _OPTIONS)
+        if python is not None and not (isinstance(python, str) and _PYTHON.fullmatch(python)):
+            raise bad_option(
+                "Environment",
+                f"Environment: python must be a version, not {python!r}",
+                'write it as "3.11"',
+            )
+        if isinstance(requirements, str) or not all(isinstance(r, str) for r in requirements):
+            raise bad_option(
+                "Environment",
+                f"Environment: requirements must be a list of strings, not {requirements!r}",
+                f"write [{requirements!r}]" if isinstance(requirements, str) else "",
+            )
+        self._python = python
+        self._requirements = tuple(r.strip() for r in requirements)
+
+    @property
+    def python(self) -> str | None:
+        """The version of Python that was asked for; None is the client's."""
+        return self._python
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """The requirements, as they were given."""
+        return self._requirements
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Environment):
+            return NotImplemented
+        return (self._python, self._requirements) == (other._python, other._requirements)
+
+    def __hash__(self) -> int:
+        return hash((self._python, self._requirements))
+
+    def __repr__(self) -> str:
+        parts = [f"python={self._python!r}"] if self._python else []
+        if self._requirements:
+            parts.append(f"requirements={list(self._requirements)!r}")
+        return f"alink.Environment({', '.join(parts)})"
+
+
+def runs_client_bytecode(environment: Environment | None) -> bool:
+    """Tell whether an environment's Python has the minor version of the client's.
+
+    Byte code, and so a pickled function, is only valid within one minor version.
+    """
+    if environment is None or environment.python is None:
+        return True
+    match = _PYTHON.fullmatch(environment.python)
+    assert match is not None
+    return int(match[1]) == sys.version_info.minor
+
+
+def environment_json(environment: Environment | None) -> dict[str, Any]:
+    """Give the plan's form of an environment; None is the client's own interpreter."""
+    if environment is None:
+        data: dict[str, Any] = {"interpreter": _interpreter()}
+        if paths := _hidden_paths():
+            data["paths"] = paths
+        return data
+    data = {"base_interpreter": _interpreter()}
+    if environment.python is not None:
+        data["python"] = environment.python
+    if environment.requirements:
+        data["requirements"] = list(environment.requirements)
+    return data
+
+
+def _interpreter() -> str:
+    if sys.executable:
+        # Not resolved: a virtual environment's Python is a symbolic link.
+        return str(Path(sys.executable).absolute())
+    raise failure(
+        codes.NO_INTERPRETER,
+        "this Python does not know its own executable, which functions would run with",
+        hint="give the functions an environment: al.Environment(requirements=[…])",
+    )
+
+
+def _hidden_paths() -> list[str]:
+    """Package folders of sys.path that the isolated interpreter (-I) does not look at.
+
+    These are the user site and what PYTHONPATH names. Folders of the user's own modules
+    are not among them: those modules travel with the functions (`alink._ship`).
+    """
+    own = {os.path.realpath(path) for path in site.getsitepackages()}
+    found: list[str] = []
+    for entry in sys.path:
+        path = Path(entry or os.curdir)
+        if path.name not in ("site-packages", "dist-packages") or not path.is_dir():
+            continue
+        if os.path.realpath(path) not in own and str(path) not in found:
+            found.append(str(path))
+    return found

@@ -1,0 +1,418 @@
+"""Python functions that run in workers."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
+
+import pyarrow as pa
+
+from alink import _codes as codes
+from alink._diag import did_you_mean, quote
+from alink._environment import Environment
+from alink._errors import failure
+from alink._expr import call
+from alink._model import Model
+from alink._options import bad_option, one_of, refuse_unknown, whole_number
+from alink._origin import user_origin
+from alink._ship import function_source
+from alink._types import SchemaLike, TypeLike, annotated_result, schema_fields, type_string
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_UDF_OPTIONS = ("env", "batch", "models", "on_null", "retries", "workers", "batch_rows")
+_MAP_BATCHES_OPTIONS = ("columns", "env", "models", "retries", "workers", "batch_rows")
+
+
+@dataclass(frozen=True)
+class FunctionOptions:
+    """The options that functions of all kinds share."""
+
+    env: Environment | None = None
+    models: Mapping[str, Model] | None = None
+    on_null: str = "call"
+    retries: int | None = None
+    workers: int | None = None
+    batch_rows: int | None = None
+
+    def check(self, what: str) -> None:
+        """Raise an error for a value that an option cannot take."""
+        if self.env is not None and not isinstance(self.env, Environment):
+            raise bad_option(
+                what,
+                f"{what}: env must be an al.Environment, not {self.env!r:.80}",
+                "make one with al.Environment(requirements=[…])",
+            )
+        for name, model in (self.models or {}).items():
+            if not isinstance(model, Model):
+                raise bad_option(
+                    what,
+                    f"{what}: models[{name!r}] must be an al.Model, not {model!r:.80}",
+                    "a model is what t.fit(…) returns or al.Model.load(…) reads",
+                )
+        one_of(what, "on_null", self.on_null, ("call", "skip"))
+        for option, minimum in (("retries", 0), ("workers", 1), ("batch_rows", 1)):
+            if (value := getattr(self, option)) is not None:
+                whole_number(what, option, value, minimum)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the plan's form, without what is left to the engine."""
+        data: dict[str, Any] = {}
+        if self.on_null != "call":
+            data["on_null"] = self.on_null
+        for option in ("retries", "workers", "batch_rows"):
+            if (value := getattr(self, option)) is not None:
+                data[option] = value
+        return data
+
+
+class WorkerFunction(Generic[P, R]):
+    """A Python function, or a class with ``__call__``, together with its options."""
+
+    def __init__(
+        self, target: Callable[P, R], kind: str, options: FunctionOptions, name: str = ""
+    ) -> None:
+        if not callable(target):
+            raise bad_option(kind, f"a function is expected, not {target!r:.80}")
+        self._target = target
+        self._instance: Callable[..., R] | None = None
+        self.kind = kind
+        self.options = options
+        self.name = name or getattr(target, "__name__", type(target).__name__)
+        self.__name__ = self.name
+        self.__qualname__ = getattr(target, "__qualname__", self.name)
+        self.__module__ = getattr(target, "__module__", None) or "__main__"
+        self.__doc__ = target.__doc__
+        self.__wrapped__ = target
+        self.origin = function_source(target)
+        self.parameters, self._required, self._variadic = _parameters(target, self)
+
+    @property
+    def target(self) -> Callable[P, R]:
+        """The plain function or class."""
+        return self._target
+
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the plain function here, in the client, as a unit test would.
+
+        A class is made and set up once, at the first call. Models are not read in the
+        client: pass stand-ins for them as keyword arguments.
+        """
+        if not inspect.isclass(self._target):
+            return self._target(*args, **kwargs)
+        if self._instance is None:
+            instance = self._target()
+            setup = getattr(instance, "setup", None)
+            if setup is not None:
+                setup()
+            self._instance = instance
+        return self._instance(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Inside another function's pickle, only the plain function travels: workers need
+        # no alink for it. operator.getitem is an identity function of the standard library.
+        return operator.getitem, ((self._target,), 0)
+
+
+class Function(WorkerFunction[P, R]):
+    """A function of columns that gives a column, as `udf` makes it.
+
+    Calling it with column names, SQL expressions or `Expr` objects gives an expression;
+    `local` calls the plain function.
+    """
+
+    def __init__(
+        self, target: Callable[P, R], kind: str, result: TypeLike | None, options: FunctionOptions
+    ) -> None:
+        super().__init__(target, kind, options)
+        self.result = _result_type(target, result, self.name)
+
+    def __call__(self, *args: Any) -> Any:  # an Expr in the client
+        """Apply the function to columns.
+
+        Parameters
+        ----------
+        *args : str, Expr or value
+            A string is a column or a SQL expression; another value is a literal.
+
+        Returns
+        -------
+        Expr
+            An expression for `Table.with_columns` and the like.
+        """
+        if "alink_worker" in sys.modules:  # another function calls this one in a worker
+            local: Any = self.local
+            return local(*args)
+        if len(args) < self._required or (len(args) > len(self.parameters) and not self._variadic):
+            raise failure(
+                codes.INVALID_PLAN,
+                f"{self.name} takes {_count(self)}, but {len(args)} are given",
+                function=self.name,
+                source=user_origin(),
+                hint=f"its parameters are: {', '.join(self.parameters)}",
+            )
+        return call(self, args)
+
+    def __repr__(self) -> str:
+        return f"<alink.Function {self.name}({', '.join(self.parameters)}) -> {self.result}>"
+
+
+class MapBatchesFunction(WorkerFunction[P, R]):
+    """A function of record batches, as `map_batches` makes it."""
+
+    def __init__(
+        self,
+        target: Callable[P, R],
+        schema: SchemaLike,
+        columns: Sequence[str] | None,
+        options: FunctionOptions,
+    ) -> None:
+        super().__init__(target, "map_batches", options)
+        self.schema = schema_fields(schema)
+        self.columns = column_names("map_batches", columns)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the plain function on a batch, here."""
+        return self.local(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{f['name']} {f['type']}" for f in self.schema)
+        return f"<alink.MapBatchesFunction {self.name} -> {fields}>"
+
+
+class FitFunction(WorkerFunction[P, R]):
+    """A function that trains a model, as `Table.fit` makes it."""
+
+    def __init__(self, target: Callable[P, R], options: FunctionOptions) -> None:
+        super().__init__(target, "fit", options)
+
+
+@overload
+def udf(result: Callable[P, R], /) -> Function[P, R]: ...
+
+
+@overload
+def udf(
+    result: TypeLike | None = None,
+    /,
+    *,
+    env: Environment | None = None,
+    batch: Literal["numpy", "arrow"] | None = None,
+    models: Mapping[str, Model] | None = None,
+    on_null: Literal["call", "skip"] = "call",
+    retries: int | None = None,
+    workers: int | None = None,
+    batch_rows: int | None = None,
+) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+
+
+def udf(
+    result: Any = None,
+    /,
+    *,
+    env: Environment | None = None,
+    batch: str | None = None,
+    models: Mapping[str, Model] | None = None,
+    on_null: str = "call",
+    retries: int | None = None,
+    workers: int | None = None,
+    batch_rows: int | None = None,
+    **unknown: NoReturn,
+) -> Any:
+    """Make a function of columns that runs in Python workers.
+
+    Used as a decorator, with and without a call. The function gets one row at a time,
+    scalars in and a scalar out, or with `batch` arrays of many rows, and returns one array
+    of the same length. A class is made once for each worker, its method ``setup`` called if
+    it has one, and then it is called like a function.
+
+    Parameters
+    ----------
+    result : str or pyarrow.DataType, optional
+        Type of the result; the default is the function's annotation. In an annotation a
+        string is a type string, anything else a Python type.
+    env : Environment, optional
+        What the function runs with; the default is the client's own interpreter.
+    batch : {None, "numpy", "arrow"}
+        None for one row at a time, else the kind of arrays.
+    models : dict of str to Model, optional
+        Handed to the function as keyword arguments.
+    on_null : {"call", "skip"}
+        With "skip", a row with a NULL argument gives NULL and the function is not called.
+    retries : int, optional
+        How often a batch is run again after its worker died; the default is 2.
+    workers : int, optional
+        Number of worker processes; the default is the engine's choice.
+    batch_rows : int, optional
+        Largest number of rows in one call; the default is the engine's choice.
+
+    Returns
+    -------
+    Function
+        Applied to columns it gives an expression. ``.local`` is the plain function.
+
+    Raises
+    ------
+    PlanError
+        If an option has a value that it cannot take, or the type of the result is not known.
+
+    Examples
+    --------
+    >>> import alink as al
+    >>> @al.udf("double")
+    ... def made_up(dep, arr):
+    ...     return dep - arr
+    >>> made_up.local(10.0, 3.0)
+    7.0
+    >>> made_up("dep_delay", al.col("arr_delay") + 1)
+    <alink.Expr made_up(dep_delay, arr_delay + 1)>
+    """
+    refuse_unknown("udf", unknown, _UDF_OPTIONS)
+    kind = one_of("udf", "batch", batch, (None, "numpy", "arrow")) or "row"
+    options = FunctionOptions(env, models, on_null, retries, workers, batch_rows)
+    options.check("udf")
+    if callable(result) and not isinstance(result, (str, pa.DataType)):
+        return Function(result, kind, None, options)
+    if result is not None:
+        type_string(result)  # a mistake is reported at the decorator's line
+
+    def decorate(target: Callable[P, R]) -> Function[P, R]:
+        return Function(target, kind, result, options)
+
+    return decorate
+
+
+def map_batches(
+    schema: SchemaLike,
+    /,
+    *,
+    columns: Sequence[str] | None = None,
+    env: Environment | None = None,
+    models: Mapping[str, Model] | None = None,
+    retries: int | None = None,
+    workers: int | None = None,
+    batch_rows: int | None = None,
+    **unknown: NoReturn,
+) -> Callable[[Callable[P, R]], MapBatchesFunction[P, R]]:
+    """Make a function from record batches to record batches that runs in workers.
+
+    Used as a decorator; `Table.map_batches` applies it. The function gets a
+    ``pyarrow.RecordBatch`` and returns one, or a table, None, or an iterator of these, with
+    any number of rows. Where batches begin and end is not promised.
+
+    Parameters
+    ----------
+    schema : str, pyarrow.Schema or dict
+        Columns of the result, for example "a double, b string".
+    columns : sequence of str, optional
+        The columns that the function needs; the default is all.
+    env, models, retries, workers, batch_rows
+        As for `udf`.
+
+    Examples
+    --------
+    >>> import alink as al
+    >>> @al.map_batches("carrier string", columns=["carrier"])
+    ... def upper(batch):
+    ...     return batch
+    >>> upper
+    <alink.MapBatchesFunction upper -> carrier string>
+    """
+    refuse_unknown("map_batches", unknown, _MAP_BATCHES_OPTIONS)
+    options = FunctionOptions(env, models, "call", retries, workers, batch_rows)
+    options.check("map_batches")
+    schema_fields(schema)
+    column_names("map_batches", columns)
+
+    def decorate(target: Callable[P, R]) -> MapBatchesFunction[P, R]:
+        return MapBatchesFunction(target, schema, columns, options)
+
+    return decorate
+
+
+def column_names(operator: str, columns: Sequence[str] | None) -> list[str] | None:
+    """Check a list of column names; None stands for all."""
+    if columns is None:
+        return None
+    if isinstance(columns, str) or not all(isinstance(c, str) for c in columns) or not columns:
+        raise bad_option(
+            operator,
+            f"{operator}: columns must be a list of names, not {columns!r}",
+            f"write [{columns!r}]" if isinstance(columns, str) else "",
+        )
+    return list(columns)
+
+
+def _parameters(
+    target: Callable[..., Any], function: WorkerFunction[Any, Any]
+) -> tuple[tuple[str, ...], int, bool]:
+    """Give the positional parameters, how many must be given, and whether more may be."""
+    models = dict(function.options.models or {})
+    called = _called(target)
+    try:
+        parameters = list(inspect.signature(called).parameters.values())
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return (), 0, True
+    if inspect.isclass(target):
+        parameters = parameters[1:]  # self
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for model in models:
+            if model not in named:
+                raise bad_option(
+                    function.kind,
+                    f"{function.name} has no parameter {quote(model)} for the model",
+                    did_you_mean(model, "parameters", sorted(named)),
+                )
+    positional = [
+        p
+        for p in parameters
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in models
+    ]
+    required = sum(p.default is p.empty for p in positional)
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return tuple(p.name for p in positional), required, variadic
+
+
+def _called(target: Callable[..., Any]) -> Callable[..., Any]:
+    """Give what runs for each call: a class's own method ``__call__``, or the function."""
+    if not inspect.isclass(target):
+        return target
+    for cls in target.__mro__:
+        if "__call__" in vars(cls):
+            return vars(cls)["__call__"]
+    raise failure(
+        codes.BAD_OPTION,
+        f"the class {target.__name__} has no method __call__",
+        source=function_source(target),
+        hint="setup(self) is called once for each worker, __call__(self, …) for the rows",
+    )
+
+
+def _result_type(target: Callable[..., Any], result: TypeLike | None, name: str) -> str:
+    if result is not None:
+        return type_string(result)
+    annotated = annotated_result(_called(target))
+    if annotated is None:
+        raise failure(
+            codes.BAD_OPTION,
+            f"the type of {name}'s result is not known",
+            function=name,
+            source=function_source(target),
+            hint='give it: @al.udf("double"), or annotate the function: -> float',
+        )
+    return annotated
+
+
+def _count(function: Function[Any, Any]) -> str:
+    least, most = function._required, len(function.parameters)
+    if function._variadic:
+        return f"at least {least} arguments"
+    if least < most:
+        return f"{least} to {most} arguments"
+    return f"{most} argument" + ("" if most == 1 else "s")

@@ -1,0 +1,69 @@
+"""Checks of the options that users pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from alink import _codes as codes
+from alink._diag import did_you_mean, quote
+from alink._errors import Error, failure
+from alink._origin import user_origin
+
+_UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+def bad_option(operator: str, message: str, hint: str = "") -> Error:
+    """Make the error for an option that has a value which it cannot take."""
+    return failure(codes.BAD_OPTION, message, operator=operator, source=user_origin(), hint=hint)
+
+
+def refuse_unknown(operator: str, unknown: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise an error if there are options that the operator does not have."""
+    for name in unknown:
+        raise bad_option(
+            operator,
+            f"{operator} has no option {quote(name)}",
+            did_you_mean(name, "options", list(known)),
+        )
+
+
+def one_of(operator: str, option: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    """Return `value` if it is one of those allowed."""
+    if value in allowed:
+        return value
+    shown = ", ".join(repr(a) for a in allowed)
+    names = [a for a in allowed if isinstance(a, str)]
+    hint = did_you_mean(value, "values", names) if isinstance(value, str) else ""
+    raise bad_option(operator, f"{operator}: {option} must be one of {shown}, not {value!r}", hint)
+
+
+def whole_number(operator: str, option: str, value: Any, minimum: int) -> int:
+    """Return `value` if it is an integer of at least `minimum`."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= minimum:
+        return value
+    raise bad_option(
+        operator,
+        f"{operator}: {option} must be a whole number of at least {minimum}, not {value!r}",
+    )
+
+
+def byte_size(operator: str, option: str, value: int | str) -> int:
+    """Read a number of bytes: an integer, or a text such as "512MiB"."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        size = int(float(match[1]) * _UNITS.get(match[2].lower(), 0))
+        if size > 0:
+            return size
+    raise bad_option(
+        operator,
+        f"{operator}: {option} must be a number of bytes, not {value!r}",
+        'write it as "512MiB" or "4GB"',
+    )

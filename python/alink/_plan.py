@@ -1,0 +1,221 @@
+"""Plans: the steps that tables stand for, and the JSON form that the engine reads.
+
+The form is that of ``engine/plan/plan.go``; unknown fields are refused there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from alink._diag import Source
+from alink._environment import Environment, environment_json, runs_client_bytecode
+from alink._expr import Expr, expr_json
+from alink._functions import Function, MapBatchesFunction, WorkerFunction
+from alink._ship import Artifact, ship
+from alink._upload import Upload
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+
+
+class Node:
+    """One step of a plan: an operator, its inputs, and where the user wrote it.
+
+    `args` is the operator's part of the plan, in which expressions, functions and uploaded
+    tables still stand as objects. A node never changes; tables share their nodes.
+    """
+
+    __slots__ = ("args", "inputs", "op", "origin", "schema")
+
+    def __init__(
+        self,
+        op: str,
+        inputs: Sequence[Node] = (),
+        args: Mapping[str, Any] | None = None,
+        origin: Source | None = None,
+        schema: pa.Schema | None = None,
+    ) -> None:
+        self.op = op
+        self.inputs = tuple(inputs)
+        self.args = dict(args or {})
+        self.origin = origin
+        self.schema = schema  # once it is known
+
+    def walk(self) -> Iterator[Node]:
+        """Give this node and all below, each once, inputs before what reads them."""
+        seen: set[int] = set()
+        stack: list[tuple[Node, bool]] = [(self, False)]
+        while stack:
+            node, inputs_done = stack.pop()
+            if inputs_done:
+                yield node
+            elif id(node) not in seen:
+                seen.add(id(node))
+                stack.append((node, True))
+                stack += ((node_input, False) for node_input in reversed(node.inputs))
+
+
+@dataclass
+class Plan:
+    """A plan ready to be sent."""
+
+    root: str
+    json: dict[str, Any]
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    uploads: list[Upload] = field(default_factory=list)
+
+
+def build_plan(root: Node) -> Plan:
+    """Write the plan of everything that `root` needs.
+
+    Raises
+    ------
+    PlanError
+        If a function cannot be sent to a worker.
+    """
+    return _Builder().build(root)
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self._nodes: dict[int, str] = {}
+        self._functions: dict[int, str] = {}
+        self._environments: dict[Environment | None, str] = {}
+        self._json: dict[str, Any] = {"version": VERSION, "nodes": []}
+        self._artifacts: dict[str, Artifact] = {}
+        self._uploads: list[Upload] = []
+
+    def build(self, root: Node) -> Plan:
+        for node in root.walk():
+            self._nodes[id(node)] = name = f"n{len(self._nodes) + 1}"
+            data: dict[str, Any] = {"id": name, "op": node.op}
+            if node.inputs:
+                data["inputs"] = [self._nodes[id(i)] for i in node.inputs]
+            if node.origin is not None:
+                data["origin"] = node.origin.to_json()
+            if node.args:
+                data["args"] = self._encode(node.args)
+            self._json["nodes"].append(data)
+        return Plan(self._nodes[id(root)], self._json, self._artifacts, self._uploads)
+
+    def _encode(self, value: Any) -> Any:
+        if isinstance(value, Expr):
+            return expr_json(value, self._function)
+        if isinstance(value, WorkerFunction):
+            return self._function(value)
+        if isinstance(value, Upload):
+            self._uploads.append(value)
+            return value.name
+        if isinstance(value, Mapping):
+            return {key: self._encode(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._encode(item) for item in value]
+        return value
+
+    def _function(self, function: WorkerFunction[Any, Any]) -> str:
+        """Give a function's name in the plan, and write its entry the first time."""
+        if (name := self._functions.get(id(function))) is not None:
+            return name
+        self._functions[id(function)] = name = f"f{len(self._functions) + 1}"
+        options = function.options
+        shipment = ship(function.target, function.name, runs_client_bytecode(options.env))
+        for artifact in shipment.artifacts:
+            self._artifacts[artifact.digest] = artifact
+        entry: dict[str, Any] = {"name": function.name, "kind": function.kind}
+        if function.parameters:
+            entry["parameters"] = list(function.parameters)
+        if isinstance(function, Function):
+            entry["result"] = function.result
+        if isinstance(function, MapBatchesFunction):
+            entry["schema"] = function.schema
+        entry["code"] = shipment.code
+        entry["environment"] = self._environment(options.env)
+        entry["modules"] = [artifact.digest for artifact in shipment.modules]
+        if options.models:
+            models = {key: Artifact.of(m.data) for key, m in options.models.items()}
+            self._artifacts.update((a.digest, a) for a in models.values())
+            entry["models"] = {key: artifact.digest for key, artifact in models.items()}
+        entry["options"] = options.to_json()
+        if function.origin is not None:
+            entry["origin"] = function.origin.to_json()
+        self._json.setdefault("functions", {})[name] = entry
+        return name
+
+    def _environment(self, environment: Environment | None) -> str:
+        if (name := self._environments.get(environment)) is not None:
+            return name
+        self._environments[environment] = name = f"e{len(self._environments) + 1}"
+        self._json.setdefault("environments", {})[name] = environment_json(environment)
+        return name
+
+
+def explain(root: Node) -> str:
+    """Write a plan as text: the last step first, its inputs below it, indented."""
+    lines: list[str] = []
+    shown: set[int] = set()
+    stack: list[tuple[Node, int]] = [(root, 0)]
+    while stack:
+        node, depth = stack.pop()
+        line = "  " * depth + _describe(node)
+        if id(node) in shown and node.inputs:
+            lines.append(line + "  (as above)")
+            continue
+        shown.add(id(node))
+        lines.append(line)
+        stack += ((node_input, depth + 1) for node_input in reversed(node.inputs))
+    return "\n".join(lines)
+
+
+def _describe(node: Node) -> str:
+    args = node.args
+    if node.op == "read_parquet":
+        text = args["path"]
+        if columns := args.get("columns"):
+            text += f" [{', '.join(columns)}]"
+    elif node.op == "table":
+        text = args["table"].describe()
+    elif node.op == "filter":
+        text = str(args["predicate"])
+    elif node.op in ("select", "with_columns"):
+        text = _named(args["exprs"])
+    elif node.op == "agg":
+        keys = _named(args.get("keys", ()))
+        text = _named(args["aggregates"]) + (f" by {keys}" if keys else "")
+    elif node.op == "join":
+        pairs = (
+            k["left"] if k["left"] == k["right"] else f"{k['left']} = {k['right']}"
+            for k in args["on"]
+        )
+        text = f"{args['how']} on {', '.join(pairs)}"
+    elif node.op == "order_by":
+        text = ", ".join(map(_sort_key, args["by"]))
+    elif node.op == "limit":
+        text = str(args["n"]) + (f" offset {args['offset']}" if args.get("offset") else "")
+    elif node.op in ("map_batches", "fit"):
+        text = args["function"].name
+        if columns := args.get("columns"):
+            text += f"({', '.join(columns)})"
+    elif node.op == "write_parquet":
+        text = f"{args['path']} mode={args['mode']}"
+    else:
+        text = ""
+    return f"{node.op} {text}".rstrip()
+
+
+def _named(exprs: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(
+        e["name"] if str(e["expr"]) == e["name"] else f"{e['name']} = {e['expr']}" for e in exprs
+    )
+
+
+def _sort_key(key: Mapping[str, Any]) -> str:
+    text = str(key["expr"])
+    if key.get("descending"):
+        text += " desc"
+    if key.get("nulls_first"):
+        text += " nulls first"
+    return text

@@ -1,0 +1,212 @@
+"""Progress of a running job on a terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from alink._options import bad_option
+
+_DELAY_S = 0.5  # a job that ends sooner shows nothing
+_PLAIN_INTERVAL_S = 5.0
+_LINES_MAX = 16
+_MARKS = {"waiting": "·", "running": "▸", "done": "✓"}
+_ASCII_MARKS = {"waiting": ".", "running": ">", "done": "x"}
+
+
+@dataclass(frozen=True)
+class OperatorProgress:
+    """How far one operator of a job is.
+
+    Parameters
+    ----------
+    id, name : str
+        The operator in the plan.
+    rows_in, rows_out : int
+        Rows so far.
+    bytes_out : int
+        Bytes of Arrow memory handed on so far.
+    state : {"waiting", "running", "done"}
+        What it does.
+    note : str
+        What it waits for, for example an environment that is being built.
+    """
+
+    id: str
+    name: str
+    rows_in: int = 0
+    rows_out: int = 0
+    bytes_out: int = 0
+    state: str = "waiting"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: its operators, and the seconds since it began."""
+
+    operators: tuple[OperatorProgress, ...] = ()
+    elapsed_s: float = 0.0
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Progress:
+        """Read the wire form; what a newer engine adds is left out."""
+        known = OperatorProgress.__dataclass_fields__
+        operators = tuple(
+            OperatorProgress(**{k: v for k, v in operator.items() if k in known})
+            for operator in data.get("operators") or ()
+        )
+        return cls(operators, data.get("elapsed_s", 0.0))
+
+
+class Display:
+    """Shows progress and what functions print on standard error.
+
+    On a terminal the operators are a block of lines that is drawn anew; lines that
+    functions print appear above it. ``ALINK_PROGRESS`` is ``auto`` (the default), ``plain``
+    (a line every five seconds, terminal or not) or ``off``. Called from the thread that
+    watches a job and from those that wait for it.
+    """
+
+    def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        mode = progress_mode()
+        self._live = mode == "auto" and not quiet and _is_terminal(self._stream)
+        self._plain = mode == "plain" and not quiet
+        self._lock = threading.Lock()
+        self._drawn = 0  # lines of the block that stand on the terminal
+        self._next_plain_s = _PLAIN_INTERVAL_S
+        self._started: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
+
+    def update(self, progress: Progress) -> None:
+        """Take note of a job's progress and show it if it is time."""
+        self._note_times(progress)
+        if self._live and progress.elapsed_s >= _DELAY_S:
+            width = shutil.get_terminal_size().columns
+            lines = render_progress(
+                progress, self._rates(progress), width - 1, _marks(self._stream)
+            )
+            with self._lock:
+                self._write(self._erasing() + "".join(line + "\n" for line in lines))
+                self._drawn = len(lines)
+        elif self._plain and progress.elapsed_s >= self._next_plain_s:
+            self._next_plain_s = progress.elapsed_s + _PLAIN_INTERVAL_S
+            with self._lock:
+                self._write(plain_line(progress) + "\n")
+
+    def log(self, function: str, text: str) -> None:
+        """Show a line that a function printed or logged."""
+        label = f"[{function}] " if function else ""
+        with self._lock:
+            self._write(self._erasing() + f"{label}{text}\n")
+            self._drawn = 0
+
+    def finish(self) -> None:
+        """Take the block off the terminal."""
+        with self._lock:
+            self._write(self._erasing())
+            self._drawn = 0
+
+    def _erasing(self) -> str:
+        """Give the control sequence that takes the drawn block away."""
+        return f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
+
+    def _write(self, text: str) -> None:
+        if not text:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # standard error is closed: nobody looks
+            self._live = self._plain = False
+
+    def _note_times(self, progress: Progress) -> None:
+        now = time.monotonic()
+        for operator in progress.operators:
+            if operator.rows_out > 0 or operator.state == "running":
+                self._started.setdefault(operator.id, now)
+            if operator.state == "done":
+                self._ended.setdefault(operator.id, now)
+
+    def _rates(self, progress: Progress) -> dict[str, float]:
+        now = time.monotonic()
+        rates: dict[str, float] = {}
+        for operator in progress.operators:
+            if operator.id in self._started:
+                seconds = self._ended.get(operator.id, now) - self._started[operator.id]
+                if seconds > 0:
+                    rates[operator.id] = operator.rows_out / seconds
+        return rates
+
+
+def progress_mode() -> str:
+    """Read ``ALINK_PROGRESS``."""
+    mode = os.environ.get("ALINK_PROGRESS") or "auto"
+    if mode not in ("auto", "plain", "off"):
+        raise bad_option(
+            "ALINK_PROGRESS", f"ALINK_PROGRESS must be auto, plain or off, not {mode!r}"
+        )
+    return mode
+
+
+def render_progress(
+    progress: Progress, rates: dict[str, float], width: int, marks: dict[str, str] = _MARKS
+) -> list[str]:
+    """Write one line for each operator, no wider than `width` characters."""
+    operators = progress.operators
+    names = max((len(o.name) for o in operators), default=0)
+    rows = max((len(f"{o.rows_out:,}") for o in operators), default=1)
+    lines = [f"running for {progress.elapsed_s:.1f} s"]
+    for operator in operators[-_LINES_MAX:]:
+        rate = f"{_short(rates[operator.id])} rows/s" if operator.id in rates else ""
+        line = f" {marks.get(operator.state, ' ')} {operator.name:<{names}}"
+        line += f"  {operator.rows_out:>{rows},} rows  {rate:>12}"
+        if operator.note:
+            line += f"  {operator.note}"
+        lines.append(line.rstrip())
+    return [line if len(line) <= width else line[: max(0, width)] for line in lines]
+
+
+def plain_line(progress: Progress) -> str:
+    """Write progress as one line of a log."""
+    running = [o for o in progress.operators if o.state == "running"]
+    parts = [
+        f"{o.name} {o.rows_out:,} rows" + (f" ({o.note})" if o.note else "")
+        for o in running or progress.operators[-1:]
+    ]
+    return f"alink: {progress.elapsed_s:.0f} s: {'; '.join(parts)}"
+
+
+def _short(rate: float) -> str:
+    """Write a rate with three digits and a unit.
+
+    Examples
+    --------
+    >>> [_short(r) for r in (7.0, 12_345.0, 2_500_000.0)]
+    ['7', '12.3k', '2.5M']
+    """
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if rate >= limit:
+            return f"{rate / limit:.3g}{unit}"
+    return f"{rate:.0f}"
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty() and os.environ.get("TERM") != "dumb"
+    except (AttributeError, ValueError):
+        return False
+
+
+def _marks(stream: TextIO) -> dict[str, str]:
+    try:
+        "".join(_MARKS.values()).encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return _ASCII_MARKS
+    return _MARKS

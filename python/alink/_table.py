@@ -1,0 +1,478 @@
+"""Tables: lazy descriptions of what a job computes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import pyarrow as pa
+
+from alink import _codes as codes
+from alink._diag import did_you_mean, quote
+from alink._display import render_table
+from alink._environment import Environment
+from alink._errors import failure, without_our_frames
+from alink._expr import Expr, IntoExpr, into_expr, output_name, parse_order
+from alink._functions import (
+    FitFunction,
+    Function,
+    FunctionOptions,
+    MapBatchesFunction,
+    column_names,
+)
+from alink._job import Job
+from alink._model import Model
+from alink._options import bad_option, one_of, whole_number
+from alink._origin import user_origin
+from alink._plan import Node, build_plan, explain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alink._connection import Context
+
+T = TypeVar("T")
+
+#: How two tables are joined.
+JoinKind = Literal["inner", "left", "right", "full", "semi", "anti"]
+_JOIN_KINDS = ("inner", "left", "right", "full", "semi", "anti")
+
+_SHOWN_DEFAULT = 20
+
+
+class Table:
+    """A table that a job computes when its rows are asked for.
+
+    Made by `Context.read_parquet` and its like, and by the methods of other tables. Nothing
+    is computed until `show`, `collect`, `to_arrow`, `to_pandas`, `count`, `write_parquet`
+    or `fit`. Where an expression is expected stands SQL text, `col` and `lit` with
+    operators, or a Python function applied to these.
+    """
+
+    __slots__ = ("_context", "_node")
+
+    def __init__(self, context: Context, node: Node) -> None:
+        self._context = context
+        self._node = node
+
+    # --- columns and rows ---
+
+    def select(self, *exprs: IntoExpr | Mapping[str, IntoExpr], **named: IntoExpr) -> Table:
+        """Compute columns; only these are in the result.
+
+        Parameters
+        ----------
+        *exprs : str, Expr or dict
+            Columns, expressions with a name, or a dict of names and expressions.
+        **named : str or Expr
+            Expressions under their names.
+        """
+        return self._derive("select", {"exprs": _named("select", exprs, named)})
+
+    def with_columns(self, *exprs: IntoExpr | Mapping[str, IntoExpr], **named: IntoExpr) -> Table:
+        """Add columns; a name that is there already is replaced in its place.
+
+        All expressions are evaluated against the table as it was before the call.
+        """
+        exprs_json = _named("with_columns", exprs, named)
+        return self._derive("with_columns", {"keep": True, "exprs": exprs_json})
+
+    def filter(self, predicate: IntoExpr) -> Table:
+        """Keep the rows for which the predicate is true (not false and not NULL)."""
+        return self._derive("filter", {"predicate": into_expr(predicate)})
+
+    @without_our_frames
+    def drop(self, *columns: str) -> Table:
+        """Leave out columns."""
+        dropped = {self._find_column("drop", name) for name in columns}
+        kept = [name for name in self.columns if name not in dropped]
+        if not kept:
+            raise failure(
+                codes.INVALID_PLAN,
+                "drop leaves no columns",
+                operator="drop",
+                source=user_origin(),
+            )
+        return self._derive("select", {"exprs": [_column(name) for name in kept]})
+
+    @without_our_frames
+    def rename(self, columns: Mapping[str, str]) -> Table:
+        """Give columns other names: a dict from the old name to the new one."""
+        names = {self._find_column("rename", old): new for old, new in columns.items()}
+        exprs = [_column(name, names.get(name, name)) for name in self.columns]
+        _refuse_twice("rename", [expr["name"] for expr in exprs])
+        return self._derive("select", {"exprs": exprs})
+
+    def join(
+        self,
+        other: Table,
+        on: str | Sequence[str] | Mapping[str, str],
+        how: JoinKind = "inner",
+    ) -> Table:
+        """Join with another table on equality of columns.
+
+        Parameters
+        ----------
+        other : Table
+            A table of the same context.
+        on : str, sequence of str or dict
+            The columns that must be equal; a dict maps this table's to the other's. NULL
+            equals nothing.
+        how : {"inner", "left", "right", "full", "semi", "anti"}
+            "semi" and "anti" keep the rows of this table that have, or have not, a partner.
+
+        Returns
+        -------
+        Table
+            This table's columns, then the other's without those joined on under the same
+            name. Another name that both have is refused: rename or select first.
+        """
+        if not isinstance(other, Table):
+            raise bad_option("join", f"join takes a table, not {type(other).__name__}")
+        if other._context is not self._context:
+            raise failure(
+                codes.INVALID_PLAN,
+                "join: the two tables belong to different connections",
+                operator="join",
+                source=user_origin(),
+                hint="make both with the same context",
+            )
+        one_of("join", "how", how, _JOIN_KINDS)
+        args = {"on": _join_keys(on), "how": how}
+        return self._derive("join", args, other._node)
+
+    def group_by(self, *keys: IntoExpr | Mapping[str, IntoExpr], **named: IntoExpr) -> GroupBy:
+        """Group rows that have equal keys; `GroupBy.agg` makes one row of each group."""
+        exprs = _named("group_by", keys, named)
+        return GroupBy(self, exprs)
+
+    def agg(self, *exprs: IntoExpr | Mapping[str, IntoExpr], **named: IntoExpr) -> Table:
+        """Aggregate the whole table to one row.
+
+        Examples
+        --------
+        ``t.agg(n="count(*)", mean_delay="avg(arr_delay)")``
+        """
+        return self._derive("agg", {"aggregates": _named("agg", exprs, named)})
+
+    def order_by(
+        self,
+        *keys: IntoExpr,
+        descending: bool = False,
+        nulls_first: bool = False,
+    ) -> Table:
+        """Sort the rows.
+
+        Parameters
+        ----------
+        *keys : str or Expr
+            Expressions; a string may end with ASC or DESC and NULLS FIRST or NULLS LAST.
+        descending, nulls_first : bool, default False
+            For keys that do not say it themselves. NULLs come last by default, in both
+            directions.
+        """
+        if not keys:
+            raise bad_option("order_by", "order_by needs at least one key")
+        by: list[dict[str, Any]] = []
+        for key in keys:
+            expr, down, nulls = (
+                parse_order(key) if isinstance(key, str) else (into_expr(key), None, None)
+            )
+            entry: dict[str, Any] = {"expr": expr}
+            if descending if down is None else down:
+                entry["descending"] = True
+            if nulls_first if nulls is None else nulls:
+                entry["nulls_first"] = True
+            by.append(entry)
+        return self._derive("order_by", {"by": by})
+
+    def limit(self, n: int, offset: int = 0) -> Table:
+        """Take `n` rows after the first `offset`."""
+        args = {"n": whole_number("limit", "n", n, 0)}
+        if whole_number("limit", "offset", offset, 0):
+            args["offset"] = offset
+        return self._derive("limit", args)
+
+    def head(self, n: int = 5) -> Table:
+        """Take the first `n` rows."""
+        return self.limit(n)
+
+    # --- Python functions ---
+
+    def map_batches(self, function: MapBatchesFunction[..., Any]) -> Table:
+        """Apply a function of record batches, made with `alink.map_batches`."""
+        if not isinstance(function, MapBatchesFunction):
+            raise bad_option(
+                "map_batches",
+                f"map_batches takes a function made with @al.map_batches, not {function!r:.80}",
+                'decorate it: @al.map_batches("a double, b string")',
+            )
+        args: dict[str, Any] = {"function": function}
+        if function.columns is not None:
+            args["columns"] = function.columns
+        return self._derive("map_batches", args)
+
+    @without_our_frames
+    def fit(
+        self,
+        function: Callable[[Iterator[pa.RecordBatch]], Any],
+        *,
+        env: Environment | None = None,
+        columns: Sequence[str] | None = None,
+        retries: int | None = None,
+    ) -> Model:
+        """Run a function over all batches of the table, in one worker, and keep what it returns.
+
+        Parameters
+        ----------
+        function : callable
+            Gets an iterator of ``pyarrow.RecordBatch`` and returns the model.
+        env : Environment, optional
+            What it runs with; use the model in the same environment.
+        columns : sequence of str, optional
+            The columns that it needs; the default is all.
+        retries : int, optional
+            How often it is run again after its worker died; the default is 2.
+
+        Returns
+        -------
+        Model
+            Opaque bytes; see there how a function gets it.
+        """
+        options = FunctionOptions(env=env, retries=retries)
+        options.check("fit")
+        args: dict[str, Any] = {"function": FitFunction(_plain(function), options)}
+        if (names := column_names("fit", columns)) is not None:
+            args["columns"] = names
+        fitted = self._derive("fit", args).to_arrow()
+        return Model(fitted.column("model")[0].as_py(), args["function"].name)
+
+    # --- what it is ---
+
+    @property
+    @without_our_frames
+    def schema(self) -> pa.Schema:
+        """The columns and their Arrow types. The engine is asked; no row is read."""
+        node = self._node
+        if node.schema is None:
+            node.schema = self._context.engine().describe(build_plan(node))
+        return node.schema
+
+    @property
+    @without_our_frames
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return self.schema.names
+
+    def explain(self) -> str:
+        """Write the plan as text: the last step first, its inputs below it, indented."""
+        return explain(self._node)
+
+    # --- results ---
+
+    @without_our_frames
+    def count(self) -> int:
+        """Count the rows."""
+        counted = self._derive(
+            "agg", {"aggregates": [{"name": "n", "expr": into_expr("count(*)")}]}
+        )
+        return counted.to_arrow().column("n")[0].as_py()
+
+    @without_our_frames
+    def show(self, n: int = _SHOWN_DEFAULT) -> None:
+        """Print the first `n` rows."""
+        whole_number("show", "n", n, 0)
+        table = self._derive("limit", {"n": n + 1}).to_arrow()
+        more = table.num_rows > n
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(render_table(table.slice(0, n), more, encoding=encoding))
+
+    @without_our_frames
+    def collect(self) -> list[dict[str, Any]]:
+        """Give the rows as dicts of Python values."""
+        return self.to_arrow().to_pylist()
+
+    @without_our_frames
+    def to_arrow(self) -> pa.Table:
+        """Give the rows as an Arrow table."""
+        schema, batches = self._run().batches()
+        return pa.Table.from_batches(list(batches), schema)
+
+    @without_our_frames
+    def to_pandas(self) -> pd.DataFrame:
+        """Give the rows as a pandas DataFrame."""
+        return self.to_arrow().to_pandas()
+
+    def iter_batches(self) -> Iterator[pa.RecordBatch]:
+        """Give the rows batch by batch, while the job runs.
+
+        An iterator that is given up before its end cancels the job.
+        """
+        return self._run().batches()[1]
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Give the rows through Arrow's C interface; a job runs for it."""
+        schema, batches = self._run().batches()
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        return reader.__arrow_c_stream__(requested_schema)
+
+    @without_our_frames
+    def write_parquet(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mode: Literal["error", "overwrite"] = "error",
+        wait: bool = True,
+    ) -> Job:
+        """Write the rows to one Parquet file, which appears when it is whole.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; a relative path starts at the client's working directory.
+        mode : {"error", "overwrite"}
+            What to do if it exists.
+        wait : bool, default True
+            Whether to wait for the job's end.
+
+        Returns
+        -------
+        Job
+            The job; with ``wait=False`` it runs still.
+        """
+        from alink._connection import absolute_path
+
+        one_of("write_parquet", "mode", mode, ("error", "overwrite"))
+        args = {"path": absolute_path("write_parquet", path), "mode": mode}
+        sink = Node("write_parquet", (self._node,), args, user_origin())
+        job = Job(self._context.engine(), sink, quiet=not wait)
+        if wait:
+            job.result()
+        return job
+
+    def __repr__(self) -> str:
+        step = explain(self._node).split("\n", 1)[0]
+        return f"<alink.Table {step}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("a table belongs to its connection and is not sent to workers")
+
+    # --- ---
+
+    def _run(self) -> Job:
+        sink = Node("collect", (self._node,), None, user_origin())
+        return Job(self._context.engine(), sink)
+
+    def _derive(self, op: str, args: Mapping[str, Any], *others: Node) -> Table:
+        return Table(self._context, Node(op, (self._node, *others), args, user_origin()))
+
+    def _find_column(self, operator: str, name: str) -> str:
+        """Give a column's exact name; names are compared without regard to case."""
+        if isinstance(name, str):
+            for column in self.columns:
+                if column.lower() == name.lower():
+                    return column
+        raise failure(
+            codes.UNKNOWN_COLUMN,
+            f"{operator}: there is no column {quote(str(name))}",
+            operator=operator,
+            source=user_origin(),
+            hint=did_you_mean(str(name), "columns", self.columns),
+        )
+
+
+class GroupBy:
+    """A table's groups, as `Table.group_by` gives them."""
+
+    __slots__ = ("_keys", "_table")
+
+    def __init__(self, table: Table, keys: list[dict[str, Any]]) -> None:
+        self._table = table
+        self._keys = keys
+
+    def agg(self, *exprs: IntoExpr | Mapping[str, IntoExpr], **named: IntoExpr) -> Table:
+        """Make one row of each group: the keys, then the aggregates.
+
+        Examples
+        --------
+        ``t.group_by("carrier").agg({"mean gain": "avg(gain)"}, n="count(*)")``
+        """
+        args: dict[str, Any] = {"aggregates": _named("agg", exprs, named)}
+        if self._keys:
+            args["keys"] = self._keys
+        return self._table._derive("agg", args)
+
+    def __repr__(self) -> str:
+        return f"<alink.GroupBy {', '.join(key['name'] for key in self._keys)}>"
+
+
+def _named(
+    operator: str,
+    exprs: Sequence[IntoExpr | Mapping[str, IntoExpr]],
+    named: Mapping[str, IntoExpr],
+) -> list[dict[str, Any]]:
+    """Put expressions and the names of their columns in the plan's form."""
+    pairs: list[tuple[str, Expr]] = []
+    for item in exprs:
+        if isinstance(item, Mapping):
+            pairs += ((name, into_expr(value)) for name, value in item.items())
+        elif isinstance(item, (list, tuple)):
+            pairs += ((output_name(e), e) for e in map(into_expr, item))
+        else:
+            expr = into_expr(item)
+            pairs.append((output_name(expr), expr))
+    pairs += ((name, into_expr(value)) for name, value in named.items())
+    for name, _ in pairs:
+        if not isinstance(name, str) or not name:
+            raise bad_option(operator, f"{operator}: {name!r} is not a column name")
+    if not pairs and operator != "group_by":
+        raise bad_option(operator, f"{operator} needs at least one expression")
+    _refuse_twice(operator, [name for name, _ in pairs])
+    return [{"name": name, "expr": expr} for name, expr in pairs]
+
+
+def _column(name: str, new_name: str | None = None) -> dict[str, Any]:
+    from alink._expr import col
+
+    return {"name": name if new_name is None else new_name, "expr": col(name)}
+
+
+def _refuse_twice(operator: str, names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            raise failure(
+                codes.INVALID_PLAN,
+                f"{operator}: two columns would have the name {quote(name)}",
+                operator=operator,
+                source=user_origin(),
+                hint="column names are compared without regard to case",
+            )
+        seen.add(name.lower())
+
+
+def _join_keys(on: str | Sequence[str] | Mapping[str, str]) -> list[dict[str, str]]:
+    if isinstance(on, str):
+        on = [on]
+    pairs = list(on.items()) if isinstance(on, Mapping) else [(name, name) for name in on]
+    for pair in pairs:
+        if not all(isinstance(name, str) for name in pair):
+            raise bad_option("join", f"join: on must name columns, not {on!r:.80}")
+    if not pairs:
+        raise bad_option("join", "join: on must name at least one column")
+    return [{"left": left, "right": right} for left, right in pairs]
+
+
+def _plain(function: Any) -> Callable[..., Any]:
+    if isinstance(function, (Function, MapBatchesFunction)):
+        raise bad_option(
+            "fit",
+            f"fit takes a plain function of batches, not {function!r}",
+            "leave the decorator out",
+        )
+    return function
+
+
+__all__ = ["GroupBy", "Table"]

@@ -1,0 +1,264 @@
+"""One call: a function applied to columns, which gives a column.
+
+A kind of function is a class here with one method, ``column``. What all kinds have in common
+(NULLs that are skipped, batches that are cut) stands in ``Call``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from . import _arrays, _errors, _values
+from ._errors import Failure
+from ._exact import Misfit, type_name
+from ._types import name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ._functions import Library
+
+
+class Call:
+    """A function applied to columns of a batch.
+
+    Parameters
+    ----------
+    spec
+        An entry of the payload's "calls".
+    type_
+        The type of the column that it makes.
+    library
+        Where the function's code is loaded, at the first batch.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], type_: pa.DataType, library: Library) -> None:
+        self.id: str = spec["id"]
+        self.name: str = spec["name"]
+        self.parameters: Sequence[str] = spec.get("parameters") or ()
+        self._args: Sequence[int] = spec.get("args") or ()
+        self._skips_null: bool = spec.get("on_null") == "skip"
+        self._rows_max: int = spec.get("batch_rows") or 0
+        self._type = type_
+        self._spec = spec
+        self._library = library
+        try:
+            self._kind = _KINDS[spec["kind"]]
+        except KeyError:
+            raise Failure(
+                "protocol", f"a function of kind {spec['kind']!r} makes no column"
+            ) from None
+
+    def column(self, batch: pa.RecordBatch, row: int, alone: bool) -> pa.Array:
+        """Compute the column for a batch.
+
+        Parameters
+        ----------
+        row
+            The index of the batch's first row in its bundle, for errors.
+        alone
+            The column is used before any other function is called.
+
+        Raises
+        ------
+        Failure
+            With the function's name, and the row if it is known.
+        """
+        try:
+            arrays = [batch.column(i) for i in self._args]
+            if batch.num_rows == 0:
+                return pa.array([], self._type)
+            if self._skips_null and any(array.null_count for array in arrays):
+                return self._without_nulls(arrays, row, alone)
+            return self._in_cuts(arrays, batch.num_rows, row, alone)
+        except Failure as failure:
+            failure.details.setdefault("function", self.id)
+            failure.details.setdefault("name", self.name)
+            raise
+
+    def _without_nulls(self, arrays: list[pa.Array], row: int, alone: bool) -> pa.Array:
+        """Call the function for the rows without a NULL; the others give NULL."""
+        import pyarrow.compute as pc
+
+        valid = arrays[0].is_valid()
+        for array in arrays[1:]:
+            valid = pc.and_(valid, array.is_valid())
+        kept = [array.filter(valid) for array in arrays]
+        # Where each row finds its value: the number of valid rows before it, or nowhere.
+        count = pc.cumulative_sum(valid.cast(pa.int32()))
+        places = pc.if_else(
+            valid, pc.subtract(count, pa.scalar(1, pa.int32())), pa.scalar(None, pa.int32())
+        )
+        if len(kept[0]) == 0:
+            return pa.nulls(len(valid), self._type)
+        try:
+            return self._in_cuts(kept, len(kept[0]), 0, alone).take(places)
+        except Failure as failure:
+            if "row" in failure.details:
+                failure.details["row"] = row + places.index(failure.details["row"]).as_py()
+            raise
+
+    def _in_cuts(self, arrays: list[pa.Array], rows: int, row: int, alone: bool) -> pa.Array:
+        """Call the function for at most ``batch_rows`` rows at a time."""
+        function = self._library.load(self._spec)
+        cut = self._rows_max if 0 < self._rows_max < rows else rows
+        if cut == rows:
+            return self._one(function, arrays, rows, row, alone)
+        columns = []
+        for start in range(0, rows, cut):
+            slices = [array.slice(start, cut) for array in arrays]
+            size = min(cut, rows - start)
+            columns.append(self._one(function, slices, size, row + start, False))
+        return pa.concat_arrays(columns)
+
+    def _one(
+        self, function: Callable[..., Any], arrays: list[pa.Array], rows: int, row: int, alone: bool
+    ) -> pa.Array:
+        kind = self._kind(self, function)
+        try:
+            return kind.column(arrays, rows, self._type, alone)
+        except Misfit as misfit:
+            raise self._type_failure(misfit, arrays, row) from None
+        except Failure as failure:
+            if "row" in failure.details:
+                failure.details["row"] += row
+            raise
+
+    def _type_failure(self, misfit: Misfit, arrays: list[pa.Array], row: int) -> Failure:
+        if misfit.argument:
+            what = f"{self.name} cannot be given {misfit.value}, which Python's times cannot hold"
+        elif misfit.row is None:
+            what = f"{self.name} returned {misfit.got} where {misfit.expected} is declared"
+        else:
+            value = _errors.short_repr(misfit.value)
+            what = (
+                f"{self.name} returned {value} ({misfit.got}), which {misfit.expected} cannot hold"
+            )
+        failure = Failure(
+            "type", what, expected=misfit.expected, got=misfit.got, hint=misfit.hint or None
+        )
+        if misfit.row is not None:
+            failure.details["row"] = row + misfit.row
+            failure.details["values"] = self.arguments(arrays, misfit.row)
+        return failure
+
+    def arguments(self, arrays: list[pa.Array], row: int) -> list[dict[str, str]]:
+        """Show the arguments of one row."""
+        return _errors.values_of(self.parameters, [_value_at(array, row) for array in arrays])
+
+
+def _value_at(array: pa.Array, row: int) -> Any:
+    try:
+        return _values.to_values(array.slice(row, 1))[0]
+    except Misfit as misfit:
+        return misfit.value
+
+
+class _Row:
+    """A function of scalars."""
+
+    def __init__(self, call: Call, function: Callable[..., Any]) -> None:
+        self._call = call
+        self._function = function
+
+    def column(
+        self, arrays: list[pa.Array], rows: int, type_: pa.DataType, alone: bool
+    ) -> pa.Array:
+        del alone  # values are copied
+        columns = [_values.to_values(array) for array in arrays]
+        out: list[Any] = []
+        try:
+            # The loop runs in C. When a call raises, the length of what was collected so far
+            # is the row, so that keeping count costs nothing.
+            if columns:
+                out.extend(map(self._function, *columns))
+            else:
+                out.extend(self._function() for _ in range(rows))
+        except BaseException as exception:
+            raise self._raised(exception, arrays, len(out)) from None
+        if len(out) < rows:
+            # list.extend takes a StopIteration that the function raised for the end.
+            raise self._raised(StopIteration(), arrays, len(out))
+        return _values.to_array(out, type_)
+
+    def _raised(self, exception: BaseException, arrays: list[pa.Array], row: int) -> Failure:
+        return _errors.raised(
+            exception,
+            f"{self._call.name} raised",
+            row=row,
+            values=self._call.arguments(arrays, row),
+        )
+
+
+class _Numpy:
+    """A function of numpy arrays."""
+
+    def __init__(self, call: Call, function: Callable[..., Any]) -> None:
+        self._call = call
+        self._function = function
+
+    def column(
+        self, arrays: list[pa.Array], rows: int, type_: pa.DataType, alone: bool
+    ) -> pa.Array:
+        try:
+            arguments = [_arrays.to_numpy(array) for array in arrays]
+        except ImportError as exception:
+            raise _errors.raised(exception, f"{self._call.name} takes numpy arrays:") from None
+        result = _called(self._call, self._function, arguments)
+        column = _arrays.from_numpy(result, type_, copy=not alone)
+        if len(column) != rows:
+            raise _wrong_length(self._call, len(column), rows)
+        return column
+
+
+class _Arrow:
+    """A function of Arrow arrays."""
+
+    def __init__(self, call: Call, function: Callable[..., Any]) -> None:
+        self._call = call
+        self._function = function
+
+    def column(
+        self, arrays: list[pa.Array], rows: int, type_: pa.DataType, alone: bool
+    ) -> pa.Array:
+        del alone  # Arrow arrays do not change
+        result = _called(self._call, self._function, arrays)
+        if hasattr(result, "__arrow_c_array__") and not isinstance(result, pa.Array):
+            result = pa.array(result)  # of another Arrow library; nothing is inferred
+        if not isinstance(result, (pa.Array, pa.ChunkedArray)):
+            misfit = Misfit(None, type_, "return a pyarrow.Array, with a value for each row")
+            misfit.got = type_name(result)
+            misfit.expected = f"a pyarrow.Array of {name_of(type_)}"
+            raise misfit
+        if len(result) != rows:
+            raise _wrong_length(self._call, len(result), rows)
+        return _arrays.exact_cast(_arrays.one_chunk(result), type_)
+
+
+_KINDS: dict[str, Callable[[Call, Callable[..., Any]], _Row | _Numpy | _Arrow]] = {
+    "row": _Row,
+    "numpy": _Numpy,
+    "arrow": _Arrow,
+}
+
+
+def _called(call: Call, function: Callable[..., Any], arguments: list[Any]) -> Any:
+    try:
+        return function(*arguments)
+    except BaseException as exception:
+        failure = _errors.raised(exception, f"{call.name} raised")
+        if isinstance(exception, ValueError) and "read-only" in str(exception):
+            failure.details["hint"] = "the arrays are views of the input: copy one to change it"
+        raise failure from None
+
+
+def _wrong_length(call: Call, got: int, rows: int) -> Failure:
+    return Failure(
+        "length",
+        f"{call.name} returned {got} values for {rows} rows",
+        expected=str(rows),
+        got=str(got),
+        hint="return one value for each row, in order; map_batches may change the number of rows",
+    )

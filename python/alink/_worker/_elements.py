@@ -1,0 +1,185 @@
+"""Batches as the elements of a bundle's input and output.
+
+A bundle's input is a stream of elements, cut into pieces anywhere. An element is a windowed
+value: 13 bytes of header (timestamp, one global window, pane), then a length and as many bytes:
+the number of padding bytes, the padding, and an Arrow IPC message with one record batch. The
+padding puts the message on a multiple of 64 bytes where the sender knows how to; the reader
+copies what is not aligned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from . import _wire
+from ._errors import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PIECE_BYTES_MAX = 16 << 20
+# Output elements are gathered into one gRPC message up to this size: a message costs about
+# 0.3 ms whatever it carries.
+GATHER_BYTES = 1 << 20
+
+ALIGNMENT = 64
+_ALIGNMENT_MIN = 8
+_TIMESTAMP_BYTES = 8
+_WINDOW_COUNT_BYTES = 4
+_PANE_NUMBERS_MAX = 2
+# Beam's smallest timestamp in milliseconds, shifted so that bytes sort as times do; one window,
+# which is the global one and takes no bytes; a pane without a number.
+_GLOBAL_HEADER = (
+    (-9_223_372_036_854_775 + (1 << 63)).to_bytes(8, "big") + (1).to_bytes(4, "big") + b"\x0f"
+)
+
+
+def read_batches(
+    take: Callable[[], memoryview | None], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """Give the batches of a bundle as they arrive, views of the bytes where they lie."""
+    source = _ByteSource(take)
+    while source.more():
+        source.skip_header()
+        element = source.read(source.varint())
+        padding = element[0] + 1 if len(element) else 1
+        if padding > ALIGNMENT or padding >= len(element):
+            raise Failure("protocol", f"an element of {len(element)} bytes has no Arrow message")
+        message = pa.py_buffer(element[padding:])
+        if message.address % _ALIGNMENT_MIN:
+            message = pa.py_buffer(bytes(element[padding:]))
+        try:
+            batch = pa.ipc.read_record_batch(message, schema)
+        except (pa.ArrowException, OSError) as error:
+            raise Failure("protocol", f"an element is no Arrow batch: {error}") from None
+        yield batch
+
+
+class _ByteSource:
+    """Reads across the pieces of a stream; joins only what lies in two pieces."""
+
+    def __init__(self, take: Callable[[], memoryview | None]) -> None:
+        self._take = take
+        self._piece = memoryview(b"")
+        self._at = 0
+
+    def more(self) -> bool:
+        while self._at == len(self._piece):
+            piece = self._take()
+            if piece is None:
+                return False
+            self._piece, self._at = piece, 0
+        return True
+
+    def read(self, size: int) -> memoryview:
+        end = self._at + size
+        if end <= len(self._piece):
+            self._at, start = end, self._at
+            return self._piece[start:end]
+        parts: list[memoryview] = []
+        while size > 0:
+            if not self.more():
+                raise Failure("protocol", f"the input ends {size} bytes too early")
+            part = self._piece[self._at : self._at + size]
+            parts.append(part)
+            self._at += len(part)
+            size -= len(part)
+        return memoryview(b"".join(parts))
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.read(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+            if shift > 63:
+                raise Failure("protocol", "an element's size is malformed")
+
+    def skip_header(self) -> None:
+        self.read(_TIMESTAMP_BYTES)
+        windows = int.from_bytes(self.read(_WINDOW_COUNT_BYTES), "big")
+        if windows != 1:
+            raise Failure("protocol", f"an element is in {windows} windows, not in the global one")
+        numbers = self.read(1)[0] >> 4  # Beam's pane has no number, one, or two
+        if numbers > _PANE_NUMBERS_MAX:
+            raise Failure("protocol", "an element's pane is malformed")
+        for _ in range(numbers):
+            self.varint()
+
+
+class BatchWriter:
+    """Writes a bundle's output: batches to elements to pieces.
+
+    Parameters
+    ----------
+    send
+        Takes a serialised message.
+    bundle, transform
+        The ids that the pieces carry.
+    """
+
+    def __init__(self, send: Callable[[bytes], None], bundle: str, transform: str) -> None:
+        self._send = send
+        self._bundle = bundle
+        self._transform = transform
+        self._parts: list[Any] = []
+        self._size = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add a batch; what has gathered may be sent."""
+        message = memoryview(batch.serialize())
+        if self._size + len(message) > PIECE_BYTES_MAX:
+            self._flush()
+        size, padding = self._measure(len(message))
+        head = _GLOBAL_HEADER + _wire.write_varint(size) + bytes([padding]) + bytes(padding)
+        self._parts += [head, message]
+        self._size += len(head) + len(message)
+        while self._size > PIECE_BYTES_MAX:
+            self._cut()
+        if self._size >= GATHER_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Send what is left, and the end."""
+        self._send_piece(self._parts, last=True)
+
+    def _measure(self, message_size: int) -> tuple[int, int]:
+        """Give the size that stands before the element, and the padding in it.
+
+        The message shall start on a multiple of 64 from the start of the piece; the padding
+        changes the size, and the size perhaps the number of bytes that it takes itself.
+        """
+        before = self._size + len(_GLOBAL_HEADER)
+        for size_bytes in range(1, 11):
+            padding = -(before + size_bytes + 1) % ALIGNMENT
+            size = 1 + padding + message_size
+            if len(_wire.write_varint(size)) == size_bytes:
+                return size, padding
+        # The padding that one length of the size asks for can make it the next one, and the
+        # other way round: then the message is not aligned, which costs its reader a copy.
+        return 1 + message_size, 0
+
+    def _cut(self) -> None:
+        """Send one full piece and keep the rest, which lies in the last part."""
+        rest = self._size - PIECE_BYTES_MAX
+        last = self._parts.pop()
+        self._send_piece([*self._parts, last[: len(last) - rest]], last=False)
+        self._parts, self._size = [last[len(last) - rest :]], rest
+
+    def _flush(self) -> None:
+        if self._parts:
+            self._send_piece(self._parts, last=False)
+            self._parts, self._size = [], 0
+
+    def _send_piece(self, parts: list[Any], last: bool) -> None:
+        piece = {
+            "instruction_id": self._bundle,
+            "transform_id": self._transform,
+            "data": parts,
+            "is_last": last,
+        }
+        self._send(_wire.encode("Elements", {"data": [piece]}))

@@ -1,0 +1,181 @@
+"""The user's functions: finding their code, loading it once, keeping what it made."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import linecache
+import os
+import pickle
+import site
+import sys
+from collections import OrderedDict
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from . import _errors
+from ._errors import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+FUNCTIONS_MAX = 64
+MODELS_MAX = 16
+# The language of pickles in which nothing refers to a module that has to be shipped.
+PICKLE_PROTOCOL = 5
+
+
+class Library:
+    """The functions and models of a worker, each loaded at its first use.
+
+    A class is made an instance of and set up once, so that what it keeps lasts as long as the
+    worker. Functions and models that have not been used for the longest time are forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._functions: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+        self._models: OrderedDict[str, Any] = OrderedDict()
+        self._folders: set[str] = set()
+        self._source_modules: dict[str, ModuleType] = {}
+
+    def load(self, call: Mapping[str, Any]) -> Callable[..., Any]:
+        """Give the function of a call, with its models bound.
+
+        Raises
+        ------
+        Failure
+            Of kind "load", or "module" if a module is missing.
+        """
+        name = call["name"]
+        try:
+            self._add_folders(call.get("modules") or ())
+            function = self._function(call["code"], name)
+            models = {key: self._model(path) for key, path in (call.get("models") or {}).items()}
+        except Failure:
+            raise
+        except BaseException as exception:
+            raise _load_failure(exception, name) from None
+        if not callable(function):
+            kind = type(function).__name__
+            raise Failure("load", f"{name} is not a function but of type {kind}", got=kind)
+        return functools.partial(function, **models) if models else function
+
+    def dump(self, value: Any) -> bytes:
+        """Pickle what a fit function returned, for other workers."""
+        try:
+            import cloudpickle
+        except ImportError:
+            return pickle.dumps(value, protocol=PICKLE_PROTOCOL)
+        for module in self._source_modules.values():
+            # Another worker has no such module: its classes must travel with the value.
+            cloudpickle.register_pickle_by_value(module)
+        return cloudpickle.dumps(value, protocol=PICKLE_PROTOCOL)
+
+    def _add_folders(self, folders: Any) -> None:
+        new = [folder for folder in folders if folder not in self._folders]
+        if not new:
+            return
+        at = _site_packages_index()
+        sys.path[at:at] = new
+        self._folders.update(new)
+        importlib.invalidate_caches()
+
+    def _function(self, code: Mapping[str, str], name: str) -> Any:
+        key = tuple(sorted(code.items()))
+        if key in self._functions:
+            self._functions.move_to_end(key)
+            return self._functions[key]
+        if "pickle" in code:
+            function = _unpickle(code["pickle"])
+        elif "source" in code:
+            function = self._from_source(code["source"], code.get("name") or name)
+        elif "attribute" in code:
+            function = _from_attribute(code["attribute"])
+        else:
+            raise Failure("protocol", f"{name} comes without code")
+        if inspect.isclass(function):
+            function = _set_up(function)
+        _remember(self._functions, key, function, FUNCTIONS_MAX)
+        return function
+
+    def _model(self, path: str) -> Any:
+        if path in self._models:
+            self._models.move_to_end(path)
+            return self._models[path]
+        model = _unpickle(path)
+        _remember(self._models, path, model, MODELS_MAX)
+        return model
+
+    def _from_source(self, source: str, name: str) -> Any:
+        module = self._source_modules.get(source)
+        if module is None:
+            module = _run_source(source, len(self._source_modules) + 1, name)
+            self._source_modules[source] = module
+        if name not in module.__dict__:
+            raise AttributeError(f"the source text defines no {name!r}")
+        return module.__dict__[name]
+
+
+def add_package_folders(folders: Any) -> None:
+    """Append folders of packages to ``sys.path``, with the ``.pth`` files in them."""
+    for folder in folders:
+        site.addsitedir(folder)
+        _errors.add_library_folder(folder)
+
+
+def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any, limit: int) -> None:
+    while len(cache) >= limit:
+        cache.popitem(last=False)
+    cache[key] = value
+
+
+def _unpickle(path: str) -> Any:
+    with open(path, "rb") as file:
+        return pickle.load(file)
+
+
+def _run_source(source: str, number: int, name: str) -> ModuleType:
+    """Run source text in a module of its own."""
+    # Registered, so that what looks up the module of a class (dataclasses) finds it.
+    module = ModuleType(f"alink_source_{number}")
+    module.__file__ = file = f"<source of {name}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    sys.modules[module.__name__] = module
+    exec(compile(source, file, "exec"), module.__dict__)
+    return module
+
+
+def _from_attribute(attribute: str) -> Any:
+    module_name, _, path = attribute.partition(":")
+    value = importlib.import_module(module_name)
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _set_up(class_: type) -> Any:
+    instance = class_()
+    setup = getattr(instance, "setup", None)
+    if setup is not None:
+        setup()
+    return instance
+
+
+def _site_packages_index() -> int:
+    """Where installed packages begin on ``sys.path``, after the standard library."""
+    for i, entry in enumerate(sys.path):
+        if os.path.basename(entry) in ("site-packages", "dist-packages"):
+            return i
+    return len(sys.path)
+
+
+def _load_failure(exception: BaseException, name: str) -> Failure:
+    if isinstance(exception, ModuleNotFoundError) and exception.name:
+        missing = exception.name.partition(".")[0]
+        failure = _errors.raised(exception, f"{name} could not be loaded:", "module")
+        failure.details["message"] = (
+            f"{name} needs the module {missing!r}, which is not in its environment"
+        )
+        return failure
+    return _errors.raised(exception, f"{name} could not be loaded:", "load")

@@ -1,0 +1,275 @@
+"""The life of a worker: launch line, streams to the engine, one bundle after the other.
+
+Threads. Bundles run on the main thread, so that SIGINT reaches user code as KeyboardInterrupt.
+One thread reads the control stream, one the data stream, one standard input, whose end means
+that the supervisor is gone. What goes out waits in bounded queues that gRPC's own threads take
+from. Every one of these threads ends with the process, by ``_leave``; none is waited for,
+because user code may hold the main thread for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import queue
+import signal
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from . import _data, _functions, _log, _wire
+from ._errors import Failure, failure_of
+from ._fields import METHODS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ._bundle import Stage
+
+PROTOCOL = "1"
+PROTOCOL_KEY = "alink:protocol"
+LAUNCH_BYTES_MAX = 1 << 20
+MESSAGE_BYTES_MAX = (64 << 20) + (1 << 20)  # 64 MiB of data, and what is around them
+CALL_SECONDS_MAX = 30
+REQUESTS_MAX = 1_024
+RESPONSE_BYTES_MAX = 16 << 20
+STAGES_MAX = 64
+LOG_DRAIN_SECONDS = 0.2
+
+# Requests that Beam lets a worker answer with an empty message: no progress is known, the
+# bundle cannot be split, there is nothing to finalise or to monitor.
+_EMPTY_ANSWERS = (
+    "process_bundle_progress",
+    "process_bundle_split",
+    "finalize_bundle",
+    "monitoring_infos",
+    "harness_monitoring_infos",
+)
+
+
+def run() -> NoReturn:
+    """Be a worker, until the supervisor or the engine is gone."""
+    faulthandler.enable()
+    launch = _read_launch_line()
+    _watch_supervisor()
+    interrupts = _Interrupts()
+    _functions.add_package_folders(launch.get("paths") or ())
+    worker = _Worker(launch, interrupts)
+    worker.connect()
+    # The engine knows by now that the worker is there, and sends while this is imported.
+    _import_rest()
+    gc.freeze()  # what start-up made lives on: the collector need not look at it again
+    worker.serve()
+
+
+def _read_launch_line() -> dict[str, Any]:
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)  # no more than the line, whose end nothing follows
+        if not byte or len(line) > LAUNCH_BYTES_MAX:
+            _leave(1, "the supervisor sent no launch line")
+        line += byte
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        _leave(1, f"the launch line is not JSON: {error}")
+
+
+def _watch_supervisor() -> None:
+    """Leave when standard input ends; keep it away from user code and its children."""
+    watched = os.dup(0)  # not inherited by child processes
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+    def watch() -> None:
+        while os.read(watched, 4096):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, name="alink-supervisor", daemon=True).start()
+
+
+def _import_rest() -> None:
+    """Import what needs pyarrow, with what it keeps out."""
+    from . import _pandas
+
+    _pandas.keep_out()
+    importlib.import_module("._bundle", __package__)
+
+
+def _leave(status: int, text: str = "") -> NoReturn:
+    """End the process at once, whatever user code does; the text goes to the supervisor."""
+    if text:
+        os.write(2, f"alink worker: {text}\n".encode("utf-8", "replace"))
+    os._exit(status)
+
+
+class _Interrupts:
+    """SIGINT cancels the bundle that runs, once, and is ignored between bundles."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        signal.signal(signal.SIGINT, self._handle)
+
+    def _handle(self, signum: int, frame: object) -> None:
+        if self.armed:
+            self.armed = False
+            raise KeyboardInterrupt
+
+
+class _Worker:
+    def __init__(self, launch: Mapping[str, Any], interrupts: _Interrupts) -> None:
+        self._interrupts = interrupts
+        self._metadata = (
+            ("worker_id", str(launch["worker_id"])),
+            ("authorization", f"Bearer {launch['token']}"),
+        )
+        options = [
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+        ]
+        self._channel = grpc.insecure_channel(launch["endpoint"], options=options)
+        self._inbox = _data.Inbox()
+        self._output = _data.Outbox(_data.OUTPUT_BYTES_MAX)
+        self._responses = _data.Outbox(RESPONSE_BYTES_MAX)
+        self._journal = _log.Journal()
+        self._capture = _log.Capture(self._journal)
+        self._library = _functions.Library()
+        self._stages: OrderedDict[str, Stage] = OrderedDict()
+        self._requests: queue.Queue[tuple[str, Mapping[str, Any]]] = queue.Queue(REQUESTS_MAX)
+
+    # Streams --------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Shake hands and open the streams."""
+        try:
+            self._check_protocol()
+        except grpc.RpcError as error:
+            _leave(1, f"the engine refuses this worker: {_status_of(error)}")
+        except _wire.WireError as error:
+            _leave(1, f"the engine's greeting is malformed: {error}")
+        self._log_stream = self._open("BeamFnLogging.Logging", self._journal)
+        data = self._open("BeamFnData.Data", self._output)
+        control = self._open("BeamFnControl.Control", self._responses)
+        self._read("data", lambda: _data.sort_pieces(data, self._inbox))
+        self._read("control", lambda: self._sort_requests(control))
+
+    def _check_protocol(self) -> None:
+        call = self._channel.unary_unary(METHODS["ProvisionService.GetProvisionInfo"])
+        answer = call(b"", metadata=self._metadata, timeout=CALL_SECONDS_MAX)
+        info = _wire.decode("GetProvisionInfoResponse", answer).get("info") or {}
+        theirs = info.get("metadata", {}).get(PROTOCOL_KEY)
+        if theirs != PROTOCOL:
+            _leave(1, f"the engine speaks protocol {theirs}, this worker {PROTOCOL}")
+
+    def _open(self, method: str, outgoing: Iterator[bytes]) -> Any:
+        # No serialisers: messages are bytes on both sides.
+        return self._channel.stream_stream(METHODS[method])(outgoing, metadata=self._metadata)
+
+    def _read(self, stream: str, read: Callable[[], None]) -> None:
+        """Read a stream on a thread of its own; its end is the worker's."""
+
+        def run() -> None:
+            try:
+                read()
+            except grpc.RpcError as error:
+                if error.code() not in _PEACEFUL:
+                    _leave(1, f"the {stream} stream broke: {_status_of(error)}")
+            except _wire.WireError as error:
+                _leave(1, f"the {stream} stream is malformed: {error}")
+            self._journal.drain(LOG_DRAIN_SECONDS)
+            _leave(0)
+
+        threading.Thread(target=run, name=f"alink-{stream}", daemon=True).start()
+
+    def _sort_requests(self, messages: Iterator[bytes]) -> None:
+        for message in messages:
+            request = _wire.decode("InstructionRequest", message)
+            id_ = request["instruction_id"]
+            kind = next((key for key in request if key != "instruction_id"), "unknown to it")
+            if kind == "process_bundle":
+                self._requests.put((id_, request[kind]))
+            elif kind in _EMPTY_ANSWERS:
+                self._respond(id_, **{kind: b""})
+            else:
+                failure = Failure("protocol", f"the worker cannot do an instruction {kind}")
+                self._respond(id_, error=failure.json())
+
+    def _respond(self, id_: str, **answer: Any) -> None:
+        response = {"instruction_id": id_, **answer}
+        self._responses.put(_wire.encode("InstructionResponse", response))
+
+    # Bundles --------------------------------------------------------------------------------
+
+    def serve(self) -> NoReturn:
+        """Run bundles in the order of their requests."""
+        while True:
+            id_, request = self._requests.get()
+            failure = self._attempt(id_, request)
+            self._inbox.finish()
+            self._capture.end()
+            if failure is None:
+                self._respond(id_, process_bundle={})
+            else:
+                self._respond(id_, error=failure.json())
+
+    def _attempt(self, id_: str, request: Mapping[str, Any]) -> Failure | None:
+        try:
+            # Two blocks: an interrupt may come until the inner one has disarmed it, and the
+            # outer one catches it wherever it came.
+            try:
+                self._interrupts.armed = True
+                self._run(id_, request)
+            finally:
+                self._interrupts.armed = False
+        except BaseException as exception:
+            return failure_of(exception)
+        return None
+
+    def _run(self, id_: str, request: Mapping[str, Any]) -> None:
+        self._inbox.start(id_)
+        stage = self._stage(request["process_bundle_descriptor_id"])
+        self._capture.begin(id_)
+        stage.run(id_, self._inbox.take, self._output.put)
+
+    def _stage(self, id_: str) -> Stage:
+        stage = self._stages.get(id_)
+        if stage is None:
+            from ._bundle import Stage
+
+            stage = Stage(self._descriptor(id_), self._library, self._capture.enter)
+            while len(self._stages) >= STAGES_MAX:
+                self._stages.popitem(last=False)
+            self._stages[id_] = stage
+        self._stages.move_to_end(id_)
+        return stage
+
+    def _descriptor(self, id_: str) -> Mapping[str, Any]:
+        call = self._channel.unary_unary(METHODS["BeamFnControl.GetProcessBundleDescriptor"])
+        request = {"process_bundle_descriptor_id": id_}
+        try:
+            answer = call(
+                _wire.encode("GetProcessBundleDescriptorRequest", request),
+                metadata=self._metadata,
+                timeout=CALL_SECONDS_MAX,
+            )
+            return _wire.decode("ProcessBundleDescriptor", answer)
+        except grpc.RpcError as error:
+            text = f"the engine gives no descriptor {id_!r}: {_status_of(error)}"
+            raise Failure("protocol", text) from None
+        except _wire.WireError as error:
+            raise Failure("protocol", f"the descriptor {id_!r} is malformed: {error}") from None
+
+
+# How a stream ends when the engine is done with the worker.
+_PEACEFUL = (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED)
+
+
+def _status_of(error: Any) -> str:
+    return f"{error.code().name}: {error.details()}"

@@ -1,0 +1,390 @@
+"""Functions on their way to workers: read back in a Python that has none of our modules."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import alink as al
+from alink._ship import Artifact, local_modules, ship
+
+# What a worker does: modules in front of its packages, then the pickle or the source.
+READ = """
+import json, pickle, sys
+sys.path[:0] = json.loads(sys.argv[1])
+if sys.argv[2] == "pickle":
+    with open(sys.argv[3], "rb") as file:
+        f = pickle.load(file)
+else:
+    names = {"__name__": "source"}
+    with open(sys.argv[3]) as file:
+        exec(compile(file.read(), "source.py", "exec"), names)
+    f = names[sys.argv[4]]
+print(json.dumps(f(*json.loads(sys.argv[5]))))
+"""
+
+
+@pytest.fixture
+def run_elsewhere(tmp_path):
+    """Call a shipped function in another process, isolated like a worker."""
+
+    def run(function, *args, same_python=True, python=sys.executable):
+        target = getattr(function, "target", function)
+        shipment = ship(target, target.__name__, same_python)
+        folders = []
+        for i, module in enumerate(shipment.modules):
+            folder = tmp_path / "modules" / str(i)
+            with zipfile.ZipFile(io.BytesIO(module.data)) as archive:
+                archive.extractall(folder)
+            folders.append(str(folder))
+        code = tmp_path / "code"
+        if shipment.pickle is not None:
+            code.write_bytes(shipment.pickle.data)
+        else:
+            code.write_text(shipment.code["source"])
+        kind = "source" if shipment.pickle is None else "pickle"
+        arguments = [json.dumps(folders), kind, str(code), target.__name__, json.dumps(args)]
+        done = subprocess.run(
+            [python, "-I", "-S", "-c", READ, *arguments],
+            capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder on sys.path, like that of a script or of an editable install."""
+    folder = tmp_path / "src"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(folder, name, text):
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(textwrap.dedent(text))
+
+
+OFFSET = 10
+
+
+def test_function_with_a_closure_and_globals(run_elsewhere):
+    factor = 3
+
+    def scale(x):
+        return x * factor + OFFSET
+
+    assert run_elsewhere(scale, 2) == 16
+
+
+def test_decorated_functions_within_functions(run_elsewhere):
+    @al.udf("bigint")
+    def inner(x):
+        return x + 1
+
+    @al.udf("bigint")
+    def outer(x):
+        return 1 if x == 0 else inner(x) * outer(x - 1)
+
+    assert run_elsewhere(outer, 3) == 24
+
+
+def test_class(run_elsewhere):
+    @al.udf("bigint")
+    class Adder:
+        def __call__(self, x):
+            return x + 1
+
+    def use(x):
+        return Adder()(x)
+
+    assert run_elsewhere(use, 3) == 4
+
+
+def test_module_beside_the_script(folder, run_elsewhere):
+    write(folder, "beside_us.py", "def double(x):\n    return 2 * x\n")
+    import beside_us  # pyright: ignore[reportMissingImports]
+
+    def by_module(x):
+        return beside_us.double(x)
+
+    double = beside_us.double
+
+    def by_name(x):
+        return double(x)
+
+    def imported_inside(x):
+        from beside_us import double  # pyright: ignore[reportMissingImports]
+
+        return double(x)
+
+    for function in (by_module, by_name, imported_inside, beside_us.double):
+        assert run_elsewhere(function, 21) == 42
+
+
+def test_imports_are_followed(folder, run_elsewhere):
+    write(folder, "first_step.py", """
+        from second_step.deep import value
+        def get():
+            import third_step
+            return value() + third_step.VALUE
+    """)  # fmt: skip
+    write(folder, "second_step/__init__.py", "")
+    write(folder, "second_step/deep.py", "from . import other\ndef value(): return other.read()\n")
+    write(folder, "second_step/other.py", """
+        from pathlib import Path
+        def read(): return int(Path(__file__).with_name("data.txt").read_text())
+    """)  # fmt: skip
+    write(folder, "second_step/data.txt", "40")
+    write(folder, "second_step/__pycache__/junk.pyc", "junk")
+    write(folder, "third_step.py", "VALUE = 2\nimport fourth_step\n")
+    write(folder, "fourth_step/no_init.py", "")
+    write(folder, "unrelated.py", "")
+    import first_step  # pyright: ignore[reportMissingImports]
+
+    def answer():
+        return first_step.get()
+
+    assert run_elsewhere(answer) == 42
+    found = {name.split(".")[0] for name in local_modules({"first_step"})}
+    assert found == {"first_step", "second_step", "third_step", "fourth_step"}
+    names = {
+        name
+        for module in ship(answer, "answer", True).modules
+        for name in zipfile.ZipFile(io.BytesIO(module.data)).namelist()
+    }
+    assert "second_step/data.txt" in names
+    assert not any("__pycache__" in name for name in names)
+
+
+def test_relative_import_within_a_packages_function(folder, run_elsewhere):
+    write(folder, "our_package/__init__.py", "")
+    write(folder, "our_package/helpers.py", "def triple(x): return 3 * x\n")
+    write(folder, "our_package/udfs.py", """
+        import alink as al
+        from .helpers import triple
+        LIMIT = 100
+        @al.udf("bigint")
+        def capped(x):
+            from .helpers import triple as again
+            return min(triple(x), again(x), LIMIT)
+    """)  # fmt: skip
+    from our_package.udfs import capped  # pyright: ignore[reportMissingImports]
+
+    assert run_elsewhere(capped, 5) == 15
+    assert run_elsewhere(capped, 50) == 100
+
+
+def test_module_that_uses_alink(folder):
+    """Such a module can be imported in a worker whose environment has no alink."""
+    write(folder, "with_udfs.py", """
+        import alink as al
+        def helper(x): return x + 1
+        @al.udf("bigint")
+        def f(x): return helper(x)
+    """)  # fmt: skip
+    import with_udfs  # pyright: ignore[reportMissingImports]
+
+    modules = ship(with_udfs.f.target, "f", True).modules
+    names = [n for m in modules for n in zipfile.ZipFile(io.BytesIO(m.data)).namelist()]
+    assert "with_udfs.py" in names
+    assert "alink/__init__.py" in names
+    assert not any(name.startswith("alink/_worker") for name in names)
+
+
+def test_installed_and_standard_modules_stay(run_elsewhere):
+    assert local_modules({"json", "os.path", "numpy", "pyarrow.compute", "cloudpickle"}) == set()
+    assert local_modules({"there_is_no_such_module", ""}) == set()
+
+
+def test_archives_are_deterministic(folder):
+    write(folder, "stable_module/__init__.py", "VALUE = 1\n")
+    import stable_module  # pyright: ignore[reportMissingImports]
+
+    def f():
+        return stable_module.VALUE
+
+    first = ship(f, "f", True).modules
+    Path(folder, "stable_module", "__init__.py").touch()
+    assert [a.digest for a in ship(f, "f", True).modules] == [a.digest for a in first]
+    write(folder, "stable_module/__init__.py", "VALUE = 2\n")
+    assert [a.digest for a in ship(f, "f", True).modules] != [a.digest for a in first]
+
+
+def test_module_that_is_too_big(folder, monkeypatch):
+    import alink._ship
+
+    monkeypatch.setattr(alink._ship, "MODULE_BYTES_MAX", 2**20)
+    write(folder, "big_module/__init__.py", "")
+    (folder / "big_module" / "data.bin").write_bytes(bytes(2**20 + 1))
+    import big_module  # pyright: ignore[reportMissingImports]
+
+    def f():
+        return big_module
+
+    with pytest.raises(al.PlanError, match="needs the local module big_module, which has more"):
+        ship(f, "f", True)
+
+
+def test_function_of_a_module_travels_by_value(folder, run_elsewhere):
+    """Its module's other imports need not exist in the worker."""
+    write(folder, "fit_module.py", "import pytest\ndef train(x):\n    return x + 1\n")
+    import fit_module  # pyright: ignore[reportMissingImports]
+
+    assert run_elsewhere(fit_module.train, 1) == 2
+    shipment = ship(fit_module.train, "train", True)
+    assert len(shipment.modules) == 1, "cloudpickle alone"
+
+
+def test_annotations_stay_behind(run_elsewhere):
+    import pandas as pd
+
+    def typed(x: pd.DataFrame) -> pd.Series:  # what they name is not imported elsewhere
+        return x
+
+    typed.__annotations__ = {"x": pd.DataFrame, "return": pd.Series}
+    assert run_elsewhere(typed, 5) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: open(__file__), "an open file"),  # noqa: PTH123, SIM115
+        (socket.socket, "a socket.socket"),
+        (lambda: al.from_arrow({"a": [1]}) if False else al.connect(), "Context"),
+        (lambda: al.Model(b""), "a alink._model.Model"),
+    ],
+    ids=["file", "socket", "context", "model"],
+)
+def test_what_cannot_be_sent(make, what):
+    thing = make()
+
+    @al.udf("bigint")
+    def uses_it(x):
+        return thing, x
+
+    with pytest.raises(al.PlanError, match="ALK2005: uses_it cannot be sent") as caught:
+        ship(uses_it.target, uses_it.name, True)
+    assert f'it uses "thing", {"" if what == "Context" else what}' in str(caught.value)
+    assert what in str(caught.value)
+    assert "hint: " in str(caught.value)
+    if hasattr(thing, "close"):
+        thing.close()
+
+
+def test_what_cannot_be_sent_of_a_class():
+    file = open(__file__)  # noqa: PTH123, SIM115
+
+    class Holder:
+        log = file
+
+        def __call__(self, x):
+            return x
+
+    with file, pytest.raises(al.PlanError, match='it uses "log", an open file'):
+        ship(Holder, "Holder", True)
+
+
+# --- source text for another Python ---
+
+SCALE = 2.5
+
+
+def with_globals(x, y=OFFSET):
+    """Uses a module, a constant and a default."""
+    return [json.dumps(x), x * SCALE, y, textwrap.dedent("  a")]
+
+
+def raises(x):
+    return 1 / x
+
+
+def test_source_text(run_elsewhere):
+    assert run_elsewhere(with_globals, 2, same_python=False) == ["2", 5.0, 10, "a"]
+
+
+def test_source_text_of_a_decorated_function(run_elsewhere):
+    @al.udf("double")
+    def inner(x: al.Table) -> float:
+        def nested(y):
+            return math_module_is_here.sqrt(y)
+
+        import math as math_module_is_here
+
+        return nested(x)
+
+    with pytest.raises(al.PlanError, match='"math_module_is_here" is not defined'):
+        ship(_free_reader, "f", False)
+    assert run_elsewhere(inner, 9.0, same_python=False) == 3.0
+
+
+def _free_reader(x):
+    return math_module_is_here.sqrt(x)  # noqa: F821  # pyright: ignore
+
+
+def test_source_text_keeps_line_numbers():
+    import traceback
+
+    text = ship(raises, "raises", False).code["source"]
+    names = {}
+    exec(compile(text, __file__, "exec", dont_inherit=True), names)
+    try:
+        names["raises"](0)
+    except ZeroDivisionError as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        assert frame.lineno is not None
+        line = Path(__file__).read_text().splitlines()[frame.lineno - 1]
+        assert line == "    return 1 / x"
+
+
+def test_source_text_of_a_local_module(folder, run_elsewhere):
+    write(folder, "for_source.py", "def double(x):\n    return 2 * x\n")
+    write(folder, "defines.py", "import for_source\ndef f(x):\n    return for_source.double(x)\n")
+    from defines import f  # pyright: ignore[reportMissingImports]
+
+    assert run_elsewhere(f, 4, same_python=False) == 8
+
+
+def test_source_text_that_is_refused():
+    closed_over = object()
+
+    def closure(x):
+        return closed_over
+
+    for function, words in [
+        (closure, 'it closes over "closed_over"'),
+        (lambda x: x, "it is not a plain function"),
+        (uses_object, 'it uses "OBJECT"'),
+    ]:
+        with pytest.raises(al.PlanError, match="ALK2005") as caught:
+            ship(function, "f", False)
+        assert words in str(caught.value)
+        assert "al.Environment(python=" in str(caught.value)
+
+
+OBJECT = object()
+
+
+def uses_object(x):
+    return OBJECT
+
+
+def test_artifacts_are_named_by_their_hash():
+    assert Artifact.of(b"").digest == (
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    )

@@ -1,0 +1,189 @@
+package udfworker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Command is a process to start.
+type Command struct {
+	// Argv[0] is the absolute path of the program.
+	Argv []string
+	// Env is its whole environment.
+	Env []string
+	Dir string
+	// Input is written to its standard input, which then stays open: the end
+	// of that file tells the process that the supervisor is gone.
+	Input []byte
+}
+
+// Child is a process that was started.
+type Child struct {
+	PID int
+	// Input is the writing end of its standard input, Output the reading end
+	// of its standard output and error. Whoever launched the child closes
+	// both.
+	Input  *os.File
+	Output *os.File
+}
+
+// Launcher starts processes. The process is a direct child of the caller's,
+// leads a process group of its own, and dies when the caller's process dies,
+// where the system can do that.
+type Launcher interface {
+	Launch(Command) (*Child, error)
+}
+
+const (
+	// inputBytesMax is what a pipe surely takes before the process reads.
+	inputBytesMax = 16 << 10
+	inputTime     = 5 * time.Second
+)
+
+// plainLauncher starts plain processes, without a sandbox.
+type plainLauncher struct {
+	requests chan func()
+}
+
+// newPlainLauncher makes a launcher and its thread, which ends with the
+// process: the death signal of a child follows the *thread* that started it,
+// so all are started from one thread that never ends.
+func newPlainLauncher() *plainLauncher {
+	l := &plainLauncher{requests: make(chan func())}
+	go func() {
+		runtime.LockOSThread()
+		for request := range l.requests {
+			request()
+		}
+	}()
+	return l
+}
+
+// Launch implements Launcher.
+func (l *plainLauncher) Launch(c Command) (*Child, error) {
+	if len(c.Input) > inputBytesMax {
+		return nil, fmt.Errorf("the launch line has %d bytes, at most %d are possible", len(c.Input), inputBytesMax)
+	}
+	inputReader, input, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer inputReader.Close()
+	output, outputWriter, err := os.Pipe()
+	if err != nil {
+		input.Close()
+		return nil, err
+	}
+	defer outputWriter.Close()
+	child := &Child{Input: input, Output: output}
+	if err = l.start(child, c, inputReader, outputWriter); err != nil {
+		input.Close()
+		output.Close()
+		return nil, err
+	}
+	return child, nil
+}
+
+func (l *plainLauncher) start(child *Child, c Command, stdin, stdout *os.File) error {
+	if err := child.Input.SetWriteDeadline(time.Now().Add(inputTime)); err != nil {
+		return err
+	}
+	if _, err := child.Input.Write(c.Input); err != nil {
+		return err
+	}
+	// The two ends that the child gets must block, as programs expect.
+	in, out := stdin.Fd(), stdout.Fd()
+	if err := errors.Join(syscall.SetNonblock(int(in), false), syscall.SetNonblock(int(out), false)); err != nil {
+		return err
+	}
+	var pid int
+	var err error
+	done := make(chan struct{})
+	l.requests <- func() {
+		defer close(done)
+		pid, err = syscall.ForkExec(c.Argv[0], c.Argv, &syscall.ProcAttr{
+			Dir: c.Dir, Env: c.Env, Files: []uintptr{in, out, out}, Sys: processAttributes(),
+		})
+	}
+	<-done
+	runtime.KeepAlive(stdin)
+	runtime.KeepAlive(stdout)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Argv[0], err)
+	}
+	child.PID = pid
+	return nil
+}
+
+// launchParams are what StartWorkerRequest.params carries, as JSON under
+// launchParamsKey.
+type launchParams struct {
+	Interpreter string   `json:"interpreter"`
+	Harness     string   `json:"harness"`
+	Token       string   `json:"token"`
+	Paths       []string `json:"paths"`
+	ScratchDir  string   `json:"scratch_dir"`
+}
+
+const launchParamsKey = "alink:launch:v1"
+
+// command is the process of a worker; scratch is its private directory.
+func (p launchParams) command(id, endpoint, scratch string, environ []string) (Command, error) {
+	for what, path := range map[string]string{"interpreter": p.Interpreter, "harness": p.Harness} {
+		if !filepath.IsAbs(path) {
+			return Command{}, fmt.Errorf("the %s %q is not an absolute path", what, path)
+		}
+	}
+	if p.Paths == nil {
+		p.Paths = []string{}
+	}
+	line, err := json.Marshal(struct {
+		WorkerID string   `json:"worker_id"`
+		Endpoint string   `json:"endpoint"`
+		Token    string   `json:"token"`
+		Paths    []string `json:"paths"`
+	}{id, endpoint, p.Token, p.Paths})
+	if err != nil {
+		return Command{}, err
+	}
+	return Command{
+		Argv:  []string{p.Interpreter, "-I", filepath.Join(p.Harness, "boot.py")},
+		Env:   workerEnv(environ, id, scratch),
+		Dir:   scratch,
+		Input: append(line, '\n'),
+	}, nil
+}
+
+// workerVariable names a worker in its environment, so that a process that
+// left its worker's process group can still be told to be its.
+const workerVariable = "ALINK_WORKER_ID"
+
+// inherited are the variables that a worker gets from the engine: where
+// programs and libraries are, the language, the time zone, and how many
+// threads numeric libraries may use. Everything else stays behind, since it
+// may hold credentials. HOME and TMPDIR are the worker's scratch directory.
+var inherited = []string{
+	"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LANGUAGE", "TZ", "TZDIR",
+	"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+	"VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS",
+}
+
+// workerEnv is the environment of worker id, made from the supervisor's.
+func workerEnv(environ []string, id, scratch string) []string {
+	env := []string{workerVariable + "=" + id, "HOME=" + scratch, "TMPDIR=" + scratch}
+	for _, variable := range environ {
+		name, _, _ := strings.Cut(variable, "=")
+		if slices.Contains(inherited, name) || strings.HasPrefix(name, "LC_") {
+			env = append(env, variable)
+		}
+	}
+	return env
+}

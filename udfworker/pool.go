@@ -1,0 +1,546 @@
+package udfworker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/envmgr"
+)
+
+// Defaults of PoolOptions.
+const (
+	// WorkersMaxDefault is generous, since a job holds one worker for each of
+	// its running stages and would wait for ever for one more than there are.
+	WorkersMaxDefault = 64
+	IdleMaxDefault    = 8
+	IdleTimeDefault   = 5 * time.Minute
+	// StartTimeDefault bounds the time from the start of a worker's process to
+	// its hello; a cold disk may take seconds to import Arrow.
+	StartTimeDefault = 60 * time.Second
+	// PlaceTimeDefault is how long a place is waited for when WorkersMax
+	// workers are leased. The bound keeps jobs that wait for each other's
+	// workers from doing so for ever.
+	PlaceTimeDefault = 60 * time.Second
+)
+
+// Host gives each worker an endpoint of its own to talk to. fnapi implements
+// it.
+type Host interface {
+	// Listen makes the endpoint of worker id.
+	Listen(id string) (Endpoint, error)
+}
+
+// Endpoint is where one worker, and no other, reaches the engine.
+type Endpoint interface {
+	// URL is "unix:" and the path of a socket, Token what the worker has to
+	// present there.
+	URL() string
+	Token() string
+	// Ready is closed when the worker has said hello.
+	Ready() <-chan struct{}
+	// Close forgets the worker. It may be called more than once.
+	Close()
+}
+
+// Resolver finds or makes environments; envmgr.Store implements it. Its errors
+// are diagnostics.
+type Resolver interface {
+	Resolve(ctx context.Context, spec envmgr.Spec, progress func(string)) (*envmgr.Environment, error)
+}
+
+// PoolOptions say how workers are made and how many are kept.
+type PoolOptions struct {
+	Supervisor SupervisorOptions
+	Host       Host
+	Resolver   Resolver
+	// Harness is the folder of the worker's program, boot.py.
+	Harness string
+
+	// WorkersMax bounds the workers that run, IdleMax those of them that wait
+	// for work, IdleTime how long they do. 0 means the default.
+	WorkersMax int
+	IdleMax    int
+	IdleTime   time.Duration
+	// StartTime and PlaceTime bound what Acquire waits for; 0 means the
+	// default.
+	StartTime time.Duration
+	PlaceTime time.Duration
+}
+
+// Validate reports the first option that cannot be used.
+func (o PoolOptions) Validate() error {
+	switch {
+	case o.Host == nil || o.Resolver == nil:
+		return diag.New(diag.BadOption, "a pool of workers needs a host and a resolver")
+	case o.Harness == "":
+		return diag.New(diag.BadOption, "a pool of workers needs the folder of the worker's program")
+	case o.WorkersMax < 0 || o.IdleMax < 0 || o.IdleTime < 0 || o.StartTime < 0 || o.PlaceTime < 0:
+		return diag.New(diag.BadOption, "bounds of the pool of workers cannot be negative")
+	}
+	return o.Supervisor.Validate()
+}
+
+func (o PoolOptions) withDefaults() PoolOptions {
+	setDefault(&o.WorkersMax, WorkersMaxDefault)
+	setDefault(&o.IdleMax, IdleMaxDefault)
+	setDefault(&o.IdleTime, IdleTimeDefault)
+	setDefault(&o.StartTime, StartTimeDefault)
+	setDefault(&o.PlaceTime, PlaceTimeDefault)
+	return o
+}
+
+func setDefault[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+// Pool leases workers. The supervisor is started with the first worker, and
+// again if it has died.
+type Pool struct {
+	options PoolOptions
+
+	// starting orders starts of the supervisor; supervisor is guarded by it.
+	starting   sync.Mutex
+	supervisor *Supervisor
+
+	mu     sync.Mutex
+	closed bool
+	next   int
+	// places counts the workers that run or are being started, without those
+	// that were told to end.
+	places int
+	// workers are those that run, also those that were told to end.
+	workers map[string]*Worker
+	// idle are those that can be leased; the longest idle comes first.
+	idle []*Worker
+	// freed is closed and replaced when a place or an idle worker may be had.
+	freed chan struct{}
+	// watching counts a goroutine for each worker, and one for each request to
+	// the supervisor to end one. None is started when closed is set.
+	watching sync.WaitGroup
+}
+
+// Spec says what worker is wanted.
+type Spec struct {
+	Environment envmgr.Spec
+	// Progress is told of the steps of building the environment; nil is legal.
+	Progress func(string)
+}
+
+// Worker is a leased worker.
+type Worker struct {
+	id          string
+	key         string
+	environment *envmgr.Environment
+	endpoint    Endpoint
+	supervisor  *Supervisor
+	process     *Process
+
+	// The pool's mu guards these.
+	leased bool
+	ending bool
+	expire *time.Timer
+}
+
+// ID is unique within the pool, and never used again.
+func (w *Worker) ID() string { return w.id }
+
+// PID is the number of the worker's process.
+func (w *Worker) PID() int { return w.process.pid }
+
+// Environment is what the worker runs in.
+func (w *Worker) Environment() *envmgr.Environment { return w.environment }
+
+// Endpoint is what the pool's Host made for the worker.
+func (w *Worker) Endpoint() Endpoint { return w.endpoint }
+
+// Dead is closed when the worker is dead.
+func (w *Worker) Dead() <-chan struct{} { return w.process.dead }
+
+// Death says how it died; it may be called when Dead is closed.
+func (w *Worker) Death() Death { return w.process.death }
+
+// WorkerStatus is what can be told of a worker from outside.
+type WorkerStatus struct {
+	ID            string `json:"id"`
+	PID           int    `json:"pid"`
+	Environment   string `json:"environment"`
+	Interpreter   string `json:"interpreter"`
+	PythonVersion string `json:"python_version"`
+	Busy          bool   `json:"busy"`
+}
+
+// NewPool makes a pool without workers.
+func NewPool(options PoolOptions) (*Pool, error) {
+	if err := options.Validate(); err != nil {
+		return nil, err
+	}
+	return &Pool{
+		options: options.withDefaults(),
+		workers: map[string]*Worker{},
+		freed:   make(chan struct{}),
+	}, nil
+}
+
+// keyOf is what workers must agree in to stand in for each other. The sandbox
+// policy will be part of it.
+func keyOf(e *envmgr.Environment) string {
+	return strings.Join(append([]string{e.ID, e.Interpreter}, e.Paths...), "\x00")
+}
+
+// errClosed is returned where a pool is used after Close.
+var errClosed = diag.New(diag.ConnectionLost, "the engine is shutting down")
+
+// Acquire leases a worker: a warm one, or a fresh one. The caller gives it
+// back with Release. Its errors are diagnostics or the context's.
+func (p *Pool) Acquire(ctx context.Context, spec Spec) (*Worker, error) {
+	progress := spec.Progress
+	if progress == nil {
+		progress = func(string) {}
+	}
+	environment, err := p.options.Resolver.Resolve(ctx, spec.Environment, progress)
+	if err != nil {
+		return nil, err
+	}
+	key := keyOf(environment)
+	timeout := time.NewTimer(p.options.PlaceTime)
+	defer timeout.Stop()
+	for {
+		w, id, freed, err := p.claim(key)
+		if w != nil || err != nil {
+			return w, err
+		}
+		if id != "" {
+			return p.startWorker(ctx, id, key, environment)
+		}
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-timeout.C:
+			return nil, diag.New(diag.WorkerNotStarted, "no worker came free within %s: all %d are in use", p.options.PlaceTime, p.options.WorkersMax).
+				WithHint("run fewer jobs at once, or jobs with fewer Python stages")
+		}
+	}
+}
+
+// claim gives a warm worker, or the id of one to start, for which it has taken
+// a place, or a channel to wait on.
+func (p *Pool) claim(key string) (w *Worker, id string, freed <-chan struct{}, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, "", nil, errClosed
+	}
+	// The worker used last is the likeliest to have its memory still at hand.
+	for i, w := range slices.Backward(p.idle) {
+		if w.key == key {
+			p.idle = slices.Delete(p.idle, i, i+1)
+			w.expire.Stop()
+			w.leased = true
+			return w, "", nil, nil
+		}
+	}
+	if p.places >= p.options.WorkersMax && len(p.idle) > 0 {
+		p.endIdleLocked(p.idle[0])
+	}
+	if p.places >= p.options.WorkersMax {
+		return nil, "", p.freed, nil
+	}
+	p.places++
+	p.next++
+	return nil, fmt.Sprintf("w%d", p.next), nil, nil
+}
+
+func (p *Pool) freedLocked() {
+	close(p.freed)
+	p.freed = make(chan struct{})
+}
+
+// startWorker starts worker id, whose place is taken, and waits for its hello.
+func (p *Pool) startWorker(ctx context.Context, id, key string, environment *envmgr.Environment) (*Worker, error) {
+	w := &Worker{id: id, key: key, environment: environment, leased: true}
+	if err := p.launch(ctx, w); err != nil {
+		p.mu.Lock()
+		p.places--
+		p.freedLocked()
+		p.mu.Unlock()
+		return nil, err
+	}
+	if err := p.awaitHello(ctx, w); err != nil {
+		p.Release(w, false)
+		if p.isClosed() {
+			return nil, errClosed
+		}
+		return nil, err
+	}
+	return w, nil
+}
+
+func (p *Pool) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
+// launch makes w's endpoint and process, and the goroutine that watches it.
+func (p *Pool) launch(ctx context.Context, w *Worker) error {
+	supervisor, err := p.running(ctx)
+	if err != nil {
+		return err
+	}
+	if w.endpoint, err = p.options.Host.Listen(w.id); err != nil {
+		return err
+	}
+	w.supervisor = supervisor
+	w.process, err = supervisor.StartWorker(ctx, Launch{
+		ID: w.id, Interpreter: w.environment.Interpreter, Harness: p.options.Harness,
+		Endpoint: w.endpoint.URL(), Token: w.endpoint.Token(), Paths: w.environment.Paths,
+	})
+	if err != nil {
+		w.endpoint.Close()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return notStarted(w.environment).WithCause(err).
+			WithHint("check that the interpreter exists and can be executed")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed { // Close has seen to it, or will, that the process is killed
+		w.endpoint.Close()
+		return errClosed
+	}
+	p.workers[w.id] = w
+	p.watching.Go(func() { p.watch(w) })
+	return nil
+}
+
+// Start starts the supervisor ahead of the first worker, which then starts
+// sooner.
+func (p *Pool) Start(ctx context.Context) error {
+	_, err := p.running(ctx)
+	return err
+}
+
+// SupervisorPID is the number of the supervisor's process, or 0 where none
+// runs.
+func (p *Pool) SupervisorPID() int {
+	p.starting.Lock()
+	defer p.starting.Unlock()
+	if p.supervisor == nil {
+		return 0
+	}
+	select {
+	case <-p.supervisor.Lost():
+		return 0
+	default:
+		return p.supervisor.PID()
+	}
+}
+
+// running gives the supervisor; it starts one where none runs.
+func (p *Pool) running(ctx context.Context) (*Supervisor, error) {
+	p.starting.Lock()
+	defer p.starting.Unlock()
+	if p.isClosed() {
+		return nil, errClosed
+	}
+	if p.supervisor != nil {
+		select {
+		case <-p.supervisor.Lost():
+			p.supervisor.Close()
+			p.supervisor = nil
+		default:
+			return p.supervisor, nil
+		}
+	}
+	var err error
+	p.supervisor, err = Start(ctx, p.options.Supervisor)
+	return p.supervisor, err
+}
+
+// awaitHello waits until the worker has connected.
+func (p *Pool) awaitHello(ctx context.Context, w *Worker) error {
+	timeout := time.NewTimer(p.options.StartTime)
+	defer timeout.Stop()
+	select {
+	case <-w.endpoint.Ready():
+		return nil
+	case <-w.Dead():
+		return diedAtStart(w.environment, w.Death())
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timeout.C:
+		return notStarted(w.environment).
+			WithFact("process %d said nothing for %s", w.PID(), p.options.StartTime).
+			WithHint("a start file (sitecustomize.py, a .pth file) of the environment may be waiting for something")
+	}
+}
+
+func notStarted(e *envmgr.Environment) *diag.Diagnostic {
+	return diag.New(diag.WorkerNotStarted, "a Python worker could not be started with %s", e.Interpreter)
+}
+
+// startLinesMax is how much of a worker's output a diagnostic shows.
+const startLinesMax = 4
+
+var missingModule = regexp.MustCompile(`No module named '([^'.]+)`)
+
+// packages are the distributions of modules that the harness imports, where
+// the names differ.
+var packages = map[string]string{"grpc": "grpcio"}
+
+// diedAtStart says why a worker ended before it said hello.
+func diedAtStart(e *envmgr.Environment, death Death) error {
+	d := notStarted(e).WithFact("%s", death)
+	d.Cause = death.LastLines(startLinesMax)
+	if m := missingModule.FindStringSubmatch(death.Output); m != nil {
+		name := m[1]
+		if known, ok := packages[name]; ok {
+			name = known
+		}
+		return d.WithHint("a worker needs %s: install it in that environment", name)
+	}
+	return d.WithHint("run %s -c \"import pyarrow, grpc\" to see whether the environment is whole", e.Interpreter)
+}
+
+// watch waits for w's death and forgets it. The endpoint of a leased worker
+// stays until Release, so that what the worker sent can still be read.
+func (p *Pool) watch(w *Worker) {
+	<-w.Dead()
+	p.mu.Lock()
+	delete(p.workers, w.id)
+	if i := slices.Index(p.idle, w); i >= 0 {
+		p.idle = slices.Delete(p.idle, i, i+1)
+		w.expire.Stop()
+	}
+	if !w.ending {
+		w.ending = true
+		p.places--
+		p.freedLocked()
+	}
+	leased := w.leased
+	p.mu.Unlock()
+	if !leased {
+		w.endpoint.Close()
+	}
+}
+
+// Interrupt stops a leased worker that is in the middle of something: SIGINT,
+// and SIGKILL a second later. It does not wait. The caller still calls
+// Release.
+func (p *Pool) Interrupt(w *Worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endLocked(w, (*Supervisor).StopWorker)
+}
+
+// Release gives a leased worker back. A worker that may be in the middle of
+// something is not reusable, and is interrupted.
+func (p *Pool) Release(w *Worker, reusable bool) {
+	dead := false
+	p.mu.Lock()
+	w.leased = false
+	select {
+	case <-w.Dead():
+		dead = true
+	default:
+		if reusable && !w.ending && !p.closed {
+			p.keepLocked(w)
+		} else {
+			p.endLocked(w, (*Supervisor).StopWorker)
+		}
+	}
+	p.mu.Unlock()
+	if dead {
+		w.endpoint.Close()
+	}
+}
+
+// keepLocked makes w idle, at the cost of the one that has been idle longest
+// where there are too many.
+func (p *Pool) keepLocked(w *Worker) {
+	p.idle = append(p.idle, w)
+	w.expire = time.AfterFunc(p.options.IdleTime, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if slices.Contains(p.idle, w) {
+			p.endIdleLocked(w)
+		}
+	})
+	if len(p.idle) > p.options.IdleMax {
+		p.endIdleLocked(p.idle[0])
+	}
+	p.freedLocked()
+}
+
+func (p *Pool) endIdleLocked(w *Worker) {
+	p.idle = slices.DeleteFunc(p.idle, func(o *Worker) bool { return o == w })
+	w.expire.Stop()
+	p.endLocked(w, (*Supervisor).EndWorker)
+}
+
+// endLocked gives w's place free and has the supervisor end it, in a goroutine
+// since mu is held. Where the request fails the supervisor is lost, and w dead.
+func (p *Pool) endLocked(w *Worker, ask func(*Supervisor, context.Context, string) error) {
+	if w.ending {
+		return
+	}
+	w.ending = true
+	p.places--
+	p.freedLocked()
+	if p.closed {
+		return // Close has the supervisor kill all
+	}
+	p.watching.Go(func() { _ = ask(w.supervisor, context.Background(), w.id) })
+}
+
+// Workers lists the workers that run, in the order of their starts.
+func (p *Pool) Workers() []WorkerStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	workers := make([]*Worker, 0, len(p.workers))
+	for _, w := range p.workers {
+		workers = append(workers, w)
+	}
+	slices.SortFunc(workers, func(a, b *Worker) int { return cmp.Or(len(a.id)-len(b.id), strings.Compare(a.id, b.id)) })
+	list := make([]WorkerStatus, len(workers))
+	for i, w := range workers {
+		list[i] = WorkerStatus{
+			ID: w.id, PID: w.PID(), Busy: w.leased, Environment: w.environment.ID,
+			Interpreter: w.environment.Interpreter, PythonVersion: w.environment.PythonVersion,
+		}
+	}
+	return list
+}
+
+// Close kills all workers, ends the supervisor and waits until nothing is
+// left. Workers that are still leased die; their holders still call Release,
+// which closes their endpoints.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	for _, w := range p.idle {
+		w.expire.Stop()
+	}
+	p.idle = nil
+	p.freedLocked()
+	p.mu.Unlock()
+
+	p.starting.Lock()
+	if p.supervisor != nil {
+		p.supervisor.Close()
+	}
+	p.starting.Unlock()
+	p.watching.Wait()
+}

@@ -1,0 +1,372 @@
+package udfworker
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/envmgr"
+)
+
+// newPool makes a pool whose workers behave as told, and checks at the end
+// that nothing is left of it.
+func newPool(t *testing.T, behaviour string, change func(*PoolOptions)) (*Pool, *testHost) {
+	t.Helper()
+	dir := runDir(t)
+	host := &testHost{dir: dir}
+	options := poolOptions(host, dir, behaviour)
+	if change != nil {
+		change(&options)
+	}
+	p, err := NewPool(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	goroutines := runtime.NumGoroutine()
+	t.Cleanup(func() {
+		var pids []int
+		for _, w := range p.Workers() {
+			pids = append(pids, w.PID)
+		}
+		if p.supervisor != nil {
+			pids = append(pids, p.supervisor.command.Process.Pid)
+		}
+		p.Close()
+		for _, pid := range pids {
+			if alive(pid) {
+				t.Errorf("process %d outlived the pool", pid)
+			}
+		}
+		left, _ := filepath.Glob(filepath.Join(dir, scratchDir, "*"))
+		if len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+		eventually(t, "the pool's goroutines have ended", 5*time.Second, func() bool { return runtime.NumGoroutine() <= goroutines })
+	})
+	return p, host
+}
+
+func acquire(t *testing.T, p *Pool, python string) *Worker {
+	t.Helper()
+	w, err := p.Acquire(context.Background(), Spec{Environment: envmgr.Spec{Python: python}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func TestWarmWorkersAreReusedByKey(t *testing.T) {
+	p, host := newPool(t, "idle", nil)
+	first := acquire(t, p, "a")
+	other := acquire(t, p, "b")
+	if got := p.Workers(); len(got) != 2 || !got[0].Busy || got[0].PID != first.PID() || got[0].Environment != "testa" {
+		t.Fatalf("workers: %+v", got)
+	}
+	p.Release(first, true)
+	p.Release(other, true)
+	if w := acquire(t, p, "a"); w != first {
+		t.Errorf("got worker %s, want the warm %s", w.ID(), first.ID())
+	}
+	p.Release(first, false)
+	<-first.Dead()
+	if d := first.Death(); d.Kind != Stopped {
+		t.Errorf("an ended worker's death: %+v", d)
+	}
+	eventually(t, "the endpoint is closed", 5*time.Second, func() bool { return host.endpoints() == 1 })
+	if w := acquire(t, p, "a"); w == first || !alive(w.PID()) {
+		t.Error("a worker was leased that had been ended")
+	} else {
+		p.Release(w, true)
+	}
+}
+
+func TestIdleWorkersAreBounded(t *testing.T) {
+	p, _ := newPool(t, "idle", func(o *PoolOptions) { o.IdleMax = 1; o.IdleTime = 300 * time.Millisecond })
+	a, b := acquire(t, p, "a"), acquire(t, p, "a")
+	p.Release(a, true)
+	p.Release(b, true)
+	<-a.Dead()
+	if d := a.Death(); d.Kind != Stopped || d.ExitCode != 0 || d.Signal != 0 {
+		t.Errorf("a worker over the bound ends by itself when its input ends: %+v", d)
+	}
+	select {
+	case <-b.Dead():
+		t.Error("the last used worker was ended at once")
+	default:
+	}
+	<-b.Dead()
+	eventually(t, "no worker is listed", 5*time.Second, func() bool { return len(p.Workers()) == 0 })
+}
+
+func TestPlaces(t *testing.T) {
+	p, _ := newPool(t, "idle", func(o *PoolOptions) { o.WorkersMax = 2; o.PlaceTime = 200 * time.Millisecond })
+	a, b := acquire(t, p, "a"), acquire(t, p, "b")
+	_, err := p.Acquire(context.Background(), Spec{})
+	if d := diag.From(err); d.Code != diag.WorkerNotStarted || !strings.Contains(d.Message, "all 2 are in use") {
+		t.Fatalf("over the bound: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cause := errors.New("the user gave up")
+	cancel(cause)
+	if _, err := p.Acquire(ctx, Spec{}); !errors.Is(err, cause) {
+		t.Fatalf("cancelled: %v", err)
+	}
+	// A waiting lease gets the place of an idle worker of another environment.
+	p.Release(b, true)
+	c := acquire(t, p, "c")
+	<-b.Dead()
+	// And one that waits is woken by a release.
+	woken := make(chan *Worker)
+	go func() {
+		w, err := p.Acquire(context.Background(), Spec{Environment: envmgr.Spec{Python: "a"}})
+		if err != nil {
+			t.Error(err)
+		}
+		woken <- w
+	}()
+	time.Sleep(20 * time.Millisecond)
+	p.Release(a, true)
+	if w := <-woken; w != a {
+		t.Error("the warm worker that was released should have been leased")
+	}
+	p.Release(a, true)
+	p.Release(c, true)
+}
+
+func TestDeaths(t *testing.T) {
+	for _, test := range []struct {
+		behaviour string
+		kind      DeathKind
+		text      string
+	}{
+		{"crash", Signalled, "signal 9, SIGKILL"},
+		{"exit", Exited, "exit status 7"},
+	} {
+		t.Run(test.behaviour, func(t *testing.T) {
+			p, host := newPool(t, test.behaviour, nil)
+			w := acquire(t, p, "")
+			<-w.Dead()
+			d := w.Death()
+			if d.Kind != test.kind || d.String() != test.text {
+				t.Errorf("death: %s, %+v", d, d)
+			}
+			if d.PeakRSSBytes < 1<<20 || d.PeakRSSBytes > 1<<32 || d.CPUTime <= 0 {
+				t.Errorf("measured: %v", d.Facts())
+			}
+			if test.behaviour == "crash" {
+				if len(d.Output) > outputBytesMax || !strings.HasPrefix(d.Output, "line ") || d.LastLines(2) != "line 1999\nthe last words" {
+					t.Errorf("output: %d bytes, %.20q … %q", len(d.Output), d.Output, d.LastLines(2))
+				}
+			}
+			if host.endpoints() != 1 {
+				t.Error("the endpoint of a leased worker was closed before its release")
+			}
+			p.Release(w, true)
+			eventually(t, "the endpoint is closed", 5*time.Second, func() bool { return host.endpoints() == 0 })
+		})
+	}
+}
+
+func TestWorkerThatCannotStart(t *testing.T) {
+	for _, test := range []struct {
+		behaviour, fact, cause, hint string
+	}{
+		{"noimport", "exit status 1", "No module named 'grpc'", "grpcio"},
+		{"silent", "said nothing for 300ms", "", "sitecustomize"},
+	} {
+		t.Run(test.behaviour, func(t *testing.T) {
+			p, host := newPool(t, test.behaviour, func(o *PoolOptions) { o.StartTime = 300 * time.Millisecond })
+			if test.behaviour == "noimport" {
+				p.options.StartTime = StartTimeDefault
+			}
+			_, err := p.Acquire(context.Background(), Spec{})
+			d := diag.From(err)
+			if d.Code != diag.WorkerNotStarted || !strings.Contains(strings.Join(d.Facts, "\n"), test.fact) ||
+				!strings.Contains(d.Cause, test.cause) || !strings.Contains(d.Hint, test.hint) {
+				t.Errorf("%s\n%+v", d.Render(), d)
+			}
+			eventually(t, "the endpoint is closed", 5*time.Second, func() bool { return host.endpoints() == 0 && len(p.Workers()) == 0 })
+		})
+	}
+	t.Run("no interpreter", func(t *testing.T) {
+		p, _ := newPool(t, "idle", nil)
+		p.options.Resolver = missingInterpreter{}
+		_, err := p.Acquire(context.Background(), Spec{})
+		if d := diag.From(err); d.Code != diag.WorkerNotStarted || !strings.Contains(d.Cause, "no such file") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+type missingInterpreter struct{}
+
+func (missingInterpreter) Resolve(context.Context, envmgr.Spec, func(string)) (*envmgr.Environment, error) {
+	return &envmgr.Environment{ID: "x", Interpreter: "/nowhere/python"}, nil
+}
+
+func TestInterruptKillsWhatDoesNotListen(t *testing.T) {
+	p, _ := newPool(t, "stubborn", nil)
+	w := acquire(t, p, "")
+	start := time.Now()
+	p.Interrupt(w)
+	<-w.Dead()
+	if d, took := w.Death(), time.Since(start); d.Kind != Stopped || d.Signal != int(syscall.SIGKILL) || took < graceTime {
+		t.Errorf("after %s: %+v", took, d)
+	}
+	p.Release(w, true)
+}
+
+func TestWorkerEnvironment(t *testing.T) {
+	t.Setenv("SECRET_TOKEN", "x")
+	t.Setenv("LC_ALL", "C.UTF-8")
+	t.Setenv("OMP_NUM_THREADS", "3")
+	// An open file of the engine's, without close-on-exec, as libraries and
+	// parents leave them.
+	secret := filepath.Join(runDir(t), "secret")
+	fd, err := syscall.Open(secret, syscall.O_CREAT|syscall.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	p, host := newPool(t, "env", nil)
+	w := acquire(t, p, "")
+	said := host.said(w.ID())
+	env := map[string]string{}
+	for _, variable := range said {
+		name, value, _ := strings.Cut(variable, "=")
+		env[name] = value
+	}
+	scratch := env["cwd"]
+	if !strings.HasPrefix(scratch, filepath.Join(host.dir, scratchDir)) || env["HOME"] != scratch || env["TMPDIR"] != scratch {
+		t.Errorf("scratch: %v", said)
+	}
+	if env["LC_ALL"] != "C.UTF-8" || env["OMP_NUM_THREADS"] != "3" || env["PATH"] == "" || env[workerVariable] != w.ID() {
+		t.Errorf("what should be there is not: %v", said)
+	}
+	for name := range env {
+		if name == "SECRET_TOKEN" || strings.HasPrefix(name, "PLUGIN_") || name == handshake.MagicCookieKey || name == enginePIDVariable {
+			t.Errorf("%s reached the worker", name)
+		}
+	}
+	if !slices.ContainsFunc(said, func(s string) bool { return strings.HasPrefix(s, "file pipe:") }) {
+		t.Errorf("the worker's own files are not listed: %v", said)
+	}
+	if slices.Contains(said, "file "+secret) {
+		t.Error("the worker has a file of the engine's open")
+	}
+	p.Release(w, true)
+}
+
+// A worker's processes die with it: those in its group, and those that left it.
+func TestDescendantsDieWithTheirWorker(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs a subreaper")
+	}
+	p, host := newPool(t, "fork", nil)
+	other := acquire(t, p, "other")
+	w := acquire(t, p, "")
+	var left []int
+	for _, word := range host.said(w.ID())[:2] {
+		pid, err := strconv.Atoi(word)
+		if err != nil || !alive(pid) {
+			t.Fatalf("process %q: %v", word, err)
+		}
+		left = append(left, pid)
+	}
+	p.Release(w, false)
+	<-w.Dead()
+	for _, pid := range left {
+		eventually(t, "its descendant has died", 5*time.Second, func() bool { return !alive(pid) })
+	}
+	for _, word := range host.said(other.ID())[:2] {
+		if pid, _ := strconv.Atoi(word); !alive(pid) {
+			t.Error("another worker's descendant died too")
+		}
+	}
+	eventually(t, "the scratch directory is removed", 5*time.Second, func() bool {
+		scratch, _ := filepath.Glob(filepath.Join(host.dir, scratchDir, w.ID()+"-*"))
+		return len(scratch) == 0
+	})
+	p.Release(other, true)
+}
+
+func TestSupervisorDies(t *testing.T) {
+	p, _ := newPool(t, "stubborn", nil)
+	a := acquire(t, p, "")
+	b := acquire(t, p, "")
+	lost := p.supervisor
+	if err := lost.command.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-a.Dead()
+	<-b.Dead()
+	if d := a.Death(); d.Kind != SupervisorLost || d.String() != "the supervisor of workers died" {
+		t.Errorf("death: %+v", d)
+	}
+	eventually(t, "workers die with their supervisor", time.Second, func() bool { return !alive(a.PID()) && !alive(b.PID()) })
+	p.Release(a, true)
+	p.Release(b, false)
+	c := acquire(t, p, "")
+	if p.supervisor == lost || !alive(c.PID()) {
+		t.Error("no new supervisor was started")
+	}
+	p.Release(c, true)
+}
+
+func TestClosedPool(t *testing.T) {
+	p, host := newPool(t, "idle", nil)
+	w := acquire(t, p, "")
+	p.Close()
+	<-w.Dead()
+	if _, err := p.Acquire(context.Background(), Spec{}); diag.From(err).Code != diag.ConnectionLost {
+		t.Errorf("acquire after close: %v", err)
+	}
+	p.Release(w, true)
+	if host.endpoints() != 0 {
+		t.Error("an endpoint is left open")
+	}
+}
+
+func TestSocketPath(t *testing.T) {
+	if err := CheckSocketPath("/" + strings.Repeat("a", SocketPathBytesMax-1)); err != nil {
+		t.Error(err)
+	}
+	err := CheckSocketPath("/" + strings.Repeat("a", SocketPathBytesMax))
+	if d := diag.From(err); d.Code != diag.WorkerNotStarted || !strings.Contains(d.Message, "101 bytes, at most 100") {
+		t.Errorf("%v", err)
+	}
+	_, err = NewPool(poolOptions(&testHost{}, "/"+strings.Repeat("a", 90), ""))
+	if diag.From(err).Code != diag.WorkerNotStarted {
+		t.Errorf("a long run directory: %v", err)
+	}
+}
+
+func TestTail(t *testing.T) {
+	var out tail
+	for _, text := range []string{"one\n", "two"} {
+		_, _ = out.Write([]byte(text))
+	}
+	if got := out.String(); got != "one\ntwo" {
+		t.Errorf("short: %q", got)
+	}
+	_, _ = out.Write([]byte(strings.Repeat("x", 3*outputBytesMax) + "\n" + strings.Repeat("y", 10)))
+	if got := out.String(); got != strings.Repeat("y", 10) {
+		t.Errorf("long: %d bytes, %.20q", len(got), got)
+	}
+	var odd tail
+	for i := range outputBytesMax {
+		_, _ = odd.Write([]byte{byte('a' + i%26)})
+	}
+	_, _ = odd.Write([]byte("\xff"))
+	if got := odd.String(); len(got) != outputBytesMax-1+len("�") || !slices.Contains([]rune(got), '�') {
+		t.Errorf("bad bytes: %d", len(got))
+	}
+}

@@ -1,0 +1,434 @@
+package udfworker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/alink-runtime/alink/diag"
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+)
+
+// Bounds of the supervisor.
+const (
+	// supervisedMax is how many workers one supervisor runs.
+	supervisedMax = 256
+	// eventsMax is how many events may wait to be read before no worker is
+	// started any more.
+	eventsMax = 1024
+	// graceTime is what a worker gets between being asked to end and SIGKILL.
+	graceTime = time.Second
+	// outputTime is how long the rest of a dead worker's output is waited for;
+	// a process that it left behind may hold the pipe open.
+	outputTime = 100 * time.Millisecond
+	// shutdownTime is how long the supervisor tries to see all processes dead,
+	// shutdownPoll how often it looks.
+	shutdownTime = 3 * time.Second
+	shutdownPoll = 2 * time.Millisecond
+	// scratchTries is how often removing a scratch directory is tried: what is
+	// being killed may still write.
+	scratchTries = 3
+	scratchPause = 20 * time.Millisecond
+)
+
+// enginePIDVariable tells the supervisor which process it must not outlive.
+const enginePIDVariable = "ALINK_ENGINE_PID"
+
+// pluginName is the one plugin that a supervisor serves.
+const pluginName = "workers"
+
+// handshake is what go-plugin compares before anything else: a person who
+// starts the subcommand by hand is told that it is none of theirs. It is no
+// secret; mutual TLS keeps others out.
+var handshake = plugin.HandshakeConfig{
+	ProtocolVersion:  1,
+	MagicCookieKey:   "ALINK_WORKER_POOL",
+	MagicCookieValue: "e3f0c1de5b7a4c2a9d6b8a4f",
+}
+
+// supervisorPlugin joins go-plugin's two sides: on the supervisor's it
+// registers the services, on the engine's it hands out the connection.
+type supervisorPlugin struct {
+	plugin.NetRPCUnsupportedPlugin
+	server *server
+}
+
+// GRPCServer implements plugin.GRPCPlugin.
+func (p *supervisorPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
+	fnpb.RegisterBeamFnExternalWorkerPoolServer(s, p.server)
+	s.RegisterService(&lifeServiceDesc, p.server)
+	return nil
+}
+
+// GRPCClient implements plugin.GRPCPlugin.
+func (p *supervisorPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, c *grpc.ClientConn) (any, error) {
+	return c, nil
+}
+
+// ServeSupervisor is what `pyrunner worker-pool` runs. It returns when the
+// engine has said goodbye; when the engine has died it ends the process itself.
+func ServeSupervisor() error {
+	if os.Getenv(handshake.MagicCookieKey) != handshake.MagicCookieValue {
+		return diag.New(diag.BadOption, "pyrunner worker-pool is started by the engine, and is of no use by itself").
+			WithHint("pyrunner help lists the commands")
+	}
+	// These signals reach a terminal's or a service's whole group of processes,
+	// and the engine decides what they mean. They are caught, not ignored: what
+	// is ignored would stay so in the workers, where SIGINT cancels a function.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		for range signals {
+		}
+	}()
+	engine, err := strconv.Atoi(os.Getenv(enginePIDVariable))
+	if err != nil {
+		return fmt.Errorf("%s: %w", enginePIDVariable, err)
+	}
+	gone, err := watchParent(engine)
+	if err != nil {
+		return fmt.Errorf("watch the engine: %w", err)
+	}
+	if err := prepareSupervisor(); err != nil {
+		return fmt.Errorf("prepare to supervise: %w", err)
+	}
+	s := newServer(newPlainLauncher(), os.Environ(), os.Stderr)
+	go func() {
+		<-gone
+		s.shutdown()
+		os.Exit(0)
+	}()
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig: handshake,
+		Plugins:         plugin.PluginSet{pluginName: &supervisorPlugin{server: s}},
+		GRPCServer:      plugin.DefaultGRPCServer,
+		Logger:          hclog.New(&hclog.LoggerOptions{Level: hclog.Error, Output: os.Stderr}),
+	})
+	s.shutdown()
+	return nil
+}
+
+// server runs workers. One goroutine reaps all children; mu orders it with
+// launches, so that a child is known before its death can be handled, and
+// keeps a number from being signalled after it was reaped.
+type server struct {
+	fnpb.UnimplementedBeamFnExternalWorkerPoolServer
+	launcher Launcher
+	environ  []string
+	log      io.Writer
+
+	mu      sync.Mutex
+	workers map[string]*supervised
+	byPID   map[int]*supervised
+	closing bool
+	pending []Event
+	// changed is closed and replaced when pending grows.
+	changed chan struct{}
+	// launched wakes the reaper where it found nothing to wait for.
+	launched chan struct{}
+	// finishing counts the goroutines that report a death and clean up.
+	finishing sync.WaitGroup
+	once      sync.Once
+}
+
+// supervised is a worker as the supervisor holds it.
+type supervised struct {
+	id      string
+	child   *Child
+	scratch string
+	output  tail
+	// read is closed when the output has been read to its end.
+	read    chan struct{}
+	stopped bool
+	kill    *time.Timer
+}
+
+func newServer(launcher Launcher, environ []string, log io.Writer) *server {
+	s := &server{
+		launcher: launcher,
+		environ:  environ,
+		log:      log,
+		workers:  map[string]*supervised{},
+		byPID:    map[int]*supervised{},
+		changed:  make(chan struct{}),
+		launched: make(chan struct{}, 1),
+		pending:  []Event{{Kind: EventReady, PID: os.Getpid(), When: time.Now()}},
+	}
+	go s.reapAll()
+	return s
+}
+
+var workerID = regexp.MustCompile(`^[a-z0-9]{1,32}$`)
+
+// StartWorker implements Beam's external worker pool. What Beam has no field
+// for is JSON in params.
+func (s *server) StartWorker(_ context.Context, r *fnpb.StartWorkerRequest) (*fnpb.StartWorkerResponse, error) {
+	if err := s.start(r); err != nil {
+		return &fnpb.StartWorkerResponse{Error: err.Error()}, nil
+	}
+	return &fnpb.StartWorkerResponse{}, nil
+}
+
+func (s *server) start(r *fnpb.StartWorkerRequest) error {
+	id := r.GetWorkerId()
+	if !workerID.MatchString(id) {
+		return fmt.Errorf("worker id %q: only lower-case letters and digits, at most 32, are possible", id)
+	}
+	var params launchParams
+	if err := json.Unmarshal([]byte(r.GetParams()[launchParamsKey]), &params); err != nil {
+		return fmt.Errorf("parameter %s: %w", launchParamsKey, err)
+	}
+	scratch, err := os.MkdirTemp(params.ScratchDir, id+"-")
+	if err != nil {
+		return fmt.Errorf("no scratch directory: %w", err)
+	}
+	command, err := params.command(id, r.GetControlEndpoint().GetUrl(), scratch, s.environ)
+	if err == nil {
+		err = s.launch(id, scratch, command)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(scratch))
+	}
+	return nil
+}
+
+func (s *server) launch(id, scratch string, command Command) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closing:
+		return errors.New("the supervisor is ending")
+	case s.workers[id] != nil:
+		return fmt.Errorf("worker %s runs already", id)
+	case len(s.workers) >= supervisedMax:
+		return fmt.Errorf("%d workers run already", supervisedMax)
+	case len(s.pending) >= eventsMax:
+		return fmt.Errorf("%d events were not read", eventsMax)
+	}
+	child, err := s.launcher.Launch(command)
+	if err != nil {
+		return err
+	}
+	w := &supervised{id: id, child: child, scratch: scratch, read: make(chan struct{})}
+	s.workers[id], s.byPID[child.PID] = w, w
+	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, When: time.Now()})
+	go func() {
+		defer close(w.read)
+		_, _ = io.Copy(&w.output, child.Output) // ends with the pipe, or by its deadline
+	}()
+	select {
+	case s.launched <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// StopWorker implements Beam's external worker pool: SIGINT, so that the
+// function that runs can clean up, and SIGKILL after graceTime. It returns at
+// once; the event tells when the worker is dead.
+func (s *server) StopWorker(_ context.Context, r *fnpb.StopWorkerRequest) (*fnpb.StopWorkerResponse, error) {
+	s.stop(r.GetWorkerId(), func(w *supervised) { _ = syscall.Kill(w.child.PID, syscall.SIGINT) })
+	return &fnpb.StopWorkerResponse{}, nil
+}
+
+// end implements lifeServer: the worker's standard input ends, on which the
+// harness exits, and SIGKILL follows after graceTime.
+func (s *server) end(id string) {
+	s.stop(id, func(w *supervised) { _ = w.child.Input.Close() })
+}
+
+// stop asks worker id to end; a worker that is not known is dead already.
+func (s *server) stop(id string, ask func(*supervised)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.workers[id]
+	if w == nil {
+		return
+	}
+	w.stopped = true
+	ask(w)
+	if w.kill != nil {
+		return
+	}
+	w.kill = time.AfterFunc(graceTime, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.workers[id] == w {
+			w.killGroup()
+		}
+	})
+}
+
+// killGroup kills the worker's process group. The server's mu is held and the
+// worker not reaped, so the number is its own.
+func (w *supervised) killGroup() { _ = syscall.Kill(-w.child.PID, syscall.SIGKILL) }
+
+// reapAll reaps children as long as the process lives.
+func (s *server) reapAll() {
+	for {
+		pid, err := nextDead()
+		if errors.Is(err, syscall.ECHILD) {
+			<-s.launched // without a child there is nobody who could leave an orphan
+			continue
+		}
+		if err != nil {
+			fmt.Fprintf(s.log, "waiting for workers: %v\n", err)
+			time.Sleep(scratchPause)
+			continue
+		}
+		s.bury(pid)
+	}
+}
+
+// bury reaps child pid. Where it was a worker, the rest of its process group
+// dies with it, and a goroutine reports the death and cleans up.
+func (s *server) bury(pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.byPID[pid]
+	if w != nil {
+		w.killGroup()
+	}
+	status, usage, err := reap(pid)
+	if w != nil {
+		delete(s.byPID, pid)
+		delete(s.workers, w.id)
+		if w.kill != nil {
+			w.kill.Stop()
+		}
+		e := Event{
+			Worker: w.id, Kind: EventExited, PID: pid, ExitCode: -1, Stopped: w.stopped,
+			PeakRSSBytes: int64(usage.Maxrss) * rssUnitBytes,
+			CPUTime:      time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
+			When:         time.Now(),
+		}
+		switch {
+		case err != nil:
+			fmt.Fprintf(s.log, "worker %s: its status is lost: %v\n", w.id, err)
+		case status.Signaled():
+			e.Signal = int(status.Signal())
+		default:
+			e.ExitCode = status.ExitStatus()
+		}
+		s.finishing.Go(func() { s.finish(w, e) })
+	}
+	s.killOrphansLocked(false)
+}
+
+// killOrphansLocked kills processes that left their worker's process group and
+// whose worker is dead. Those that hide whose they are die with the last
+// worker, or when all is set.
+func (s *server) killOrphansLocked(all bool) {
+	for _, pid := range children() {
+		if s.byPID[pid] != nil {
+			continue
+		}
+		if all || len(s.workers) == 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			continue
+		}
+		if id := workerOf(pid); id != "" && s.workers[id] == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// finish reads the last output of a worker that is dead, reports the death
+// and removes its scratch directory.
+func (s *server) finish(w *supervised, e Event) {
+	_ = w.child.Input.Close()
+	_ = w.child.Output.SetReadDeadline(time.Now().Add(outputTime))
+	<-w.read
+	_ = w.child.Output.Close()
+	e.Output = w.output.String()
+	s.mu.Lock()
+	s.emitLocked(e)
+	s.mu.Unlock()
+	var err error
+	for try := range scratchTries {
+		if err = os.RemoveAll(w.scratch); err == nil {
+			return
+		}
+		if try == 0 {
+			openDirectories(w.scratch)
+		}
+		time.Sleep(scratchPause)
+	}
+	fmt.Fprintf(s.log, "worker %s: its scratch directory is left over: %v\n", w.id, err)
+}
+
+// openDirectories makes directories removable that a function has closed.
+func openDirectories(root string) {
+	_ = filepath.WalkDir(root, func(path string, entry os.DirEntry, _ error) error {
+		if entry != nil && entry.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+}
+
+func (s *server) emitLocked(e Event) {
+	s.pending = append(s.pending, e)
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// events implements lifeServer. The engine is the only one that listens.
+func (s *server) events(ctx context.Context, send func(Event) error) error {
+	for {
+		s.mu.Lock()
+		batch, changed := s.pending, s.changed
+		s.pending = nil
+		s.mu.Unlock()
+		for _, e := range batch {
+			if err := send(e); err != nil {
+				return err
+			}
+		}
+		if len(batch) > 0 {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// shutdown kills all workers and what they left, and waits until nothing is
+// left of them. Whoever calls it second waits for the first.
+func (s *server) shutdown() {
+	s.once.Do(func() {
+		s.mu.Lock()
+		s.closing = true
+		for _, w := range s.workers {
+			w.stopped = true
+			w.killGroup()
+		}
+		s.mu.Unlock()
+		for deadline := time.Now().Add(shutdownTime); time.Now().Before(deadline); time.Sleep(shutdownPoll) {
+			s.mu.Lock()
+			s.killOrphansLocked(true)
+			done := len(s.byPID) == 0 && len(children()) == 0
+			s.mu.Unlock()
+			if done {
+				break
+			}
+		}
+		s.finishing.Wait()
+	})
+}
