@@ -54,35 +54,63 @@ type Entry struct {
 // Entries documents every code, in their order. The Python side's table is
 // generated from it (make generate).
 var Entries = []Entry{
-	{UnknownColumn, "PlanError", "A column is named that the table does not have.",
-		"The message lists the nearest names. Column names are compared without regard to case, as in SQL. with_columns evaluates its expressions against the table as it was before the call, so a column made in a call can only be used in the next one."},
-	{UnknownFunction, "PlanError", "A function is named that neither SQL nor the job knows.",
-		"SQL functions are DuckDB's. A Python function is used by calling it: with_columns(y=f(\"x\"))."},
-	{BadExpression, "PlanError", "A text could not be read as one SQL expression.",
-		"A plain string where an expression is expected is SQL: quote column names that contain spaces or capitals with double quotes, string literals with single quotes, or use al.col and al.lit."},
-	{InvalidPlan, "PlanError", "The plan is not well formed.",
-		"A node refers to a missing input or function, two nodes share a name, or a required part is absent. Plans made by the client are always well formed; a plan written by hand is checked by the same rules."},
-	{TypeMismatch, "PlanError", "A type does not fit where it is used.",
-		"The types of a function's arguments come from the columns it is applied to, the type of its result from its declaration. Cast explicitly where they differ: \"x::double\"."},
+	{
+		UnknownColumn, "PlanError", "A column is named that the table does not have.",
+		"The message lists the nearest names. Column names are compared without regard to case, as in SQL. with_columns evaluates its expressions against the table as it was before the call, so a column made in a call can only be used in the next one.",
+	},
+	{
+		UnknownFunction, "PlanError", "A function is named that neither SQL nor the job knows.",
+		"SQL functions are DuckDB's. A Python function is used by calling it: with_columns(y=f(\"x\")).",
+	},
+	{
+		BadExpression, "PlanError", "A text could not be read as one SQL expression.",
+		"A plain string where an expression is expected is SQL: quote column names that contain spaces or capitals with double quotes, string literals with single quotes, or use al.col and al.lit.",
+	},
+	{
+		InvalidPlan, "PlanError", "The plan is not well formed.",
+		"A node refers to a missing input or function, two nodes share a name, or a required part is absent. Plans made by the client are always well formed; a plan written by hand is checked by the same rules.",
+	},
+	{
+		TypeMismatch, "PlanError", "A type does not fit where it is used.",
+		"The types of a function's arguments come from the columns it is applied to, the type of its result from its declaration. Cast explicitly where they differ: \"x::double\".",
+	},
 	{BadOption, "PlanError", "An option has a value that it cannot take.", "The message names the option, what was expected and what was got."},
-	{QueryFailed, "PlanError", "A relational step failed while it ran.",
-		"Typical causes are a value that does not fit the type it is cast to, an overflow, or a division of decimals. The cause is the text of the relational engine."},
-	{FunctionRaised, "UdfError", "A Python function raised an exception.",
-		"The user's line, the row and its values are shown. An exception is not retried unless retries= asks for it. Try f.local(...) with the values of the row."},
-	{WrongResultType, "UdfError", "A Python function returned a value that its declared type cannot hold.",
-		"A value is converted where nothing is lost (1 to 1.0), never where something would be (1.5 to 1, or a string to a number). Return the declared type or change the declaration."},
-	{WrongResultLength, "UdfError", "A vectorised function did not return one value for each row.",
-		"Arrays go in and one array of the same length comes out. A function that changes the number of rows is a map_batches function."},
-	{WorkerDied, "WorkerCrashed", "The Python process that ran a function died.",
-		"The batch was run again on a fresh worker as often as retries= allows, and the worker died each time. Signal 9 is SIGKILL, often the kernel's reaction to memory shortage; 11 is a fault in native code. The last lines the process printed are shown."},
-	{NotShippable, "PlanError", "A function closes over something that cannot be sent to another process.",
-		"Open files, sockets, locks and database connections cannot be sent. Open them inside the function."},
-	{ModuleMissing, "UdfError", "A function needs a module that its environment does not have.",
-		"Modules of the working directory and editable installs are shipped with the function; anything else must be in its environment: al.Environment(requirements=[...])."},
-	{WorkerNotStarted, "WorkerCrashed", "A Python worker could not be started.",
-		"The interpreter of the environment did not run, or pyarrow or grpcio could not be imported by it."},
-	{NotResolved, "EnvironmentBuildError", "The requirements of an environment cannot be satisfied.",
-		"No set of package versions fulfils all requirements on this Python and platform, or a package does not exist. The installer's own words are shown."},
+	{
+		QueryFailed, "PlanError", "A relational step failed while it ran.",
+		"Typical causes are a value that does not fit the type it is cast to, an overflow, or a division of decimals. The cause is the text of the relational engine.",
+	},
+	{
+		FunctionRaised, "UdfError", "A Python function raised an exception.",
+		"The user's line, the row and its values are shown. An exception is not retried unless retries= asks for it. Try f.local(...) with the values of the row.",
+	},
+	{
+		WrongResultType, "UdfError", "A Python function returned a value that its declared type cannot hold.",
+		"A value is converted where nothing is lost (1 to 1.0), never where something would be (1.5 to 1, or a string to a number). Return the declared type or change the declaration.",
+	},
+	{
+		WrongResultLength, "UdfError", "A vectorised function did not return one value for each row.",
+		"Arrays go in and one array of the same length comes out. A function that changes the number of rows is a map_batches function.",
+	},
+	{
+		WorkerDied, "WorkerCrashed", "The Python process that ran a function died.",
+		"The batch was run again on a fresh worker as often as retries= allows, and the worker died each time. Signal 9 is SIGKILL, often the kernel's reaction to memory shortage; 11 is a fault in native code. The last lines the process printed are shown.",
+	},
+	{
+		NotShippable, "PlanError", "A function closes over something that cannot be sent to another process.",
+		"Open files, sockets, locks and database connections cannot be sent. Open them inside the function.",
+	},
+	{
+		ModuleMissing, "UdfError", "A function needs a module that its environment does not have.",
+		"Modules of the working directory and editable installs are shipped with the function; anything else must be in its environment: al.Environment(requirements=[...]).",
+	},
+	{
+		WorkerNotStarted, "WorkerCrashed", "A Python worker could not be started.",
+		"The interpreter of the environment did not run, or pyarrow or grpcio could not be imported by it.",
+	},
+	{
+		NotResolved, "EnvironmentBuildError", "The requirements of an environment cannot be satisfied.",
+		"No set of package versions fulfils all requirements on this Python and platform, or a package does not exist. The installer's own words are shown.",
+	},
 	{BuildFailed, "EnvironmentBuildError", "An environment could not be built.", "The installer failed after the versions were chosen: the disk is full, the index cannot be reached, or a wheel is broken. Nothing half-built is kept."},
 	{NoInterpreter, "EnvironmentBuildError", "The Python interpreter that an environment asks for is not on this machine.", "Install it, or ask for another: al.Environment(python=\"3.11\"). Interpreters are looked for on PATH and where uv and pyenv put them."},
 	{NoInstaller, "EnvironmentBuildError", "The installer uv was not found.", "It comes with the client: pip install uv. ALINK_UV may name its path."},

@@ -253,7 +253,9 @@ type Status struct {
 	EnginePID     int            `json:"engine_pid"`
 	SupervisorPID int            `json:"supervisor_pid"`
 	Workers       []WorkerStatus `json:"workers"`
-	Jobs          []JobStatus    `json:"jobs"`
+	// ArrowBytes are held by Arrow buffers of the engine's process.
+	ArrowBytes int64       `json:"arrow_bytes"`
+	Jobs       []JobStatus `json:"jobs"`
 }
 
 // WorkerStatus is one worker.
@@ -272,7 +274,7 @@ type JobStatus struct {
 
 // Status reports processes and jobs.
 func (e *Engine) Status() Status {
-	s := Status{EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(), Jobs: []JobStatus{}}
+	s := Status{EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(), ArrowBytes: arrowMemory.bytes.Load(), Jobs: []JobStatus{}}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range e.order {

@@ -8,7 +8,7 @@ func machineMemoryBytes() int64 {
 	if err := unix.Sysinfo(&info); err != nil {
 		return memoryBytesUnknown
 	}
-	return int64(info.Totalram) * int64(info.Unit) //nolint:gosec // a machine's memory fits
+	return int64(info.Totalram) * int64(info.Unit)
 }
 
 // memoryBytesUnknown is assumed where the machine does not tell.

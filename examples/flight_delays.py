@@ -1,4 +1,4 @@
-"""Which airlines' flights from New York are late, and can it be foreseen?
+"""Find out which airlines' flights from New York are late, and foresee it.
 
 The 336,776 flights that left New York in 2013 (US Bureau of Transportation Statistics; see
 data/README.md) are joined with the airlines' names and the hourly weather at the airport they
@@ -11,12 +11,18 @@ beside it. A model is trained in a third environment and applied to every flight
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 import alink as al
+
+if TYPE_CHECKING:
+    import datetime
+
+    import numpy as np
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data"
@@ -46,22 +52,24 @@ LEARNING = al.Environment(requirements=["scikit-learn==1.7.2", "numpy==2.2.*"])
 class NearHoliday:
     """Whether a day is a US holiday, or the day before or after one."""
 
-    def setup(self):
+    def setup(self) -> None:
+        """Make the calendar, once for each worker."""
         import datetime
 
-        import holidays
+        import holidays  # pyright: ignore[reportMissingImports]
         import numpy as np
 
         assert np.__version__.startswith("2.2."), np.__version__
         self.calendar = holidays.country_holidays("US")
         self.day = datetime.timedelta(days=1)
 
-    def __call__(self, date):
+    def __call__(self, date: datetime.date) -> bool:
+        """Look a day up."""
         return any(d in self.calendar for d in (date, date - self.day, date + self.day))
 
 
 @al.udf("double", env=WIND, batch="numpy")
-def crosswind(origin, wind_dir, wind_speed):
+def crosswind(origin: np.ndarray, wind_dir: np.ndarray, wind_speed: np.ndarray) -> np.ndarray:
     """Wind across the better runway, in the unit of `wind_speed`; NULL where it is unknown."""
     import numpy as np
 
@@ -73,16 +81,18 @@ def crosswind(origin, wind_dir, wind_speed):
     return wind_speed * np.abs(np.sin(angles)).min(axis=1)
 
 
-def train(batches):
+def train(batches: Iterator[pa.RecordBatch]) -> Any:
     """Train a model that tells how likely a flight is late."""
     import numpy as np
     import pyarrow as pa
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import (  # pyright: ignore[reportMissingImports]
+        HistGradientBoostingClassifier,
+    )
 
     table = pa.Table.from_batches(batches)
     features = np.column_stack([table.column(name).to_numpy() for name in FEATURES])
     model = HistGradientBoostingClassifier(
-        max_iter=40, learning_rate=0.2, early_stopping=False, random_state=0
+        max_iter=30, learning_rate=0.2, early_stopping=False, random_state=0
     )
     return model.fit(features, table.column("late").to_numpy())
 
@@ -123,7 +133,7 @@ def score_flights(flights: al.Table, model: al.Model) -> al.Table:
     """Add the probability of being late to every flight."""
 
     @al.udf("double", env=LEARNING, batch="numpy", models={"model": model})
-    def late_probability(*features, model):
+    def late_probability(*features: np.ndarray, model: Any) -> np.ndarray:
         import numpy as np
 
         # NULLs come as masked arrays; the model takes NaN for what is not known.

@@ -243,7 +243,9 @@ func (d *decoder) newReader() (*ipc.Reader, error) {
 	defer payload.Release()
 	meta := payload.Meta()
 	defer meta.Release()
-	d.feed.message = ipc.NewMessage(meta, memory.NewBufferBytes(nil))
+	message := ipc.NewMessage(meta, memory.NewBufferBytes(nil))
+	defer message.Release()
+	d.feed.message = message
 	return ipc.NewReaderFromMessageReader(&d.feed)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -53,6 +54,10 @@ type endpoint struct {
 	mu           sync.Mutex
 	descriptors  map[string]*fnpb.ProcessBundleDescriptor
 	instructions int
+	// logged counts the log entries that have come; logGrown is closed and
+	// replaced when more have.
+	logged   int
+	logGrown chan struct{}
 }
 
 // streamSlot is the one stream of a kind that a worker may open.
@@ -93,7 +98,7 @@ func newEndpoint(id, token, dir, url string) *endpoint {
 	return &endpoint{
 		id: id, token: token, dir: dir, url: url,
 		control: newSlot(), data: newSlot(), lost: make(chan struct{}),
-		descriptors: map[string]*fnpb.ProcessBundleDescriptor{},
+		descriptors: map[string]*fnpb.ProcessBundleDescriptor{}, logGrown: make(chan struct{}),
 	}
 }
 
@@ -172,6 +177,7 @@ func (e *endpoint) Control(stream fnpb.BeamFnControl_ControlServer) error {
 		if err != nil {
 			return nil // the worker hung up, however it did
 		}
+		e.awaitLog(stream.Context(), r.GetProcessBundle().GetMonitoringData()[loggedKey])
 		e.toReceiver(func(to receiver) { to.response(r) })
 	}
 }
@@ -207,6 +213,41 @@ func (e *endpoint) Logging(stream fnpb.BeamFnLogging_LoggingServer) error {
 				to.log(entry)
 			}
 		})
+		e.mu.Lock()
+		e.logged += len(list.GetLogEntries())
+		close(e.logGrown)
+		e.logGrown = make(chan struct{})
+		e.mu.Unlock()
+	}
+}
+
+// awaitLog waits until as many log entries have come as the worker says that
+// it had sent before a bundle's answer: streams overtake each other, and a
+// session that ends with the answer would lose the last lines. It waits a
+// bounded time, since the number is the worker's word.
+func (e *endpoint) awaitLog(ctx context.Context, said []byte) {
+	want, err := strconv.Atoi(string(said))
+	if err != nil {
+		return // not all workers say
+	}
+	var timeout <-chan time.Time
+	for {
+		e.mu.Lock()
+		have, grown := e.logged, e.logGrown
+		e.mu.Unlock()
+		if have >= want {
+			return
+		}
+		if timeout == nil {
+			timeout = time.After(logTime)
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return
+		case <-timeout:
+			return
+		}
 	}
 }
 

@@ -177,7 +177,7 @@ func workerDied(stage *exec.FunctionStage, begun []*bundle, worker *udfworker.Wo
 	}
 	d.WithFact("process %d in environment %s (Python %s)", worker.PID(), worker.Environment().ID, worker.Environment().PythonVersion)
 	d.Facts = append(d.Facts, death.Facts()...)
-	d.Cause = death.LastLines(outputLinesMax)
+	d.Cause = death.LastWords(outputLinesMax)
 	d.Hint = deathHint(death)
 	return d.At(stage.Calls[0].Operator, stage.Calls[0].Origin)
 }

@@ -30,6 +30,10 @@ const (
 
 	protocolKey     = "alink:protocol"
 	protocolVersion = "1"
+
+	// loggedKey, among a bundle's monitoring data, is the decimal number of log
+	// entries that the worker has sent since it started.
+	loggedKey = "alink:logged"
 )
 
 // Bounds.
@@ -54,6 +58,8 @@ const (
 	// connectTime is how long a worker that has said hello may take to open
 	// its data stream.
 	connectTime = 60 * time.Second
+	// logTime is how long a bundle's log entries may come after its answer.
+	logTime = time.Second
 	// drainTime is how long what a dead worker had sent may take to be read.
 	drainTime = time.Second
 	// deathTime is how long a worker's death is waited for after it has hung

@@ -267,7 +267,7 @@ func TestBundles(t *testing.T) {
 	if w := r.Workers(); len(w) != 1 || w[0].PID != pid {
 		t.Errorf("workers: %+v", w)
 	}
-	runAll(t, s, mem, 2, 3_000_000)
+	runAll(t, s, mem, 1, pieceBytesMax/8+1000)
 	runAll(t, s, mem, 1, 0)
 	_ = s.Close()
 }
@@ -528,13 +528,15 @@ func TestCancel(t *testing.T) {
 			s := open(t, r, newStage(exec.StageColumns, "hang"))
 			pid := r.Workers()[0].PID
 			var bundles []exec.Bundle
+			in := newSource(memory.DefaultAllocator, 0, 5)
 			for range bundlesInFlightMax {
-				b, err := s.Submit(context.Background(), newSource(memory.DefaultAllocator, 0, 5), 0)
+				b, err := s.Submit(context.Background(), in, 0)
 				if err != nil {
 					t.Fatal(err)
 				}
 				bundles = append(bundles, b)
 			}
+			eventually(t, "the worker is busy", func() bool { return in.opened.Load() > 0 })
 			cause := errors.New("the user gave up")
 			ctx, cancel := context.WithCancelCause(context.Background())
 			stop := time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })

@@ -48,7 +48,7 @@ var rooms = []room{
 		nil,
 		"it wires the rooms below; its front doors are above",
 	},
-	{"fnapi", []string{"diag", "engine/plan", "engine/exec", "udfworker"}, nil, "the boundary knows nothing of SQL, DuckDB, algorithms or servers"},
+	{"fnapi", []string{"diag", "engine/plan", "engine/exec", "udfworker", "envmgr"}, nil, "the boundary knows nothing of SQL, DuckDB, algorithms or servers"},
 	{"udfworker", []string{"diag", "envmgr", "python", "udfworker/sandbox"}, nil, "a worker's life does not depend on what it computes"},
 	{"udfworker/sandbox", none, []string{"golang.org/x/sys/"}, "what is trusted to confine stays small"},
 	{"envmgr", []string{"diag"}, []string{"golang.org/x/sys/"}, "environments are made for whoever asks"},

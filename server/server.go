@@ -65,7 +65,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-s.shutdown:
 	}
 	s.grpc.Stop()
-	<-ended
+	if err := <-ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve: %w", err)
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package udfworker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -214,13 +215,18 @@ func (p *Pool) Acquire(ctx context.Context, spec Spec) (*Worker, error) {
 	key := keyOf(environment)
 	timeout := time.NewTimer(p.options.PlaceTime)
 	defer timeout.Stop()
-	for {
+	for starts := 1; ; {
 		w, id, freed, err := p.claim(key)
 		if w != nil || err != nil {
 			return w, err
 		}
 		if id != "" {
-			return p.startWorker(ctx, id, key, environment)
+			w, err := p.startWorker(ctx, id, key, environment)
+			if _, killed := errors.AsType[killedAtStart](err); !killed || starts == startsMax {
+				return w, err
+			}
+			starts++
+			continue
 		}
 		select {
 		case <-freed:
@@ -400,10 +406,24 @@ var missingModule = regexp.MustCompile(`No module named '([^'.]+)`)
 // the names differ.
 var packages = map[string]string{"grpc": "grpcio"}
 
+// startsMax is how often a worker is started that a signal ends before it says
+// hello: that is somebody else's doing, and another one may live.
+const startsMax = 3
+
+// killedAtStart is the error of a worker that a signal ended before its hello.
+type killedAtStart struct{ error }
+
+// Unwrap gives the diagnostic.
+func (k killedAtStart) Unwrap() error { return k.error }
+
 // diedAtStart says why a worker ended before it said hello.
 func diedAtStart(e *envmgr.Environment, death Death) error {
 	d := notStarted(e).WithFact("%s", death)
-	d.Cause = death.LastLines(startLinesMax)
+	if death.Kind == Signalled {
+		d.Cause = death.LastWords(startLinesMax)
+		return killedAtStart{d.WithHint("if nobody killed it, look at the kernel's log: the machine may be short of memory")}
+	}
+	d.Cause = death.LastWords(startLinesMax)
 	if m := missingModule.FindStringSubmatch(death.Output); m != nil {
 		name := m[1]
 		if known, ok := packages[name]; ok {

@@ -162,8 +162,8 @@ func TestDeaths(t *testing.T) {
 				t.Errorf("measured: %v", d.Facts())
 			}
 			if test.behaviour == "crash" {
-				if len(d.Output) > outputBytesMax || !strings.HasPrefix(d.Output, "line ") || d.LastLines(2) != "line 1999\nthe last words" {
-					t.Errorf("output: %d bytes, %.20q … %q", len(d.Output), d.Output, d.LastLines(2))
+				if len(d.Output) > outputBytesMax || !strings.HasPrefix(d.Output, "line ") || d.LastWords(2) != "line 1999\nthe last words" {
+					t.Errorf("output: %d bytes, %.20q … %q", len(d.Output), d.Output, d.LastWords(2))
 				}
 			}
 			if host.endpoints() != 1 {
@@ -368,5 +368,26 @@ func TestTail(t *testing.T) {
 	_, _ = odd.Write([]byte("\xff"))
 	if got := odd.String(); len(got) != outputBytesMax-1+len("�") || !slices.Contains([]rune(got), '�') {
 		t.Errorf("bad bytes: %d", len(got))
+	}
+}
+
+func TestLastWords(t *testing.T) {
+	fault := "loading\nFatal Python error: Segmentation fault\n\nThread 0x1 (most recent call first):\n  File \"threading.py\", line 1 in wait\n\n" +
+		"Current thread 0x2 (most recent call first):\n" +
+		"  File \"job.py\", line 5 in made_up\n  File \"lib.py\", line 8 in call\n\nExtension modules: numpy (total: 1)\n"
+	for _, test := range []struct {
+		output string
+		n      int
+		want   string
+	}{
+		{"", 3, ""},
+		{"one\n\n two \r\n", 3, "one\n two"},
+		{"one\ntwo\nthree\n", 2, "two\nthree"},
+		{fault, 2, "Fatal Python error: Segmentation fault\n  File \"job.py\", line 5 in made_up"},
+		{fault, 9, "Fatal Python error: Segmentation fault\n  File \"job.py\", line 5 in made_up\n  File \"lib.py\", line 8 in call"},
+	} {
+		if got := (Death{Output: test.output}).LastWords(test.n); got != test.want {
+			t.Errorf("%q, %d: got %q, want %q", test.output, test.n, got, test.want)
+		}
 	}
 }

@@ -124,15 +124,42 @@ func (d Death) Facts() []string {
 	return []string{fmt.Sprintf("peak memory %s, CPU time %s", formatBytes(d.PeakRSSBytes), d.CPUTime.Round(time.Millisecond))}
 }
 
-// LastLines are the last n lines that the worker wrote, without empty ones.
-func (d Death) LastLines(n int) string {
+// What Python's faulthandler writes when native code fails: a line of its own,
+// then the stacks of all threads, each with the most recent call first.
+const (
+	fatalError    = "Fatal Python error:"
+	currentThread = "Current thread "
+	stackFrame    = "  File "
+)
+
+// LastWords are the n lines of the worker's output that tell most of its
+// death, without empty ones: Python's word on a fatal error with the innermost
+// frames, or else the last lines.
+func (d Death) LastWords(n int) string {
 	var lines []string
+	if at := strings.LastIndex(d.Output, fatalError); at >= 0 {
+		lines = append(lines, firstLine(d.Output[at:]))
+		_, stack, _ := strings.Cut(d.Output[at:], currentThread)
+		for line := range strings.SplitSeq(stack, "\n") {
+			if strings.HasPrefix(line, stackFrame) {
+				lines = append(lines, line)
+			} else if len(lines) > 1 {
+				break
+			}
+		}
+		return strings.Join(lines[:min(n, len(lines))], "\n")
+	}
 	for line := range strings.SplitSeq(d.Output, "\n") {
 		if strings.TrimSpace(line) != "" {
 			lines = append(lines, strings.TrimRight(line, " \t\r"))
 		}
 	}
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }
 
 func formatBytes(n int64) string {

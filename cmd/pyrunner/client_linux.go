@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,7 +24,7 @@ func whileClientLives(ctx context.Context, options embedded, stdin *os.File) (co
 		return ctx, nil
 	}
 	unix.CloseOnExec(options.ClientPIDFD)
-	fds := []unix.PollFd{{Fd: int32(options.ClientPIDFD), Events: unix.POLLIN}} //nolint:gosec // a descriptor fits
+	fds := []unix.PollFd{{Fd: int32(options.ClientPIDFD), Events: unix.POLLIN}}
 	if _, err := unix.Poll(fds, 0); err != nil || fds[0].Revents&unix.POLLNVAL != 0 {
 		cancel()
 		return nil, fmt.Errorf("descriptor %d is not the client's pidfd", options.ClientPIDFD)
@@ -32,7 +33,7 @@ func whileClientLives(ctx context.Context, options embedded, stdin *os.File) (co
 		defer cancel()
 		for {
 			_, err := unix.Poll(fds, -1)
-			if err != unix.EINTR { //nolint:errorlint // a bare errno
+			if !errors.Is(err, unix.EINTR) {
 				return
 			}
 		}

@@ -88,7 +88,14 @@ func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, e.Close()) }()
+	defer func() {
+		err = errors.Join(err, e.Close())
+		if err == nil {
+			// A client that was killed cannot remove its folder. One that lives
+			// removes it too; after an error it reads the log that lies there.
+			err = os.RemoveAll(options.RunDir)
+		}
+	}()
 	s, err := server.New(e, options.Token)
 	if err != nil {
 		return err

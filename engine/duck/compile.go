@@ -97,6 +97,7 @@ type compiler struct {
 	session *session
 	query   *query
 	byNode  map[string]int // relations by the plan's name of their node
+	origin  *diag.Source   // of the node that is being compiled
 }
 
 // compile makes a query of a stage, which the caller closes. Its error is a
@@ -223,6 +224,7 @@ func (c *compiler) types(with, body string, columns []column) ([]sqlType, error)
 
 // node binds a node and makes its relation.
 func (c *compiler) node(i int, node plan.Node) (*relation, *diag.Diagnostic) {
+	c.origin = node.Origin
 	r := &relation{name: "alink node " + strconv.Itoa(i)}
 	inputs := make([]*relation, len(node.Inputs))
 	for j, id := range node.Inputs {

@@ -19,11 +19,13 @@
 // Batches that readers give belong to this package. Text and nested values are
 // lent to DuckDB without a copy: what is exported holds a reference, and the
 // batch is released when DuckDB lets go of it, at the latest when Run returns.
-// (The Go runtime does not move memory, and the reference keeps it alive.) Batches given to emit are copies in memory of
-// Options.Allocator and belong to emit.
+// (The Go runtime does not move memory, and the reference keeps it alive.)
+// Batches given to emit are copies in memory of Options.Allocator and belong
+// to emit.
 package duck
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -115,17 +117,9 @@ func Open(options Options) (*Database, error) {
 		d.spillDir = dir
 	}
 	if err := d.open(); err != nil {
-		return nil, diag.New(diag.Internal, "the relational engine did not start").
-			WithCause(fmt.Errorf("%w", joinClose(err, d.Close())))
+		return nil, diag.New(diag.Internal, "the relational engine did not start").WithCause(errors.Join(err, d.Close()))
 	}
 	return d, nil
-}
-
-func joinClose(err, closeErr error) error {
-	if closeErr != nil {
-		return fmt.Errorf("%w; %w", err, closeErr)
-	}
-	return err
 }
 
 func (d *Database) open() error {
@@ -143,7 +137,7 @@ func (d *Database) open() error {
 	}
 	var config duckdb.Config
 	if duckdb.CreateConfig(&config) == duckdb.StateError {
-		return fmt.Errorf("no configuration could be made")
+		return errors.New("no configuration could be made")
 	}
 	defer duckdb.DestroyConfig(&config)
 	for _, s := range settings {
@@ -153,7 +147,7 @@ func (d *Database) open() error {
 	}
 	var message string
 	if duckdb.OpenExt("", &d.db, config, &message) == duckdb.StateError {
-		return fmt.Errorf("%s", message)
+		return errors.New(message)
 	}
 	s, err := d.connect()
 	if err != nil {

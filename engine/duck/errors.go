@@ -112,7 +112,7 @@ func (c *compiler) diagnose(node plan.Node, inputs []*relation, body *fragment, 
 		}
 	}
 	d := c.explain(e, at, inputs)
-	return withCaret(d, node, at, e.name)
+	return withCaret(d, node.Origin, at, e.name)
 }
 
 // culprit finds the expression that cannot be bound where DuckDB gave no
@@ -233,7 +233,7 @@ func (q *query) runError(d *Database, statement *fragment, e *queryError) *diag.
 	at := statement.locate(e.position)
 	nodes := q.stage.Nodes
 	if at.node < 0 && len(nodes) == 1 {
-		if single, ok := nodesOnly(statement); ok {
+		if single, ok := statement.only(); ok {
 			at = single
 		}
 		at.node = 0
@@ -253,19 +253,7 @@ func (q *query) runError(d *Database, statement *fragment, e *queryError) *diag.
 		problem.Message = at.what() + " failed while it ran"
 	}
 	node := nodes[at.node]
-	return withCaret(problem, node, at, "").At(node.Op.Name(), node.Origin)
-}
-
-// nodesOnly is fragment.only for a statement of one node, whose inputs' casts
-// have subjects too.
-func nodesOnly(statement *fragment) (place, bool) {
-	only := fragment{}
-	for _, s := range statement.spans {
-		if s.subject != "" || s.text != "" {
-			only.spans = append(only.spans, s)
-		}
-	}
-	return only.only()
+	return withCaret(problem, node.Origin, at, "").At(node.Op.Name(), node.Origin)
 }
 
 // what names the place in a sentence.
@@ -338,11 +326,11 @@ func caretLines(text string, offset int) []string {
 
 // withCaret points to the place in the user's own line if the text stands
 // there exactly once.
-func withCaret(d *diag.Diagnostic, node plan.Node, at place, name string) *diag.Diagnostic {
-	if at.text == "" || at.offset < 0 || node.Origin == nil || strings.Count(node.Origin.Text, at.text) != 1 {
+func withCaret(d *diag.Diagnostic, origin *diag.Source, at place, name string) *diag.Diagnostic {
+	if at.text == "" || at.offset < 0 || origin == nil || strings.Count(origin.Text, at.text) != 1 {
 		return d
 	}
-	source := *node.Origin
+	source := *origin
 	start := strings.Index(source.Text, at.text) + at.offset
 	end := start + tokenLen(at.text[at.offset:], name)
 	source.Column = utf8.RuneCountInString(source.Text[:start]) + 1

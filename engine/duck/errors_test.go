@@ -121,6 +121,15 @@ ALK1003: "dep_delay >> > 3" is not one SQL expression
     dep_delay >> > 3
               ^
   hint: columns are written bare or in double quotes, strings in single quotes: "my column" = 'text'`},
+		{"a word too many", with(stage([]table{in}, add(sqlExpr("x", "dep_delay FORM day"))), 0, `t.with_columns(x="dep_delay FORM day")`), `
+ALK1003: "dep_delay FORM day" is not one SQL expression
+  File "job.py", line 1
+    t.with_columns(x="dep_delay FORM day")
+                                     ^^^
+  because: syntax error at or near "day"
+    dep_delay FORM day
+                   ^
+  hint: columns are written bare or in double quotes, strings in single quotes: "my column" = 'text'`},
 		{"syntax at the end", stage([]table{in}, filter("dep_delay >")), `
 ALK1003: "dep_delay >" is not one SQL expression
   File "job.py", line 1
@@ -145,6 +154,14 @@ ALK1004: the column "X" is defined twice
 ALK1004: the table has columns "a" and "A", whose names differ in case at most
   File "job.py", line 1
   hint: SQL does not tell them apart; rename one of them where the table is made`},
+		{"a column to drop", stage([]table{in}, plan.Drop{Columns: []string{"dya"}}), `
+ALK1001: there is no column "dya"
+  File "job.py", line 1
+  hint: did you mean day?`},
+		{"a new name that exists", stage([]table{in}, plan.Rename{Columns: map[string]string{"day": "Carrier"}}), `
+ALK1004: the column "Carrier" is defined twice
+  File "job.py", line 1
+  hint: names are compared without regard to case; give one of the two another name`},
 		{"a type that is none", stage([]table{in}, add(named("x", plan.Cast(plan.Column("day"), "nonsense")))), `
 ALK1005: there is no type "nonsense" to cast to
   File "job.py", line 1

@@ -22,6 +22,8 @@ type parsedText struct {
 	// constant: it is a bare literal. ORDER BY would take a number for the
 	// position of a column.
 	constant bool
+	// offset is the byte where an unsound text goes wrong; -1 is none.
+	offset int
 }
 
 // treeDepthMax is in levels of JSON, of which an expression fills several.
@@ -45,7 +47,7 @@ func (d *Database) parseText(s *session, text string) (parsedText, *diag.Diagnos
 		return parsed, nil
 	}
 	if strings.ContainsRune(text, 0) {
-		return parsed, diag.New(diag.BadExpression, "%s holds a NUL character", show(text))
+		return parsedText{offset: -1}, diag.New(diag.BadExpression, "%s holds a NUL character", show(text))
 	}
 	const prefix = "SELECT "
 	serialized, err := s.serialize(prefix + text)
@@ -105,17 +107,17 @@ func readTree(serialized string, prefixLen int, text string) (parsedText, *diag.
 	if err := json.Unmarshal([]byte(serialized), &tree); err != nil {
 		return parsedText{}, diag.New(diag.Internal, "the parse tree of an expression could not be read").WithCause(err)
 	}
-	bad := func(message string, offset int) *diag.Diagnostic {
-		return badText(text, message, offset)
+	bad := func(reason string, offset int) (parsedText, *diag.Diagnostic) {
+		return parsedText{offset: offset}, badText(text, reason, offset)
 	}
 	if tree.Error {
 		if tree.ErrorType != "parser" {
-			return parsedText{}, bad("it is a statement, not an expression", -1)
+			return bad("it is a statement, not an expression", -1)
 		}
-		return parsedText{}, bad(tree.Message, offsetIn(text, tree.Position, prefixLen))
+		return bad(tree.Message, offsetIn(text, tree.Position, prefixLen))
 	}
 	if len(tree.Statements) != 1 {
-		return parsedText{}, bad("it holds more than one statement", -1)
+		return bad("it holds more than one statement", -1)
 	}
 	node := tree.Statements[0].Node
 	var items []struct {
@@ -123,28 +125,28 @@ func readTree(serialized string, prefixLen int, text string) (parsedText, *diag.
 		Alias string `json:"alias"`
 	}
 	if err := json.Unmarshal(node["select_list"], &items); err != nil || len(items) == 0 {
-		return parsedText{}, bad("it is not an expression", -1)
+		return bad("it is not an expression", -1)
 	}
 	switch {
 	case len(items) > 1:
-		return parsedText{}, bad("it is a list of expressions", -1)
+		return bad("it is a list of expressions", -1)
 	case items[0].Alias != "":
-		return parsedText{}, bad(fmt.Sprintf("it gives itself the name %q; a column's name is set where the expression is used", items[0].Alias), -1)
+		return bad(fmt.Sprintf("it gives itself the name %q; a column's name is set where the expression is used", items[0].Alias), -1)
 	}
 	for key, want := range bareSelect {
 		if got := string(node[key]); got != want && !(key == "from_table" && strings.HasPrefix(got, want)) {
-			return parsedText{}, bad("it holds more than an expression: "+strings.ReplaceAll(key, "_", " "), -1)
+			return bad("it holds more than an expression: "+strings.ReplaceAll(key, "_", " "), -1)
 		}
 	}
 	if len(node) != len(bareSelect)+1 {
-		return parsedText{}, bad("it holds more than an expression", -1)
+		return bad("it holds more than an expression", -1)
 	}
 	var list any
 	if err := json.Unmarshal(node["select_list"], &list); err != nil {
-		return parsedText{}, bad(err.Error(), -1)
+		return bad(err.Error(), -1)
 	}
 	if reason := forbidden(list, 0); reason != "" {
-		return parsedText{}, bad(reason, -1)
+		return bad(reason, -1)
 	}
 	return parsedText{constant: items[0].Class == "CONSTANT"}, nil
 }
@@ -225,7 +227,18 @@ type generator struct {
 	session *session
 	// input is the relation whose columns expressions may use.
 	input *relation
-	out   fragment
+	// origin is where the user wrote the node.
+	origin *diag.Source
+	out    fragment
+}
+
+// parse is parseText with a diagnostic that points to the user's line.
+func (g *generator) parse(text string) (parsedText, *diag.Diagnostic) {
+	parsed, problem := g.db.parseText(g.session, text)
+	if problem != nil {
+		problem = withCaret(problem, g.origin, place{text: text, offset: parsed.offset}, "")
+	}
+	return parsed, problem
 }
 
 // operatorForms are the SQL of plan.Operators; "in" and "cast" have code of
@@ -256,7 +269,7 @@ func (g *generator) expression(e plan.Expr, depth int) *diag.Diagnostic {
 		g.out.write("(" + sql + ")")
 		return nil
 	case e.SQL != "":
-		if _, problem := g.db.parseText(g.session, e.SQL); problem != nil {
+		if _, problem := g.parse(e.SQL); problem != nil {
 			return problem
 		}
 		g.out.write("(")

@@ -24,7 +24,7 @@ func (c *compiler) generate(op plan.Op, inputs []*relation) (*fragment, []column
 	if len(inputs) != wanted {
 		return nil, nil, diag.New(diag.InvalidPlan, "%s has %d inputs instead of %d", op.Name(), len(inputs), wanted)
 	}
-	g := &generator{db: c.db, session: c.session, input: inputs[0]}
+	g := &generator{db: c.db, session: c.session, input: inputs[0], origin: c.origin}
 	columns := inputs[0].columns
 	var problem *diag.Diagnostic
 	switch op := op.(type) {
@@ -280,7 +280,7 @@ func (g *generator) sort(op plan.Sort) *diag.Diagnostic {
 	separator := " ORDER BY "
 	for i, key := range op.By {
 		if key.Expr.SQL != "" {
-			parsed, problem := g.db.parseText(g.session, key.Expr.SQL)
+			parsed, problem := g.parse(key.Expr.SQL)
 			if problem != nil {
 				return problem
 			}

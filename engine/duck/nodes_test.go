@@ -102,6 +102,20 @@ func TestNodes(t *testing.T) {
 			rows: []string{"id=4 carrier=null delay=7"},
 		},
 		{
+			name: "drop and rename, to each other's names too",
+			ops: []plan.Op{
+				plan.Drop{Columns: []string{"DELAY"}},
+				plan.Rename{Columns: map[string]string{"id": "carrier", "Carrier": "id"}},
+				plan.Limit{N: 2},
+			},
+			rows: []string{"carrier=1 id=AA", "carrier=2 id=BB"},
+		},
+		{
+			name: "drop everything",
+			ops:  []plan.Op{plan.Limit{N: 2}, plan.Drop{Columns: []string{"id", "delay", "carrier"}}},
+			rows: []string{"", ""},
+		},
+		{
 			name: "limit of nothing",
 			ops:  []plan.Op{plan.Limit{N: 0}},
 		},
@@ -168,26 +182,36 @@ func TestJoins(t *testing.T) {
 	}{
 		{"inner", plan.Join{On: same, How: plan.Inner}, "k bigint, a string, other bigint, b double", []string{"k=2 a=y other=2 b=0.5"}},
 		{
-			"left", plan.Join{On: same, How: plan.Left}, "k bigint, a string, other bigint, b double",
+			"left",
+			plan.Join{On: same, How: plan.Left},
+			"k bigint, a string, other bigint, b double",
 			[]string{"k=1 a=x other=null b=null", "k=2 a=y other=2 b=0.5", "k=null a=z other=null b=null"},
 		},
 		{
-			"right", plan.Join{On: same, How: plan.Right}, "k bigint, a string, other bigint, b double",
+			"right",
+			plan.Join{On: same, How: plan.Right},
+			"k bigint, a string, other bigint, b double",
 			[]string{"k=2 a=y other=2 b=0.5", "k=3 a=null other=1 b=1.5"},
 		},
 		{
-			"full", plan.Join{On: same, How: plan.Full}, "k bigint, a string, other bigint, b double",
+			"full",
+			plan.Join{On: same, How: plan.Full},
+			"k bigint, a string, other bigint, b double",
 			[]string{"k=1 a=x other=null b=null", "k=2 a=y other=2 b=0.5", "k=3 a=null other=1 b=1.5", "k=null a=z other=null b=null"},
 		},
 		{"semi", plan.Join{On: same, How: plan.Semi}, "k bigint, a string", []string{"k=2 a=y"}},
 		{"anti", plan.Join{On: same, How: plan.Anti}, "k bigint, a string", []string{"k=1 a=x", "k=null a=z"}},
 		{
-			"different names stay", plan.Join{On: []plan.JoinKey{{Left: "k", Right: "other"}}, How: plan.Semi},
-			"k bigint, a string", []string{"k=1 a=x", "k=2 a=y"},
+			"different names stay",
+			plan.Join{On: []plan.JoinKey{{Left: "k", Right: "other"}}, How: plan.Semi},
+			"k bigint, a string",
+			[]string{"k=1 a=x", "k=2 a=y"},
 		},
 		{
-			"two keys", plan.Join{On: []plan.JoinKey{{Left: "k", Right: "K"}, {Left: "k", Right: "other"}}, How: plan.Inner},
-			"k bigint, a string, other bigint, b double", []string{"k=2 a=y other=2 b=0.5"},
+			"two keys",
+			plan.Join{On: []plan.JoinKey{{Left: "k", Right: "K"}, {Left: "k", Right: "other"}}, How: plan.Inner},
+			"k bigint, a string, other bigint, b double",
+			[]string{"k=2 a=y other=2 b=0.5"},
 		},
 	}
 	d, mem := open(t, Options{Threads: 2})
@@ -220,8 +244,11 @@ func TestReadTwice(t *testing.T) {
 		nodes []plan.Node
 		rows  []string
 	}{
-		{"self-join", []plan.Node{{ID: "j", Inputs: []string{"in0", "in0"}, Op: on("id", "id")}},
-			nil}, // refused: both have boss
+		{
+			"self-join",
+			[]plan.Node{{ID: "j", Inputs: []string{"in0", "in0"}, Op: on("id", "id")}},
+			nil,
+		}, // refused: both have boss
 		{"two nodes over an input", []plan.Node{
 			{ID: "a", Inputs: []string{"in0"}, Op: ids},
 			{ID: "b", Inputs: []string{"in0"}, Op: big},

@@ -134,12 +134,16 @@ func decimalWidth(digits uint8) int {
 type buffer struct {
 	mem memory.Allocator
 	buf *memory.Buffer
+	// expected is the size at which it was taken last, and so the size to
+	// begin with: growing step by step copies everything about once more.
+	expected int
 }
 
 // extend makes room for n more bytes and returns it.
 func (b *buffer) extend(n int) []byte {
 	if b.buf == nil {
 		b.buf = memory.NewResizableBuffer(b.mem)
+		b.buf.Reserve(max(n, b.expected))
 	}
 	old := b.buf.Len()
 	if need := old + n; need > b.buf.Cap() {
@@ -159,6 +163,7 @@ func (b *buffer) len() int {
 // take gives the memory away; nil if there is none.
 func (b *buffer) take() *memory.Buffer {
 	buf := b.buf
+	b.expected = b.len()
 	b.buf = nil
 	return buf
 }

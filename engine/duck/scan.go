@@ -23,6 +23,7 @@ void alinkScanEnd(void *local);
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"runtime/cgo"
 	"unsafe"
@@ -62,7 +63,7 @@ func (s *session) registerScan() error {
 	duckdb.TableFunctionSetFunction(f, C.alinkScanNext)
 	duckdb.TableFunctionSupportsProjectionPushdown(f, true)
 	if duckdb.RegisterTableFunction(s.conn, f) == duckdb.StateError {
-		return fmt.Errorf("the function that reads inputs was refused")
+		return errors.New("the function that reads inputs was refused")
 	}
 	return nil
 }
@@ -138,7 +139,7 @@ func takeError(data unsafe.Pointer) error {
 		return nil
 	}
 	defer C.duckdb_destroy_error_data(&data)
-	return fmt.Errorf("%s", C.GoString(C.duckdb_error_data_message(data)))
+	return errors.New(C.GoString(C.duckdb_error_data_message(data)))
 }
 
 // convert makes a chunk of one column of an array, which stays the caller's;

@@ -1,15 +1,18 @@
 package duck
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	duckdb "github.com/duckdb/duckdb-go-bindings"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
@@ -234,6 +237,73 @@ func TestNestedConstants(t *testing.T) {
 		`c=constant longer than twelve st={"k":7,"l":["b","q"],"n":{"z":2},"s":"b"} l=[{"k":7,"s":"b"}] r=[1,0] none=null some=[2]`,
 		`c=constant longer than twelve st={"k":7,"l":["d","q"],"n":{"z":4},"s":"d"} l=[{"k":7,"s":"d"}] r=[3,2,1,0] none=null some=null`,
 	)
+}
+
+// A filter leaves gaps between lists, whose elements stay where they were.
+func TestListsWithGaps(t *testing.T) {
+	in := newTable(t, "x:integer l:list<string> m:map<string,bigint>", `[
+		{"x":1,"l":["a","b"],"m":[{"key":"a","value":1}]}, {"x":2,"l":["c"],"m":[]},
+		{"x":3,"l":null,"m":null}, {"x":4,"l":["d",null],"m":[{"key":"d","value":4},{"key":"e","value":5}]},
+		{"x":5,"l":["f"],"m":[{"key":"f","value":6}]}, {"x":6,"l":[],"m":null}, {"x":8,"l":["h"],"m":[{"key":"h","value":8}]}]`)
+	d, mem := open(t, Options{})
+	for _, ops := range [][]plan.Op{
+		{plan.Filter{Predicate: plan.SQL("x % 2 = 0")}},
+		{plan.Filter{Predicate: plan.SQL("x % 2 = 0")}, plan.Sort{By: []plan.SortKey{{Expr: plan.Column("x")}}}},
+	} {
+		out, err := runStage(t, d, mem, stage([]table{in}, ops...), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equalRows(
+			t, out.rows,
+			`x=2 l=["c"] m=[]`,
+			`x=4 l=["d",null] m=[{"key":"d","value":4},{"key":"e","value":5}]`,
+			`x=6 l=[] m=null`,
+			`x=8 l=["h"] m=[{"key":"h","value":8}]`,
+		)
+	}
+}
+
+// DuckDB may order and share the elements of lists as it likes, and does not
+// say where a list that is NULL would be.
+func TestListsOutOfOrder(t *testing.T) {
+	element := duckdb.CreateLogicalType(duckdb.TypeBigInt)
+	defer duckdb.DestroyLogicalType(&element)
+	list := duckdb.CreateListType(element)
+	defer duckdb.DestroyLogicalType(&list)
+	chunk := duckdb.CreateDataChunk([]duckdb.LogicalType{list})
+	defer duckdb.DestroyDataChunk(&chunk)
+	vector := duckdb.DataChunkGetVector(chunk, 0)
+	const elements = 6
+	duckdb.ListVectorReserve(vector, elements)
+	duckdb.ListVectorSetSize(vector, elements)
+	values := unsafe.Slice((*int64)(duckdb.VectorGetData(duckdb.ListVectorGetChild(vector))), elements)
+	for i := range values {
+		values[i] = int64(i)
+	}
+	entries := []listEntry{{4, 2}, {0, 2}, {2, 1}, {1 << 40, 1 << 40}, {3, 1}, {0, 3}, {5, 0}, {5, 1}}
+	copy(unsafe.Slice((*listEntry)(duckdb.VectorGetData(vector)), len(entries)), entries)
+	duckdb.VectorEnsureValidityWritable(vector)
+	duckdb.ValiditySetRowInvalid(duckdb.VectorGetValidity(vector), 3)
+	duckdb.DataChunkSetSize(chunk, duckdb.IdxT(len(entries)))
+
+	_, mem := open(t, Options{})
+	columns := []column{{"l", sqlType{id: duckdb.TypeList, fields: []column{{"", sqlType{id: duckdb.TypeBigInt}}}}}}
+	options := Options{Allocator: mem}
+	if err := options.complete(); err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	b := newBatcher(arrow.NewSchema(arrowFields(columns), nil), columns, options, func(batch arrow.RecordBatch) error {
+		defer batch.Release()
+		rows = rowsOf(t, batch)
+		return nil
+	})
+	defer b.release()
+	if err := errors.Join(b.add(chunk), b.flush()); err != nil {
+		t.Fatal(err)
+	}
+	equalRows(t, rows, "l=[4,5]", "l=[0,1]", "l=[2]", "l=null", "l=[3]", "l=[0,1,2]", "l=[]", "l=[5]")
 }
 
 // Arrow types that plans do not name, as files and Python have them.

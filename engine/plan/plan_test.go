@@ -105,7 +105,7 @@ func TestLower(t *testing.T) {
 			got := lowered(t, text)
 			golden := strings.TrimSuffix(path, ".json") + ".txt"
 			if *rewrite {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil { //nolint:gosec // test data is public
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}

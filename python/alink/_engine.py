@@ -279,12 +279,14 @@ class Engine:
         """Turn an exception of the transport into one that says what happened."""
         try:
             yield
+            return
         except (pa.ArrowException, OSError) as error:
-            if self._has_ended(_DEATH_TIMEOUT_S):
-                raise self.lost() from None
-            raise failure(
-                codes.INTERNAL, f"the call {what} to the engine failed", cause=str(error)
-            ) from None
+            text = str(error)
+        if (diagnostic := _diagnostic_in(text)) is not None:
+            raise error_of(diagnostic)
+        if self._has_ended(_DEATH_TIMEOUT_S):
+            raise self.lost()
+        raise failure(codes.INTERNAL, f"the call {what} to the engine failed", cause=text)
 
     # --- life and death ---
 
@@ -482,6 +484,17 @@ def _connect(endpoint: str, token: str) -> tuple[flight.FlightClient, flight.Fli
 
     headers = [(b"authorization", b"Bearer " + token.encode())]
     return flight.FlightClient(endpoint), flight.FlightCallOptions(headers=headers)
+
+
+def _diagnostic_in(text: str) -> Diagnostic | None:
+    """Find the diagnostic that the engine puts into a gRPC status, among gRPC's own words."""
+    start = text.find('{"code":')
+    if start < 0:
+        return None
+    try:
+        return Diagnostic.from_json(json.JSONDecoder().raw_decode(text, start)[0])
+    except (ValueError, KeyError):
+        return None
 
 
 def _read_line(pipe: IO[bytes], deadline: float) -> bytes:

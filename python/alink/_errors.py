@@ -10,7 +10,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from alink._diag import Diagnostic, ExceptionInfo, Source
 
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

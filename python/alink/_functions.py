@@ -7,7 +7,7 @@ import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 import pyarrow as pa
 
@@ -192,6 +192,20 @@ class FitFunction(WorkerFunction[P, R]):
         super().__init__(target, "fit", options)
 
 
+class _Decorator(Protocol):
+    """What ``udf(…)`` gives: decorates a function or a class."""
+
+    @overload
+    def __call__(self, target: type[Any], /) -> Function[..., Any]: ...
+
+    @overload
+    def __call__(self, target: Callable[P, R], /) -> Function[P, R]: ...
+
+
+@overload
+def udf(result: type[Any], /) -> Function[..., Any]: ...
+
+
 @overload
 def udf(result: Callable[P, R], /) -> Function[P, R]: ...
 
@@ -208,7 +222,7 @@ def udf(
     retries: int | None = None,
     workers: int | None = None,
     batch_rows: int | None = None,
-) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+) -> _Decorator: ...
 
 
 def udf(
@@ -281,7 +295,7 @@ def udf(
     if result is not None:
         type_string(result)  # a mistake is reported at the decorator's line
 
-    def decorate(target: Callable[P, R]) -> Function[P, R]:
+    def decorate(target: Any) -> Any:
         return Function(target, kind, result, options)
 
     return decorate

@@ -7,7 +7,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pyarrow as pa
@@ -91,7 +91,7 @@ class Job:
         if self._error is not None:
             raise self._error
 
-    def batches(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    def batches(self) -> tuple[pa.Schema, Generator[pa.RecordBatch]]:
         """Give the schema and the rows of a job that collects.
 
         The rows are complete only when the iterator ends without an exception. A caller
@@ -102,7 +102,7 @@ class Job:
             schema = stream.schema(self._check)
         return schema, self._iterate(stream)
 
-    def _iterate(self, stream: _RowStream) -> Iterator[pa.RecordBatch]:
+    def _iterate(self, stream: _RowStream) -> Generator[pa.RecordBatch]:
         complete = False
         try:
             with self._cancelled_on_interrupt(), self._explained(stream):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pyarrow as pa
@@ -305,10 +305,10 @@ class Table:
         """Give the rows as a pandas DataFrame."""
         return self.to_arrow().to_pandas()
 
-    def iter_batches(self) -> Iterator[pa.RecordBatch]:
+    def iter_batches(self) -> Generator[pa.RecordBatch]:
         """Give the rows batch by batch, while the job runs.
 
-        An iterator that is given up before its end cancels the job.
+        An iterator that is closed or given up before its end cancels the job.
         """
         return self._run().batches()[1]
 

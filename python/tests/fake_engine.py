@@ -5,7 +5,7 @@ Flight on a unix socket. What it answers stands in the file that ``ALINK_FAKE`` 
 
     {"start": "ready" | "exit" | "error" | "silent",
      "actions": {"submit": {"answer": {…}} | {"events": [{…}, …]} | {"fault": "die" | "hang"}},
-     "rows": 3, "rows_fault": "die" | "hang" | "raise" | null}
+     "rows": 3, "rows_fault": "die" | "hang" | "raise" | "diagnostic" | null}
 
 Every call is written to ``calls.jsonl`` beside that file.
 """
@@ -40,6 +40,8 @@ def fault(name):
         time.sleep(600)
     if name == "raise":
         raise flight.FlightServerError("the stream broke")
+    if name == "diagnostic":
+        raise flight.FlightServerError('{"code":"ALK5006","message":"no \\"memory\\""}')
 
 
 class Authentication(flight.ServerMiddlewareFactory):

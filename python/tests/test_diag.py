@@ -68,6 +68,7 @@ def test_cause(exception, expected):
     cause = error_of(al.Diagnostic.from_json(data)).__cause__
     if isinstance(expected, Exception):
         assert type(cause) is type(expected)
+        assert cause is not None
         assert cause.args == expected.args
         return
     assert type(cause) is al.RemoteException

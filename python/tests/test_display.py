@@ -95,7 +95,9 @@ def test_values(values, type_, expected):
 
 OPERATORS = (
     OperatorProgress("n1", "read_parquet", 0, 336_776, 0, "done"),
-    OperatorProgress("n2", "with_columns", 336_776, 1_200, 0, "running", "building environment 9f2c"),
+    OperatorProgress(
+        "n2", "with_columns", 336_776, 1_200, 0, "running", "building environment 9f2c"
+    ),
     OperatorProgress("n3", "agg"),
 )
 

@@ -50,7 +50,9 @@ def job(pyrunner, example, tmp_path_factory):
 def flights(example):
     """The same joins in pandas."""
     flights = pd.read_parquet(example.DATA / "flights.parquet")
-    airlines = pd.read_parquet(example.DATA / "airlines.parquet").rename(columns={"name": "airline"})
+    airlines = pd.read_parquet(example.DATA / "airlines.parquet").rename(
+        columns={"name": "airline"}
+    )
     weather = pd.read_parquet(
         example.DATA / "weather.parquet",
         columns=["origin", "time_hour", "wind_dir", "wind_speed", "precip", "visib"],

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -102,7 +103,9 @@ def test_join_group_sort(shared_ctx, rows, expected):
         .to_pandas()
     )
     merged = expected.merge(names, left_on="k", right_on="key")
-    want = merged.groupby("name").agg(mean=("x", "mean"), n=("id", "size")).sort_index(ascending=False)
+    want = (
+        merged.groupby("name").agg(mean=("x", "mean"), n=("id", "size")).sort_index(ascending=False)
+    )
     assert result.name.tolist() == want.index.tolist()
     np.testing.assert_allclose(result["mean x"], want["mean"])
     assert result.n.tolist() == want.n.tolist()
@@ -137,7 +140,9 @@ def test_show(rows, capsys):
 
 
 def test_tables_of_memory_can_be_used_more_than_once(shared_ctx):
-    table = shared_ctx.from_arrow(pa.table({"a": [1, 2, 3], "d": pa.array(["x", "y", "x"]).dictionary_encode()}))
+    table = shared_ctx.from_arrow(
+        pa.table({"a": [1, 2, 3], "d": pa.array(["x", "y", "x"]).dictionary_encode()})
+    )
     joined = table.join(table.select("a", b="a * 2"), on="a")
     assert joined.order_by("a").to_arrow().column("b").to_pylist() == [2, 4, 6]
     assert table.to_arrow().column("d").to_pylist() == ["x", "y", "x"]
@@ -263,14 +268,16 @@ def test_types_through_functions(shared_ctx):
 def test_map_batches(rows, expected):
     @al.map_batches("k string, length bigint", columns=["k"])
     def lengths(batch):
-        kept = batch.filter(pa.compute.is_valid(batch.column("k")))
+        kept = batch.filter(pc.is_valid(batch.column("k")))
         if kept.num_rows == 0:
             return
         yield pa.record_batch(
-            {"k": kept.column("k"), "length": pa.array([len(k) for k in kept.column("k").to_pylist()])}
+            {
+                "k": kept.column("k"),
+                "length": pa.array([len(k) for k in kept.column("k").to_pylist()]),
+            }
         )
 
-    lengths.target.__globals__["pa"].compute  # noqa: B018  imported with pyarrow.parquet
     result = rows.map_batches(lengths)
     assert result.schema == pa.schema([("k", pa.string()), ("length", pa.int64())])
     assert result.agg(n="count(*)", s="sum(length)").collect() == [
@@ -283,7 +290,7 @@ def test_fit_and_use_a_model(rows, expected, tmp_path):
     def means(batches):
         total = rows_seen = 0
         for batch in batches:
-            total += pa.compute.sum(batch.column("x")).as_py() or 0
+            total += pc.sum(batch.column("x")).as_py() or 0
             rows_seen += batch.num_rows
         return {"mean": total / rows_seen, "rows": rows_seen}
 
@@ -397,7 +404,12 @@ def test_unknown_column(rows):
     assert "did you mean" in text
     assert 'rows.filter("xx > 3").show()' in text, "the user's line"
     if sys.version_info >= (3, 11):
-        assert '              ^^^^^^^^^^^^^^^^' in text
+        lines = text.splitlines()
+        at = next(i for i, line in enumerate(lines) if "rows.filter" in line)
+        start = lines[at].index("filter")
+        marked = lines[at][lines[at + 1].index("^") : lines[at + 1].rindex("^") + 1]
+        assert marked in ("xx", 'filter("xx > 3")'), text
+        assert lines[at + 1].index("^") >= start
 
 
 @pytest.mark.parametrize(
@@ -464,7 +476,7 @@ def test_exception_that_is_not_builtin(rows):
         (None, lambda x: 1.5, "ALK2002"),
         ("numpy", lambda x: np.array(["a"] * len(x)), "ALK2002"),
         ("numpy", lambda x: x[:-1], "ALK2003"),
-        ("numpy", lambda x: 7, "ALK2003"),
+        ("numpy", lambda x: 7, "ALK2002"),
         ("arrow", lambda x: x.cast("string"), "ALK2002"),
     ],
 )
@@ -472,7 +484,6 @@ def test_wrong_results(rows, batch, make, code):
     wrong = al.udf("bigint", batch=batch)(make)
     with pytest.raises(al.UdfError) as caught:
         rows.with_columns(y=wrong("id")).to_arrow()
-    assert caught.value.code in {code, "ALK2002", "ALK2003"}
     assert caught.value.code == code, str(caught.value)
     assert "bigint" in str(caught.value) or code == "ALK2003"
 
@@ -519,30 +530,25 @@ def test_environment_that_cannot_be_resolved(rows):
 
 
 @pytest.mark.parametrize("batch", [None, "numpy"])
-def test_killed_worker_gives_the_same_rows(ctx, data, eventually, batch):
+def test_killed_worker_gives_the_same_rows(ctx, data, tmp_path, eventually, batch):
     @al.udf("bigint", batch=batch, batch_rows=500)
     def slow(id):
         import time
 
-        time.sleep(0.05 if batch else 0.0001)
+        time.sleep(0.1 if batch else 0.0002)
         return id * 2
 
+    path = tmp_path / "out.parquet"
     table = ctx.read_parquet(data[0]).select("id", y=slow("id"))
-    killed = []
-
-    def kill_one():
-        if eventually(lambda: any(w["busy"] for w in ctx.status()["workers"]), 20):
-            time.sleep(0.3)
-            pids = [w["pid"] for w in ctx.status()["workers"] if w["busy"]]
-            killed.extend(pids[:1])
-            for pid in killed:
-                os.kill(pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    result = by_id(table)
-    killer.join()
-    assert killed, "no worker was killed while the job ran"
+    job = table.write_parquet(path, wait=False)
+    # In the middle: some of the rows have come out of the function, not all.
+    assert eventually(lambda: any(0 < o.rows_out < ROWS for o in job.progress().operators), 20)
+    busy = [worker["pid"] for worker in ctx.status()["workers"] if worker["busy"]]
+    assert busy
+    os.kill(busy[0], signal.SIGKILL)
+    assert job.state == "running"
+    job.result()
+    result = pq.read_table(path)
     assert result.column("id").to_pylist() == list(range(ROWS))
     assert result.column("y").to_pylist() == [2 * i for i in range(ROWS)]
 
@@ -625,7 +631,7 @@ def test_ended_client_leaves_nothing(
 ):
     mark = f"ALINK_TEST_MARK={uuid.uuid4().hex}"
     environment = dict(script_environment, TMPDIR=str(short_tmp))
-    environment.update([mark.split("=")])
+    environment["ALINK_TEST_MARK"] = mark.partition("=")[2]
     client = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(SCRIPT), str(data[0])],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -657,7 +663,9 @@ def test_twenty_jobs_leave_nothing(pyrunner, data, short_tmp, monkeypatch, event
 
         def job(i):
             table = ctx.from_arrow(data[1].slice(i, 1000))
-            result = table.with_columns(y=row_sum("x", "n")).group_by("k").agg(s="sum(y)").to_arrow()
+            result = (
+                table.with_columns(y=row_sum("x", "n")).group_by("k").agg(s="sum(y)").to_arrow()
+            )
             assert result.num_rows == 8
 
         def held():
@@ -719,7 +727,9 @@ def run_script(folder, environment, script):
 
 
 def test_module_beside_the_script(pyrunner, tmp_path, script_environment):
-    (tmp_path / "beside.py").write_text("from deeper.part import SCALE\ndef scaled(x): return x * SCALE\n")
+    (tmp_path / "beside.py").write_text(
+        "from deeper.part import SCALE\ndef scaled(x): return x * SCALE\n"
+    )
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "part.py").write_text("SCALE = 21\n")
     (tmp_path / "udfs.py").write_text(

@@ -32,7 +32,7 @@ def nodes_of(table):
 
 
 def last_args(table):
-    return nodes_of(table)[-1].get("args")
+    return nodes_of(table)[-1]["args"]
 
 
 def test_a_whole_plan(ctx, flights):

@@ -97,7 +97,7 @@ def test_tables_are_dropped_when_collected(fake_engine, eventually):
 
 
 def test_error_answer(fake_engine):
-    error = {"code": "ALK1001", "message": "there is no column \"b\"", "hint": "did you mean a?"}
+    error = {"code": "ALK1001", "message": 'there is no column "b"', "hint": "did you mean a?"}
     fake_engine.plays(actions={"submit": {"answer": {"error": error}}})
     with al.connect() as ctx, pytest.raises(al.PlanError) as caught:
         one_column(ctx).filter("b > 1").to_arrow()
@@ -121,9 +121,15 @@ def test_job_error_is_preferred_to_a_broken_stream(fake_engine):
 
 def test_broken_stream_without_a_reason(fake_engine):
     fake_engine.plays(rows_fault="raise", actions={"watch": SUCCEEDED})
-    with al.connect() as ctx, pytest.raises(al.Error, match="ALK5003.*read the rows") as caught:
+    with al.connect() as ctx, pytest.raises(al.Error, match=r"ALK5003.*read the rows") as caught:
         one_column(ctx).to_arrow()
     assert "the stream broke" in caught.value.diagnostic.cause
+
+
+def test_diagnostic_in_a_broken_stream(fake_engine):
+    fake_engine.plays(rows_fault="diagnostic", actions={"watch": SUCCEEDED})
+    with al.connect() as ctx, pytest.raises(al.PlanError, match='ALK5006: no "memory"'):
+        one_column(ctx).to_arrow()
 
 
 @pytest.mark.parametrize(
@@ -208,7 +214,7 @@ def test_wrong_token(fake_engine):
 
 def test_missing_binary(monkeypatch, tmp_path):
     monkeypatch.setenv("ALINK_PYRUNNER", str(tmp_path / "nothing"))
-    with al.connect() as ctx, pytest.raises(al.ConnectionLost, match="ALK5005.*nothing"):
+    with al.connect() as ctx, pytest.raises(al.ConnectionLost, match=r"ALK5005.*nothing"):
         one_column(ctx).to_arrow()
 
 

@@ -254,9 +254,10 @@ def test_function_of_a_module_travels_by_value(folder, run_elsewhere):
 def test_annotations_stay_behind(run_elsewhere):
     import pandas as pd
 
-    def typed(x: pd.DataFrame) -> pd.Series:  # what they name is not imported elsewhere
+    def typed(x):
         return x
 
+    # What they name is not imported elsewhere.
     typed.__annotations__ = {"x": pd.DataFrame, "return": pd.Series}
     assert run_elsewhere(typed, 5) == 5
 

@@ -46,7 +46,8 @@ TYPES = [
     ("map<string, int[]>", pa.map_(pa.string(), pa.list_(pa.int32())), None),
     ("struct<>", pa.struct([]), "struct<>"),
     ("struct<a int, b: string>", pa.struct([("a", pa.int32()), ("b", pa.string())]), None),
-    ('struct<"a ""b""": int, größe: int>', pa.struct([('a "b"', "int32"), ("größe", "int32")]), None),
+    ('struct<"a ""b""": int, größe: int>',
+     pa.struct([('a "b"', "int32"), ("größe", "int32")]), None),
 ]  # fmt: skip
 
 
@@ -85,7 +86,9 @@ def test_texts_that_are_no_type(text, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("arrow", [pa.duration("s"), pa.decimal256(40, 2), pa.dictionary("int32", "string")])
+@pytest.mark.parametrize(
+    "arrow", [pa.duration("s"), pa.decimal256(40, 2), pa.dictionary("int32", "string")]
+)
 def test_arrow_types_that_the_engine_lacks(arrow):
     with pytest.raises(al.PlanError, match="there is no such type"):
         type_string(arrow)
@@ -95,7 +98,9 @@ def test_schemas():
     expected = [{"name": "a b", "type": "double"}, {"name": "n", "type": "list<integer>"}]
     assert schema_fields('"a b" double, n: int[]') == expected
     assert schema_fields({"a b": "float64", "n": pa.list_(pa.int32())}) == expected
-    assert schema_fields(pa.schema([("a b", pa.float64()), ("n", pa.list_(pa.int32()))])) == expected
+    assert (
+        schema_fields(pa.schema([("a b", pa.float64()), ("n", pa.list_(pa.int32()))])) == expected
+    )
 
 
 @pytest.mark.parametrize("schema", ["", "a", "a int, A double", {}, {"a": 7}, 7, "a int,, b int"])
@@ -143,7 +148,7 @@ def test_annotations_as_text():
     def python_type() -> float: ...
     def type_text() -> "float": ...  # noqa: UP037
     def optional() -> datetime.date | None: ...
-    def arrow() -> pa.list_(pa.int8()): ...
+    def arrow() -> pa.list_(pa.int8()): ...  # pyright: ignore[reportInvalidTypeForm]
     def nothing(): ...
 
     assert annotated_result(python_type) == "double"

@@ -109,7 +109,13 @@ def _cast(array: pa.Array, type_: pa.DataType) -> pa.Array | None:
     except pa.ArrowNotImplementedError:
         raise
     except pa.ArrowInvalid:
-        return None
+        if not types.is_nested(array.type):
+            return None
+        # Arrow casts all elements of the array that a slice is of: try with those in it.
+        try:
+            cast = array.take(pa.array(range(len(array)), pa.int64())).cast(type_)
+        except pa.ArrowInvalid:
+            return None
     if _silently_lossy(array.type, type_) and not _same(array, cast):
         return None
     return cast

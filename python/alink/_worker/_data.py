@@ -60,8 +60,12 @@ class Inbox:
                 pieces.size += len(piece)
             pieces.whole = pieces.whole or last
             self._changed.notify_all()
-            while pieces.size > INPUT_BYTES_MAX and not self._running_starved():
+            while self._holds_up(bundle) and not self._running_starved():
                 self._changed.wait()
+
+    def _holds_up(self, bundle: str) -> bool:
+        pieces = self._bundles.get(bundle)  # none once it has ended
+        return pieces is not None and pieces.size > INPUT_BYTES_MAX
 
     def _running_starved(self) -> bool:
         return self._running is not None and self._bundles[self._running].starved()

@@ -52,7 +52,7 @@ def read_batches(
             message = pa.py_buffer(bytes(element[padding:]))
         try:
             batch = pa.ipc.read_record_batch(message, schema)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, EOFError) as error:
             raise Failure("protocol", f"an element is no Arrow batch: {error}") from None
         yield batch
 

@@ -63,7 +63,7 @@ def raised(exception: BaseException, what: str, error: str = "raised", **details
     if isinstance(exception, ModuleNotFoundError):
         error = "module"
         details["missing"] = exception.name or ""
-    first = text.splitlines()[0] if text else ""
+    first = _cut(text.splitlines()[0], TEXT_CHARS_MAX) if text else ""
     return Failure(
         error,
         f"{what} {kind.__name__}: {first}" if first else f"{what} {kind.__name__}",

@@ -79,6 +79,8 @@ class Library:
         at = _site_packages_index()
         sys.path[at:at] = new
         self._folders.update(new)
+        if any(os.path.isdir(os.path.join(folder, "cloudpickle")) for folder in new):
+            _forget("cloudpickle")
         importlib.invalidate_caches()
 
     def _function(self, code: Mapping[str, str], name: str) -> Any:
@@ -122,6 +124,16 @@ def add_package_folders(folders: Any) -> None:
     for folder in folders:
         site.addsitedir(folder)
         _errors.add_library_folder(folder)
+
+
+def _forget(package: str) -> None:
+    """Make the next import of a package find the one that a function brought.
+
+    pyarrow imports the cloudpickle of the environment when it starts; the functions have been
+    pickled by that of the client, which may be another version.
+    """
+    for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+        del sys.modules[name]
 
 
 def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any, limit: int) -> None:

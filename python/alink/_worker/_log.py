@@ -35,6 +35,8 @@ class Journal:
         self._changed = threading.Condition()
         self._entries: deque[dict[str, Any]] = deque()
         self._dropped = 0
+        # Entries so far: with a bundle's answer it tells the engine how many belong before it.
+        self.added = 0
         # What runs now; prints of threads that user code started are counted to it too.
         self.bundle = ""
         self.function = ""
@@ -53,6 +55,7 @@ class Journal:
                 self._dropped += 1
                 return
             self._entries.append(entry)
+            self.added += 1
             self._changed.notify_all()
 
     def _entry(self, severity: str, text: str, location: str) -> dict[str, Any]:
@@ -80,6 +83,7 @@ class Journal:
                     f"{self._dropped} lines were dropped: they came faster than they could be sent"
                 )
                 entries.append(self._entry("WARN", lost, ""))
+                self.added += 1
                 self._dropped = 0
             self._changed.notify_all()
         return _wire.encode("LogEntry.List", {"log_entries": entries})
