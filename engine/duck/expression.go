@@ -244,7 +244,7 @@ func (g *generator) parse(text string) (parsedText, *diag.Diagnostic) {
 // operatorForms are the SQL of plan.Operators; "in" and "cast" have code of
 // their own. Operands are in parentheses, so precedence never matters.
 var operatorForms = map[string]string{
-	"+": "(? + ?)", "-": "(? - ?)", "*": "(? * ?)", "/": "(? / ?)", "//": "(? // ?)", "%": "(? % ?)", "neg": "(- ?)",
+	"+": "(? + ?)", "-": "(? - ?)", "*": "(? * ?)", "/": "(? / ?)", "%": "(? % ?)", "neg": "(- ?)",
 	"=": "(? = ?)", "<>": "(? <> ?)", "<": "(? < ?)", "<=": "(? <= ?)", ">": "(? > ?)", ">=": "(? >= ?)",
 	"and": "(? AND ?)", "or": "(? OR ?)", "not": "(NOT ?)",
 	"is_null": "(? IS NULL)", "is_not_null": "(? IS NOT NULL)",

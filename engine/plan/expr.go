@@ -37,7 +37,7 @@ type Literal struct {
 // Operators maps each operator of an Expr to its number of operands. "in" has
 // one operand or more after the first, shown as -1.
 var Operators = map[string]int{
-	"+": 2, "-": 2, "*": 2, "/": 2, "//": 2, "%": 2, "neg": 1,
+	"+": 2, "-": 2, "*": 2, "/": 2, "%": 2, "neg": 1,
 	"=": 2, "<>": 2, "<": 2, "<=": 2, ">": 2, ">=": 2,
 	"and": 2, "or": 2, "not": 1,
 	"is_null": 1, "is_not_null": 1, "in": -1, "cast": 1,

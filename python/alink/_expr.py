@@ -110,12 +110,6 @@ class Expr:
     def __rtruediv__(self, other: Any) -> Expr:
         return self._binary("/", other, reflected=True)
 
-    def __floordiv__(self, other: Any) -> Expr:
-        return self._binary("//", other)
-
-    def __rfloordiv__(self, other: Any) -> Expr:
-        return self._binary("//", other, reflected=True)
-
     def __mod__(self, other: Any) -> Expr:
         return self._binary("%", other)
 

@@ -28,7 +28,6 @@ def to_json(expr):
         (1 - X, {"op": "-", "args": [ONE, COLUMN_X]}, "1 - x"),
         (X * Y, {"op": "*", "args": [COLUMN_X, COLUMN_Y]}, "x * y"),
         (1 / X, {"op": "/", "args": [ONE, COLUMN_X]}, "1 / x"),
-        (X // Y, {"op": "//", "args": [COLUMN_X, COLUMN_Y]}, "x // y"),
         (1 % X, {"op": "%", "args": [ONE, COLUMN_X]}, "1 % x"),
         (-X, {"op": "neg", "args": [COLUMN_X]}, "-x"),
         (X == 1, {"op": "=", "args": [COLUMN_X, ONE]}, "x = 1"),
