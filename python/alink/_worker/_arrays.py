@@ -14,7 +14,7 @@ from pyarrow import types
 
 from ._exact import Misfit, type_name
 from ._types import is_bytes, is_list, is_text, name_of
-from ._values import has_numpy_type, numbers, to_array, to_values
+from ._values import bits, has_numpy_type, numbers, to_array, to_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,9 +94,11 @@ _KIN: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], bool]],
 
 
 def _akin_members(have: pa.DataType, want: pa.DataType) -> bool:
-    wanted = {want.field(i).name: want.field(i).type for i in range(want.num_fields)}
-    given = [have.field(i) for i in range(have.num_fields)]
-    return all(f.name in wanted and _akin(f.type, wanted[f.name]) for f in given)
+    """Tell whether two structs have the same members; older pyarrow knows no other casts."""
+    if have.num_fields != want.num_fields:
+        return False
+    pairs = [(have.field(i), want.field(i)) for i in range(have.num_fields)]
+    return all(f.name == w.name and _akin(f.type, w.type) for f, w in pairs)
 
 
 def _cast(array: pa.Array, type_: pa.DataType) -> pa.Array | None:
@@ -186,7 +188,7 @@ def to_numpy(array: pa.Array) -> np.ndarray[Any, Any]:
     import numpy as np
 
     if types.is_boolean(array.type):
-        values = _bits(array.buffers()[1], array)
+        values = bits(array.buffers()[1], array)
     elif has_numpy_type(array.type):
         values = numbers(array)
     elif is_list(array.type):
@@ -197,20 +199,12 @@ def to_numpy(array: pa.Array) -> np.ndarray[Any, Any]:
         return values
     if types.is_null(array.type):
         return np.ma.MaskedArray(values, mask=True)
-    mask = ~_bits(array.buffers()[0], array)
+    mask = ~bits(array.buffers()[0], array)
     if values.dtype.kind != "O":
         # What lies under a NULL may be anything; let it be the same on every run.
         values = values.copy()
         values[mask] = "NaT" if values.dtype.kind in "mM" else 0
     return np.ma.MaskedArray(values, mask=mask)
-
-
-def _bits(bitmap: pa.Buffer, array: pa.Array) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    end = array.offset + len(array)
-    packed = np.frombuffer(bitmap, np.uint8)[: (end + 7) // 8]
-    return np.unpackbits(packed, bitorder="little")[array.offset : end].view(np.bool_)
 
 
 def _lists(array: pa.Array) -> np.ndarray[Any, Any]:

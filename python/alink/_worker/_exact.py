@@ -42,9 +42,9 @@ from ._types import is_bytes, is_list, is_text, name_of, scale_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A float from here on is rounded up to infinity, not down to the largest float16 or float32.
-_FLOAT_OVERFLOW = {16: 65_520.0, 32: 3.4028235677973366e38, 64: math.inf}
-_FLOAT_EXACT_INT_MAX = {16: 1 << 11, 32: 1 << 24, 64: 1 << 53}
+# A float from here on is rounded up to infinity, not down to the largest float32.
+_FLOAT_OVERFLOW = {32: 3.4028235677973366e38, 64: math.inf}
+_FLOAT_EXACT_INT_MAX = {32: 1 << 24, 64: 1 << 53}
 _EPOCH = datetime.datetime(1970, 1, 1)
 _EPOCH_UTC = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
@@ -431,7 +431,7 @@ _MAKERS: tuple[
 ] = (
     (types.is_boolean, _exact_bool),
     (types.is_integer, _exact_int),
-    (types.is_floating, _exact_float),
+    (lambda type_: types.is_float32(type_) or types.is_float64(type_), _exact_float),
     (is_text, _exact_text),
     (is_bytes, _exact_bytes),
     (types.is_decimal, _exact_decimal),

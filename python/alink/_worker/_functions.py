@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 FUNCTIONS_MAX = 64
 MODELS_MAX = 16
-# The language of pickles in which nothing refers to a module that has to be shipped.
-PICKLE_PROTOCOL = 5
+PICKLE_PROTOCOL = 5  # every Python that a worker may run reads it
 
 
 class Library:
@@ -52,7 +51,7 @@ class Library:
             self._add_folders(call.get("modules") or ())
             function = self._function(call["code"], name)
             models = {key: self._model(path) for key, path in (call.get("models") or {}).items()}
-        except Failure:
+        except (Failure, KeyboardInterrupt):
             raise
         except BaseException as exception:
             raise _load_failure(exception, name) from None
@@ -154,7 +153,11 @@ def _run_source(source: str, number: int, name: str) -> ModuleType:
     module.__file__ = file = f"<source of {name}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     sys.modules[module.__name__] = module
-    exec(compile(source, file, "exec"), module.__dict__)
+    try:
+        exec(compile(source, file, "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
     return module
 
 

@@ -12,6 +12,7 @@ import tempfile
 import threading
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pyarrow as pa
@@ -138,8 +139,8 @@ class Engine:
         paths = {METHODS[name]: handler for name, handler in handlers.items()}
 
         class Methods(grpc.GenericRpcHandler):
-            def service(self, details):
-                return paths.get(details.method)
+            def service(self, handler_call_details):
+                return paths.get(handler_call_details.method)
 
         self._server.add_generic_rpc_handlers((Methods(),))
         self._server.add_insecure_port(self.endpoint)
@@ -293,7 +294,7 @@ class Worker:
 
     def __init__(self, engine, folder, python=sys.executable, token=TOKEN, **launch):
         line = {"worker_id": "w1", "endpoint": engine.endpoint, "token": token, "paths": []}
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(
             [python, "-I", str(BOOT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import math
 import os
 import pickle
@@ -238,8 +239,7 @@ def test_pickled_functions_modules_and_models(shared_engine, tmp_path):
     offset = 100
 
     def f(x, *, m):
-        import wise_numbers
-
+        wise_numbers = importlib.import_module("wise_numbers")
         return x * wise_numbers.FACTOR + m["bias"] + offset
 
     one = pickled(f, tmp_path, modules=[str(folder)], models={"m": str(model)})
@@ -665,6 +665,7 @@ def source(text):
         (source("def f(:"), "load", None),
         (source("class f:\n    def setup(self): raise ValueError('no')"), "load", None),
         (source("raise SystemExit"), "load", None),
+        (source("import sys; sys.exit(1)"), "load", None),
         ({"pickle": "/no/such/file"}, "load", None),
         ({}, "protocol", None),
     ],
@@ -677,6 +678,12 @@ def test_code_that_cannot_be_loaded(shared_engine, code, error, missing):
     assert (details["function"], details["name"]) == ("f1", "f")
     if error == "load" and code.get("source", "").startswith("def f(:"):
         assert details["frames"][0]["line"] == 1
+
+
+def test_an_interrupt_while_loading_is_no_fault_of_the_code(shared_engine):
+    one = call("raise KeyboardInterrupt")
+    details = failure(shared_engine, "columns", [one], pa.table({"x": pa.array([1.0])}))
+    assert (details["error"], details["exception"]["type"]) == ("raised", "KeyboardInterrupt")
 
 
 def test_a_pickle_that_needs_a_missing_module(shared_engine, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -114,7 +115,7 @@ def fill_map(real, target, value_field, items):
             target[key] = item
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Turn views into bytes, so that messages can be compared."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
@@ -127,7 +128,7 @@ def plain(value):
 ONEOFS = {"InstructionRequest", "InstructionResponse"}
 
 
-def only_one_request(name, message):
+def only_one_request(name: str, message: dict[str, Any]) -> dict[str, Any]:
     if name not in ONEOFS:
         return message
     keep = next((key for key in message if key not in ("instruction_id", "error")), None)
