@@ -48,12 +48,12 @@ FIRST_ROW = textwrap.dedent(
 
 
 def line(a: float, b: float) -> float:
-    """The row function."""
+    """Compute one row: the row function."""
     return a * 2 + b
 
 
 def line_numpy(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The same function on whole columns."""
+    """Compute whole columns: the same as a numpy function."""
     return a * 2 + b
 
 
@@ -77,7 +77,7 @@ def cold_start(runs: int) -> tuple[float, float]:
 
 
 def best(run: Callable[[], None], runs: int) -> float:
-    """The shortest of several runs, in seconds."""
+    """Time several runs and give the shortest, in seconds."""
     times = []
     for _ in range(runs):
         began = time.perf_counter()
@@ -109,12 +109,12 @@ def make_table(path: Path, rows: int) -> None:
 
 
 def columns_of(path: Path) -> Iterator[pa.RecordBatch]:
-    """The two columns that the functions need, batch by batch."""
+    """Read the two columns that the functions need, batch by batch."""
     return pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["a", "b"])
 
 
 def row_in_process(path: Path) -> float:
-    """The row function in this process, reading and summing included."""
+    """Run the row function in this process, reading and summing included."""
     total = 0.0
     for batch in columns_of(path):
         values = list(map(line, batch["a"].to_pylist(), batch["b"].to_pylist()))
@@ -123,7 +123,7 @@ def row_in_process(path: Path) -> float:
 
 
 def numpy_in_process(path: Path) -> float:
-    """The numpy function in this process, reading and summing included."""
+    """Run the numpy function in this process, reading and summing included."""
     total = 0.0
     for batch in columns_of(path):
         total += float(line_numpy(batch["a"].to_numpy(), batch["b"].to_numpy()).sum())
@@ -131,7 +131,7 @@ def numpy_in_process(path: Path) -> float:
 
 
 def through_engine(table: al.Table, function: object) -> float:
-    """The same through the engine and its workers."""
+    """Do the same through the engine and its workers."""
     applied = table.select("a", "b").with_columns(y=function("a", "b"))  # type: ignore[operator]
     return applied.agg(total="sum(y)").to_arrow()["total"][0].as_py()
 
@@ -170,7 +170,7 @@ def pss_kib(pid: int) -> int:
 
 
 def named_processes(ctx: al.Context) -> Callable[[], dict[str, list[int]]]:
-    """The processes of a connection, by their part."""
+    """Name the processes of a connection by their part."""
 
     def now() -> dict[str, list[int]]:
         status = ctx.status()
@@ -202,8 +202,6 @@ def ten_row_memory() -> dict[str, int]:
         print(json.dumps(watch.peak_kib))
         """
     )
-    import json
-
     out = subprocess.run(
         [sys.executable, "-c", code, str(HERE)], check=True, capture_output=True, text=True
     )
@@ -309,11 +307,9 @@ def main() -> None:
 
 
 def memory_row(name: str, peak_kib: dict[str, int]) -> str:
-    """A row of the memory table."""
+    """Format a row of the memory table."""
     parts = [peak_kib.get(part, 0) / 1024 for part in ("client", "engine", "supervisor", "workers")]
-    return (
-        f"| {name} | " + " | ".join(f"{part:.0f}" for part in parts) + f" | {sum(parts):.0f} |"
-    )
+    return f"| {name} | " + " | ".join(f"{part:.0f}" for part in parts) + f" | {sum(parts):.0f} |"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,12 @@ def test_python_blocks_run(name: str, tmp_path: Path) -> None:
     script = tmp_path / "guide.py"
     script.write_text("\n".join(blocks))
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, str(script)],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
 
@@ -42,7 +47,12 @@ def test_the_guide_shows_the_error_as_it_is(tmp_path: Path) -> None:
         "    print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, str(script)],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     got = done.stdout.replace(str(script), "guide.py")
     if sys.version_info < (3, 11):  # without columns of code there is no caret
