@@ -35,9 +35,17 @@ export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/golangci-lint
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .PHONY: build
-build: $(VENV_READY) toolchain ## the engine (bin/pyrunner) and the client (.venv)
+build: $(VENV_READY) $(PYRUNNER) ## the engine (bin/pyrunner) and the client (.venv)
+
+# Linking takes seconds, so it is left out where nothing has changed. The
+# harness is embedded in the binary.
+GO_ROOMS := cmd diag engine envmgr fnapi python server udfworker
+SOURCES := go.mod go.sum $(shell find $(GO_ROOMS) -name '*.go' ! -name '*_test.go') $(wildcard python/alink/_worker/*.py)
+
+$(PYRUNNER): $(SOURCES) | toolchain
 	@echo "== building bin/pyrunner"
-	@$(GO) build -trimpath -o $(PYRUNNER) ./cmd/pyrunner
+	@$(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/pyrunner
+	@touch $@
 
 .PHONY: demo
 demo: build ## the first run: a year of real flights through two Python environments

@@ -52,11 +52,11 @@ var everyType = arrow.NewSchema([]arrow.Field{
 	{Name: "n", Type: arrow.Null, Nullable: true},
 }, nil)
 
-func everyTypeBatch(t testing.TB, mem memory.Allocator) arrow.RecordBatch {
-	t.Helper()
+func everyTypeBatch(tb testing.TB, mem memory.Allocator) arrow.RecordBatch {
+	tb.Helper()
 	batch, _, err := array.RecordFromJSON(mem, everyType, strings.NewReader(everyTypeRows))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return batch
 }
@@ -64,11 +64,11 @@ func everyTypeBatch(t testing.TB, mem memory.Allocator) arrow.RecordBatch {
 var testNames = dataNames{"b12", sourceTransform}
 
 // decodeAll decodes elements that are cut into pieces.
-func decodeAll(t testing.TB, schema *arrow.Schema, pieces ...[]byte) ([]arrow.RecordBatch, error) {
-	t.Helper()
+func decodeAll(tb testing.TB, schema *arrow.Schema, pieces ...[]byte) ([]arrow.RecordBatch, error) {
+	tb.Helper()
 	d, err := newDecoder(schema)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer d.close()
 	return d.decode(pieces)
@@ -209,12 +209,12 @@ func TestHostileBytes(t *testing.T) {
 	t.Logf("%d bytes, %d changes accepted", len(data), accepted)
 }
 
-func readEverything(t testing.TB, schema *arrow.Schema, data []byte) bool {
-	t.Helper()
-	batches, err := decodeAll(t, schema, slices.Clone(data))
+func readEverything(tb testing.TB, schema *arrow.Schema, data []byte) bool {
+	tb.Helper()
+	batches, err := decodeAll(tb, schema, slices.Clone(data))
 	if err != nil {
 		if !errors.Is(err, errMalformed) {
-			t.Fatalf("not an error about malformed data: %v", err)
+			tb.Fatalf("not an error about malformed data: %v", err)
 		}
 		return false
 	}

@@ -172,14 +172,12 @@ func (e *endpoint) Control(stream fnpb.BeamFnControl_ControlServer) error {
 		return err
 	}
 	defer e.ended(&e.control, &e.data)
-	for {
-		r, err := stream.Recv()
-		if err != nil {
-			return nil // the worker hung up, however it did
-		}
+	r, err := stream.Recv()
+	for ; err == nil; r, err = stream.Recv() {
 		e.awaitLog(stream.Context(), r.GetProcessBundle().GetMonitoringData()[loggedKey])
 		e.toReceiver(func(to receiver) { to.response(r) })
 	}
+	return nil // the worker has hung up, however it did
 }
 
 // Data implements Beam's data service.
@@ -188,26 +186,21 @@ func (e *endpoint) Data(stream fnpb.BeamFnData_DataServer) error {
 		return err
 	}
 	defer e.ended(&e.data, &e.control)
-	for {
-		elements, err := stream.Recv()
-		if err != nil {
-			return nil
-		}
+	elements, err := stream.Recv()
+	for ; err == nil; elements, err = stream.Recv() {
 		e.toReceiver(func(to receiver) {
 			for _, d := range elements.GetData() {
 				to.data(d)
 			}
 		})
 	}
+	return nil
 }
 
 // Logging implements Beam's logging service.
 func (e *endpoint) Logging(stream fnpb.BeamFnLogging_LoggingServer) error {
-	for {
-		list, err := stream.Recv()
-		if err != nil {
-			return nil
-		}
+	list, err := stream.Recv()
+	for ; err == nil; list, err = stream.Recv() {
 		e.toReceiver(func(to receiver) {
 			for _, entry := range list.GetLogEntries() {
 				to.log(entry)
@@ -219,6 +212,7 @@ func (e *endpoint) Logging(stream fnpb.BeamFnLogging_LoggingServer) error {
 		e.logGrown = make(chan struct{})
 		e.mu.Unlock()
 	}
+	return nil
 }
 
 // awaitLog waits until as many log entries have come as the worker says that

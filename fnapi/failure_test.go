@@ -22,18 +22,36 @@ func TestFailures(t *testing.T) {
 		line int      // of the call
 		want []string // in the rendered text
 	}{
-		"raised": {`{"error":"raised","function":"f2","name":"other","message":"other raised KeyError: 'a'","exception":{"module":"builtins","type":"KeyError","message":"'a'"},"row":3}`,
-			diag.FunctionRaised, 9, []string{"ALK2001: other raised KeyError: 'a'", "row 103", "hint: call other.local(...) with the values of this row"}},
-		"raised in a vectorised function": {`{"error":"raised","function":"f1","name":"made_up","message":"made_up raised ValueError: no\nmore"}`,
-			diag.FunctionRaised, 7, []string{"ALK2001: made_up raised ValueError: no\n", "on the same data"}},
-		"type": {`{"error":"type","function":"f1","name":"made_up","message":"made_up returned a string where a number belongs","expected":"double","got":"'abc' (str)","row":0,"values":[{"name":"x","repr":"1.0"}]}`,
-			diag.WrongResultType, 7, []string{"ALK2002", "row 100: x=1.0", "expected double, got 'abc' (str)", "hint: return double"}},
-		"length": {`{"error":"length","function":"f1","name":"made_up","message":"made_up returned 2 values for 3 rows","hint":"mind the filter"}`,
-			diag.WrongResultLength, 7, []string{"ALK2003", "hint: mind the filter"}},
-		"module": {`{"error":"module","function":"f1","name":"made_up","message":"made_up needs the module cowsay","missing":"cowsay"}`,
-			diag.ModuleMissing, 7, []string{"ALK2006", `al.Environment(requirements=["cowsay"])`}},
-		"load": {`{"error":"load","function":"f1","name":"made_up","message":"made_up could not be loaded"}`,
-			diag.FunctionRaised, 7, []string{"ALK2001", "compare its Python"}},
+		"raised": {
+			`{"error":"raised","function":"f2","name":"other","message":"other raised KeyError: 'a'","exception":{"module":"builtins","type":"KeyError","message":"'a'"},"row":3}`,
+			diag.FunctionRaised, 9,
+			[]string{"ALK2001: other raised KeyError: 'a'", "row 103", "hint: call other.local(...) with the values of this row"},
+		},
+		"raised in a vectorised function": {
+			`{"error":"raised","function":"f1","name":"made_up","message":"made_up raised ValueError: no\nmore"}`,
+			diag.FunctionRaised, 7,
+			[]string{"ALK2001: made_up raised ValueError: no\n", "on the same data"},
+		},
+		"type": {
+			`{"error":"type","function":"f1","name":"made_up","message":"made_up returned a string where a number belongs","expected":"double","got":"'abc' (str)","row":0,"values":[{"name":"x","repr":"1.0"}]}`,
+			diag.WrongResultType, 7,
+			[]string{"ALK2002", "row 100: x=1.0", "expected double, got 'abc' (str)", "hint: return double"},
+		},
+		"length": {
+			`{"error":"length","function":"f1","name":"made_up","message":"made_up returned 2 values for 3 rows","hint":"mind the filter"}`,
+			diag.WrongResultLength, 7,
+			[]string{"ALK2003", "hint: mind the filter"},
+		},
+		"module": {
+			`{"error":"module","function":"f1","name":"made_up","message":"made_up needs the module cowsay","missing":"cowsay"}`,
+			diag.ModuleMissing, 7,
+			[]string{"ALK2006", `al.Environment(requirements=["cowsay"])`},
+		},
+		"load": {
+			`{"error":"load","function":"f1","name":"made_up","message":"made_up could not be loaded"}`,
+			diag.FunctionRaised, 7,
+			[]string{"ALK2001", "compare its Python"},
+		},
 		"protocol":          {`{"error":"protocol","message":"no such coder"}`, diag.Internal, 7, []string{"ALK5003", "functions made_up, other", "because: no such coder"}},
 		"an unknown kind":   {`{"error":"surprise","message":"boo"}`, diag.Internal, 7, []string{"boo"}},
 		"not JSON":          {`Traceback`, diag.Internal, 7, []string{"because: Traceback"}},

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -129,7 +128,7 @@ func (w *fakeWorker) run() error {
 	for {
 		r, err := w.control.Recv()
 		if err != nil {
-			return nil // the engine is done with us
+			return nil //nolint:nilerr // the engine is done with us
 		}
 		response := &fnpb.InstructionResponse{InstructionId: r.GetInstructionId()}
 		if err := w.bundle(r.GetInstructionId(), r.GetProcessBundle().GetProcessBundleDescriptorId()); err != nil {
@@ -143,7 +142,7 @@ func (w *fakeWorker) run() error {
 			response.Response = &fnpb.InstructionResponse_ProcessBundle{ProcessBundle: &fnpb.ProcessBundleResponse{}}
 		}
 		if err := w.control.Send(response); err != nil {
-			return nil
+			return nil //nolint:nilerr // the engine is done with us
 		}
 	}
 }
@@ -346,7 +345,7 @@ func (w *fakeWorker) obey(instruction string, call payloadCall, value float64, r
 				Severity: fnpb.LogEntry_Severity_NOTICE, Message: fmt.Sprintf("value %v", value), LogLocation: call.Name,
 			}}})
 		case "garbage":
-			_ = w.put(instruction, slicesOf("no arrow data at all, whatever it is"), true)
+			_ = w.put(instruction, []byte("no arrow data at all, whatever it is"), true)
 			return nil
 		case "rows":
 			return w.answer(instruction, []arrow.RecordBatch{floats(1, 1)})
@@ -359,7 +358,3 @@ func (w *fakeWorker) obey(instruction string, call payloadCall, value float64, r
 	}
 	return nil
 }
-
-func slicesOf(text string) []byte { return []byte(text) }
-
-var _ io.Writer = (*fakeInput)(nil)

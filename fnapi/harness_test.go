@@ -58,16 +58,16 @@ func (p pythonResolver) Resolve(context.Context, envmgr.Spec, func(string)) (*en
 }
 
 // newPythonRunner makes a runner of the real harness.
-func newPythonRunner(t testing.TB) *Runner {
-	t.Helper()
+func newPythonRunner(tb testing.TB) *Runner {
+	tb.Helper()
 	path, err := interpreter()
 	if err != nil {
-		t.Skipf("no Python for the real harness (%s names one): %v", pythonVariable, err)
+		tb.Skipf("no Python for the real harness (%s names one): %v", pythonVariable, err)
 	}
-	return newRunner(t, func(o *Options) {
+	return newRunner(tb, func(o *Options) {
 		o.Pool.Resolver = pythonResolver{path}
 		if err := python.WriteHarness(o.Pool.Harness); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	})
 }
@@ -336,7 +336,7 @@ def wait(x):
         open(os.path.join(%q, "cleaned"), "w").close()
 `, dir, dir), []int{0}, 0)))
 	pid := r.Workers()[0].PID
-	b, err := s.Submit(context.Background(), newSource(memory.DefaultAllocator, 0, 1), 0)
+	b, err := s.Submit(t.Context(), newSource(memory.DefaultAllocator, 0, 1), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ def wait(x):
 	}
 	eventually(t, "the function runs", exists("begun"))
 	cause := errors.New("the user gave up")
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
 	if _, err := b.Wait(ctx); !errors.Is(err, cause) {
 		t.Errorf("%v", err)
@@ -384,7 +384,7 @@ func TestHarnessWithoutPackages(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	_, err := r.Open(context.Background(), newStage(exec.StageColumns, ""))
+	_, err := r.Open(t.Context(), newStage(exec.StageColumns, ""))
 	d := diag.From(err)
 	if d.Code != diag.WorkerNotStarted || !strings.Contains(d.Cause, "No module named") || !strings.Contains(d.Hint, "grpcio") || d.Source.Line != 7 {
 		t.Errorf("%s", d.Render())
@@ -422,7 +422,7 @@ func BenchmarkHarness(b *testing.B) {
 			}
 			var waiting []exec.Bundle
 			finish := func() {
-				batches, err := waiting[0].Wait(context.Background())
+				batches, err := waiting[0].Wait(b.Context())
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -430,7 +430,7 @@ func BenchmarkHarness(b *testing.B) {
 				waiting = waiting[1:]
 			}
 			submit := func() {
-				bundle, err := s.Submit(context.Background(), fixed{batch}, 0)
+				bundle, err := s.Submit(b.Context(), fixed{batch}, 0)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -1,6 +1,7 @@
 package fnapi
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/hex"
@@ -35,7 +36,7 @@ func (h *host) Listen(id string) (udfworker.Endpoint, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the endpoint of worker %s: %w", id, err)
 	}
-	listener, err := net.Listen("unix", path)
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "unix", path)
 	if err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, fmt.Errorf("make the endpoint of worker %s: %w", id, err)

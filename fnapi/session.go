@@ -216,7 +216,7 @@ func (s *session) run() {
 		case !ok:
 			s.finish()
 			return
-		case l != nil && l.lost:
+		case b == nil:
 			s.bury(l)
 		case l == nil:
 			fresh, err := s.newLease(s.ctx)
@@ -233,9 +233,9 @@ func (s *session) run() {
 	}
 }
 
-// next waits for something to do: a lost worker to replace, or a bundle to
-// send, for which there may be no worker yet. ok is false when the session
-// stops.
+// next waits for something to do: a lost worker to bury, which comes without a
+// bundle, or a bundle to send, for which there may be no worker yet. ok is
+// false when the session stops.
 func (s *session) next() (b *bundle, l *lease, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,13 +24,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-
-	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 )
 
 var (
@@ -62,15 +61,15 @@ func (files) Dir(id string) (string, error) { return id, nil }
 
 // newRunner makes a runner, and checks at the end that it leaves no process,
 // no goroutine and no file.
-func newRunner(t testing.TB, change func(*Options)) *Runner {
-	t.Helper()
+func newRunner(tb testing.TB, change func(*Options)) *Runner {
+	tb.Helper()
 	self, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	dir, err := os.MkdirTemp("", "f")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	options := Options{
 		Pool: udfworker.PoolOptions{
@@ -85,39 +84,39 @@ func newRunner(t testing.TB, change func(*Options)) *Runner {
 	goroutines := runtime.NumGoroutine()
 	r, err := NewRunner(options)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		pids := []int{r.SupervisorPID()}
 		for _, w := range r.Workers() {
 			if w.Busy {
-				t.Errorf("worker %s is still leased", w.ID)
+				tb.Errorf("worker %s is still leased", w.ID)
 			}
 			pids = append(pids, w.PID)
 		}
 		r.Close()
 		for _, pid := range pids {
 			if pid != 0 && syscall.Kill(pid, 0) == nil {
-				t.Errorf("process %d outlived the runner", pid)
+				tb.Errorf("process %d outlived the runner", pid)
 			}
 		}
 		for _, pattern := range []string{"fn/*", "scratch/*", "supervisor/*"} {
 			if left, _ := filepath.Glob(filepath.Join(dir, pattern)); len(left) > 0 {
-				t.Errorf("left behind: %v", left)
+				tb.Errorf("left behind: %v", left)
 			}
 		}
-		eventually(t, "all goroutines have ended", func() bool { return runtime.NumGoroutine() <= goroutines })
+		eventually(tb, "all goroutines have ended", func() bool { return runtime.NumGoroutine() <= goroutines })
 		os.RemoveAll(dir)
 	})
 	return r
 }
 
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, condition func() bool) {
+	tb.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<16)
-			t.Fatalf("not yet: %s\n%s", what, stacks[:runtime.Stack(stacks, true)])
+			tb.Fatalf("not yet: %s\n%s", what, stacks[:runtime.Stack(stacks, true)])
 		}
 	}
 }
@@ -194,20 +193,20 @@ func (r *sourceReader) Next(ctx context.Context) (arrow.RecordBatch, error) {
 
 func (r *sourceReader) Close() {}
 
-func open(t testing.TB, r *Runner, stage *exec.FunctionStage) exec.FunctionSession {
-	t.Helper()
-	s, err := r.Open(context.Background(), stage)
+func open(tb testing.TB, r *Runner, stage *exec.FunctionStage) exec.FunctionSession {
+	tb.Helper()
+	s, err := r.Open(tb.Context(), stage)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
 
 // runAll submits bundles of rows numbers each and compares what comes back
 // with the doubled numbers.
-func runAll(t testing.TB, s exec.FunctionSession, mem memory.Allocator, bundles, rows int) {
-	t.Helper()
-	ctx := context.Background()
+func runAll(tb testing.TB, s exec.FunctionSession, mem memory.Allocator, bundles, rows int) {
+	tb.Helper()
+	ctx := tb.Context()
 	waiting := make(chan exec.Bundle, bundles)
 	var submitting sync.WaitGroup
 	submitting.Go(func() {
@@ -215,7 +214,7 @@ func runAll(t testing.TB, s exec.FunctionSession, mem memory.Allocator, bundles,
 		for i := range bundles {
 			b, err := s.Submit(ctx, newSource(mem, i*rows, rows), int64(i*rows))
 			if err != nil {
-				t.Errorf("submit bundle %d: %v", i, err)
+				tb.Errorf("submit bundle %d: %v", i, err)
 				return
 			}
 			waiting <- b
@@ -225,13 +224,13 @@ func runAll(t testing.TB, s exec.FunctionSession, mem memory.Allocator, bundles,
 	for b := range waiting {
 		batches, err := b.Wait(ctx)
 		if err != nil {
-			t.Errorf("bundle: %v", err)
+			tb.Errorf("bundle: %v", err)
 			continue
 		}
 		for _, batch := range batches {
 			for _, v := range batch.Column(0).(*array.Float64).Float64Values() {
 				if v != 2*next {
-					t.Errorf("row %v: got %v", next, v)
+					tb.Errorf("row %v: got %v", next, v)
 				}
 				next++
 			}
@@ -240,7 +239,7 @@ func runAll(t testing.TB, s exec.FunctionSession, mem memory.Allocator, bundles,
 	}
 	submitting.Wait()
 	if int(next) != bundles*rows {
-		t.Errorf("%v rows came back, want %d", next, bundles*rows)
+		tb.Errorf("%v rows came back, want %d", next, bundles*rows)
 	}
 }
 
@@ -278,11 +277,11 @@ func TestSeveralBatchesInABundle(t *testing.T) {
 	s := open(t, newRunner(t, nil), newStage(exec.StageColumns, ""))
 	defer s.Close()
 	for _, rows := range [][]int{{}, {5}, {5, 0, 7}} {
-		b, err := s.Submit(context.Background(), newSource(mem, 0, rows...), 0)
+		b, err := s.Submit(t.Context(), newSource(mem, 0, rows...), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		batches, err := b.Wait(context.Background())
+		batches, err := b.Wait(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -341,20 +340,20 @@ func TestWorkerKilledEachTime(t *testing.T) {
 			inputs := []*source{newSource(mem, 0, 10), newSource(mem, 10, 10), newSource(mem, 20, 10)}
 			var bundles []exec.Bundle
 			for i, in := range inputs {
-				b, err := s.Submit(context.Background(), in, int64(100+10*i))
+				b, err := s.Submit(t.Context(), in, int64(100+10*i))
 				if err != nil {
 					t.Fatal(err)
 				}
 				bundles = append(bundles, b)
 			}
 			for _, b := range bundles[:2] {
-				batches, err := b.Wait(context.Background())
+				batches, err := b.Wait(t.Context())
 				if err != nil && test.retries > 0 {
 					t.Fatalf("a bundle that killed nobody: %v", err)
 				}
 				releaseAll(batches)
 			}
-			_, err := bundles[2].Wait(context.Background())
+			_, err := bundles[2].Wait(t.Context())
 			d := diag.From(err)
 			if d.Code != diag.WorkerDied || d.Message != test.message || !strings.Contains(d.Hint, test.hint) {
 				t.Errorf("%s", d.Render())
@@ -372,7 +371,7 @@ func TestWorkerKilledEachTime(t *testing.T) {
 			if got := inputs[2].opened.Load() - int32(test.retries+1); got != 0 && (got != 1 || test.retries == 0) {
 				t.Errorf("the input was read %d times more than it should", got)
 			}
-			if _, err := s.Submit(context.Background(), newSource(mem, 0, 1), 0); diag.From(err).Code != diag.WorkerDied {
+			if _, err := s.Submit(t.Context(), newSource(mem, 0, 1), 0); diag.From(err).Code != diag.WorkerDied {
 				t.Errorf("submit after that: %v", err)
 			}
 		})
@@ -385,12 +384,50 @@ func TestWorkerHangsUp(t *testing.T) {
 	stage.Retries = 0
 	s := open(t, newRunner(t, nil), stage)
 	defer s.Close()
-	b, err := s.Submit(context.Background(), newSource(memory.DefaultAllocator, 0, 5), 0)
+	b, err := s.Submit(t.Context(), newSource(memory.DefaultAllocator, 0, 5), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Wait(context.Background()); diag.From(err).Code != diag.WorkerDied {
+	if _, err := b.Wait(t.Context()); diag.From(err).Code != diag.WorkerDied {
 		t.Error(err)
+	}
+}
+
+// Workers that are killed at any moment change nothing in the rows.
+func TestKilledAtAnyMoment(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	defer mem.AssertSize(t, 0)
+	const kills = 12
+	stage := newStage(exec.StageColumns, "")
+	stage.Retries = kills
+	s := open(t, newRunner(t, nil), stage)
+	defer s.Close()
+	done := make(chan struct{})
+	var killing sync.WaitGroup
+	killed := 0
+	killing.Go(func() {
+		for pause := time.Millisecond; killed < kills; pause += 7 * time.Millisecond {
+			select {
+			case <-done:
+				return
+			case <-time.After(pause):
+			}
+			inner := s.(*session)
+			inner.mu.Lock() // not one that is being started: that is another story
+			if l := inner.lease; l != nil && !l.isDead() && syscall.Kill(l.worker.PID(), syscall.SIGKILL) == nil {
+				killed++
+			}
+			inner.mu.Unlock()
+		}
+	})
+	for range 20 {
+		runAll(t, s, mem, 30, 2000)
+	}
+	close(done)
+	killing.Wait()
+	t.Logf("%d workers were killed", killed)
+	if killed == 0 {
+		t.Error("no worker was killed")
 	}
 }
 
@@ -420,11 +457,11 @@ func TestExceptions(t *testing.T) {
 	defer s.Close()
 	pid := r.Workers()[0].PID
 	in := newSource(mem, 20, 10)
-	b, err := s.Submit(context.Background(), in, 1020)
+	b, err := s.Submit(t.Context(), in, 1020)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Wait(context.Background())
+	_, err = b.Wait(t.Context())
 	d := diag.From(err)
 	if d.Code != diag.FunctionRaised || d.Message != "made_up raised ValueError: no" || d.Function != "made_up" ||
 		d.Row == nil || d.Row.Index != 1025 || len(d.Row.Values) != 1 || d.Row.Values[0].Repr != "25" ||
@@ -448,11 +485,11 @@ func TestMisbehaviour(t *testing.T) {
 			r := newRunner(t, nil)
 			s := open(t, r, newStage(exec.StageColumns, command))
 			defer s.Close()
-			b, err := s.Submit(context.Background(), newSource(memory.DefaultAllocator, 0, 10), 0)
+			b, err := s.Submit(t.Context(), newSource(memory.DefaultAllocator, 0, 10), 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = b.Wait(context.Background())
+			_, err = b.Wait(t.Context())
 			if d := diag.From(err); d.Code != diag.Internal || d.Cause == "" || !strings.Contains(d.Message, "made_up") {
 				t.Errorf("%v", err)
 			}
@@ -483,11 +520,11 @@ func TestFit(t *testing.T) {
 			defer s.Close()
 			for range 2 {
 				in := newSource(mem, 0, test.rows...)
-				b, err := s.Submit(context.Background(), in, 0)
+				b, err := s.Submit(t.Context(), in, 0)
 				if err != nil {
 					t.Fatal(err)
 				}
-				batches, err := b.Wait(context.Background())
+				batches, err := b.Wait(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -510,11 +547,11 @@ func TestInputFails(t *testing.T) {
 	defer s.Close()
 	in := newSource(mem, 0, 1, 1, 1)
 	in.failAt = 2
-	b, err := s.Submit(context.Background(), in, 0)
+	b, err := s.Submit(t.Context(), in, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Wait(context.Background()); !errors.Is(err, errSource) {
+	if _, err := b.Wait(t.Context()); !errors.Is(err, errSource) {
 		t.Errorf("%v", err)
 	}
 }
@@ -530,7 +567,7 @@ func TestCancel(t *testing.T) {
 			var bundles []exec.Bundle
 			in := newSource(memory.DefaultAllocator, 0, 5)
 			for range bundlesInFlightMax {
-				b, err := s.Submit(context.Background(), in, 0)
+				b, err := s.Submit(t.Context(), in, 0)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -538,7 +575,7 @@ func TestCancel(t *testing.T) {
 			}
 			eventually(t, "the worker is busy", func() bool { return in.opened.Load() > 0 })
 			cause := errors.New("the user gave up")
-			ctx, cancel := context.WithCancelCause(context.Background())
+			ctx, cancel := context.WithCancelCause(t.Context())
 			stop := time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
 			defer stop.Stop()
 			switch test {
@@ -552,10 +589,10 @@ func TestCancel(t *testing.T) {
 				}
 			case "runner":
 				r.Close()
-				if _, err := bundles[0].Wait(context.Background()); diag.From(err).Code != diag.ConnectionLost {
+				if _, err := bundles[0].Wait(t.Context()); diag.From(err).Code != diag.ConnectionLost {
 					t.Errorf("after the runner's end: %v", err)
 				}
-				if _, err := r.Open(context.Background(), newStage(exec.StageColumns, "")); diag.From(err).Code != diag.ConnectionLost {
+				if _, err := r.Open(t.Context(), newStage(exec.StageColumns, "")); diag.From(err).Code != diag.ConnectionLost {
 					t.Errorf("open after the runner's end: %v", err)
 				}
 			}
@@ -564,7 +601,7 @@ func TestCancel(t *testing.T) {
 			if took := time.Since(start); took > 500*time.Millisecond {
 				t.Errorf("close took %s", took)
 			}
-			if _, err := bundles[2].Wait(context.Background()); err == nil {
+			if _, err := bundles[2].Wait(t.Context()); err == nil {
 				t.Error("a dropped bundle gave a result")
 			}
 			eventually(t, "the worker is dead", func() bool { return syscall.Kill(pid, 0) != nil })
@@ -581,7 +618,7 @@ func TestCloseWhileSending(t *testing.T) {
 	s := open(t, r, newStage(exec.StageFit, ""))
 	in := newSource(mem, 0, 1, 1)
 	in.blockForNil = true
-	if _, err := s.Submit(context.Background(), in, 0); err != nil {
+	if _, err := s.Submit(t.Context(), in, 0); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the input is being read", func() bool { return in.opened.Load() == 1 })
@@ -590,7 +627,7 @@ func TestCloseWhileSending(t *testing.T) {
 	s = open(t, r, newStage(exec.StageFit, ""))
 	pid := slices.MaxFunc(r.Workers(), func(a, b udfworker.WorkerStatus) int { return strings.Compare(a.ID, b.ID) }).PID
 	_ = syscall.Kill(pid, syscall.SIGSTOP)
-	if _, err := s.Submit(context.Background(), newSource(mem, 0, slices.Repeat([]int{1 << 20}, 16)...), 0); err != nil {
+	if _, err := s.Submit(t.Context(), newSource(mem, 0, slices.Repeat([]int{1 << 20}, 16)...), 0); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(300 * time.Millisecond) // the socket's buffers and windows are full
@@ -601,11 +638,11 @@ func TestSubmitBlocksWhenFull(t *testing.T) {
 	s := open(t, newRunner(t, nil), newStage(exec.StageColumns, "hang"))
 	defer s.Close()
 	for range bundlesInFlightMax {
-		if _, err := s.Submit(context.Background(), newSource(memory.DefaultAllocator, 0, 1), 0); err != nil {
+		if _, err := s.Submit(t.Context(), newSource(memory.DefaultAllocator, 0, 1), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := s.Submit(ctx, newSource(memory.DefaultAllocator, 0, 1), 0); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one bundle more than may be in flight: %v", err)
@@ -621,7 +658,7 @@ func TestSeveralSessions(t *testing.T) {
 	for range 4 {
 		sessions.Go(func() {
 			for range 3 {
-				s, err := r.Open(context.Background(), stage)
+				s, err := r.Open(t.Context(), stage)
 				if err != nil {
 					t.Error(err)
 					return
@@ -678,7 +715,7 @@ func TestStagesThatAreRefused(t *testing.T) {
 		{result, diag.TypeMismatch, `"odd"`},
 		{artifact, diag.InvalidPlan, "artifact missing"},
 	} {
-		_, err := r.Open(context.Background(), test.stage)
+		_, err := r.Open(t.Context(), test.stage)
 		d := diag.From(err)
 		if d.Code != test.code || !strings.Contains(d.Error(), test.text) || d.Operator != "with_columns" || d.Source.Line != 7 {
 			t.Errorf("%s: %+v", d.Render(), d)
@@ -686,11 +723,11 @@ func TestStagesThatAreRefused(t *testing.T) {
 	}
 	s := open(t, r, newStage(exec.StageColumns, ""))
 	defer s.Close()
-	b, err := s.Submit(context.Background(), wrongSchema{}, 0)
+	b, err := s.Submit(t.Context(), wrongSchema{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Wait(context.Background()); diag.From(err).Code != diag.Internal || !strings.Contains(err.Error(), "2 columns where 1") {
+	if _, err := b.Wait(t.Context()); diag.From(err).Code != diag.Internal || !strings.Contains(err.Error(), "2 columns where 1") {
 		t.Errorf("%v", err)
 	}
 }
@@ -730,7 +767,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		"twice":       {[]string{"worker_id", e.id, "worker_id", "w99", "authorization", "Bearer " + e.token}, codes.Unauthenticated},
 		"the worker":  {[]string{"worker_id", e.id, "authorization", "Bearer " + e.token}, codes.OK},
 	} {
-		ctx := metadata.AppendToOutgoingContext(context.Background(), test.pairs...)
+		ctx := metadata.AppendToOutgoingContext(t.Context(), test.pairs...)
 		_, err := fnpb.NewProvisionServiceClient(conn).GetProvisionInfo(ctx, &fnpb.GetProvisionInfoRequest{})
 		if status.Code(err) != test.want {
 			t.Errorf("%s: %v", name, err)

@@ -31,7 +31,7 @@ var lifeServiceDesc = grpc.ServiceDesc{
 	HandlerType: (*lifeServer)(nil),
 	Methods: []grpc.MethodDesc{{
 		MethodName: "End",
-		Handler: func(server any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		Handler: func(server any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			var worker wrapperspb.StringValue
 			if err := decode(&worker); err != nil {
 				return nil, err

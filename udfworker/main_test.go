@@ -58,6 +58,8 @@ func fakeWorker(behaviour string) {
 	case "noimport":
 		fmt.Fprintln(os.Stderr, "Traceback (most recent call last):\nModuleNotFoundError: No module named 'grpc'")
 		os.Exit(1)
+	case "killed":
+		must(syscall.Kill(os.Getpid(), syscall.SIGKILL))
 	case "silent":
 		select {}
 	case "stubborn":
@@ -126,6 +128,7 @@ func hello(endpoint, token string, words ...string) {
 	must(err)
 	_, err = conn.Write(append(text, '\n'))
 	must(err)
+	_, _ = conn.Read(make([]byte, 1)) // the host hangs up when it has heard
 }
 
 func fakeEngine(behaviour string) {

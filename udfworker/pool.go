@@ -383,6 +383,11 @@ func (p *Pool) awaitHello(ctx context.Context, w *Worker) error {
 	case <-w.endpoint.Ready():
 		return nil
 	case <-w.Dead():
+		select {
+		case <-w.endpoint.Ready():
+			return nil // it did say hello: how it died is its lease's business
+		default:
+		}
 		return diedAtStart(w.environment, w.Death())
 	case <-ctx.Done():
 		return context.Cause(ctx)

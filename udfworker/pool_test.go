@@ -56,7 +56,7 @@ func newPool(t *testing.T, behaviour string, change func(*PoolOptions)) (*Pool, 
 
 func acquire(t *testing.T, p *Pool, python string) *Worker {
 	t.Helper()
-	w, err := p.Acquire(context.Background(), Spec{Environment: envmgr.Spec{Python: python}})
+	w, err := p.Acquire(t.Context(), Spec{Environment: envmgr.Spec{Python: python}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,11 +109,11 @@ func TestIdleWorkersAreBounded(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	p, _ := newPool(t, "idle", func(o *PoolOptions) { o.WorkersMax = 2; o.PlaceTime = 200 * time.Millisecond })
 	a, b := acquire(t, p, "a"), acquire(t, p, "b")
-	_, err := p.Acquire(context.Background(), Spec{})
+	_, err := p.Acquire(t.Context(), Spec{})
 	if d := diag.From(err); d.Code != diag.WorkerNotStarted || !strings.Contains(d.Message, "all 2 are in use") {
 		t.Fatalf("over the bound: %v", err)
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the user gave up")
 	cancel(cause)
 	if _, err := p.Acquire(ctx, Spec{}); !errors.Is(err, cause) {
@@ -126,7 +126,7 @@ func TestPlaces(t *testing.T) {
 	// And one that waits is woken by a release.
 	woken := make(chan *Worker)
 	go func() {
-		w, err := p.Acquire(context.Background(), Spec{Environment: envmgr.Spec{Python: "a"}})
+		w, err := p.Acquire(t.Context(), Spec{Environment: envmgr.Spec{Python: "a"}})
 		if err != nil {
 			t.Error(err)
 		}
@@ -187,7 +187,7 @@ func TestWorkerThatCannotStart(t *testing.T) {
 			if test.behaviour == "noimport" {
 				p.options.StartTime = StartTimeDefault
 			}
-			_, err := p.Acquire(context.Background(), Spec{})
+			_, err := p.Acquire(t.Context(), Spec{})
 			d := diag.From(err)
 			if d.Code != diag.WorkerNotStarted || !strings.Contains(strings.Join(d.Facts, "\n"), test.fact) ||
 				!strings.Contains(d.Cause, test.cause) || !strings.Contains(d.Hint, test.hint) {
@@ -196,10 +196,29 @@ func TestWorkerThatCannotStart(t *testing.T) {
 			eventually(t, "the endpoint is closed", 5*time.Second, func() bool { return host.endpoints() == 0 && len(p.Workers()) == 0 })
 		})
 	}
+	t.Run("killed", func(t *testing.T) {
+		started := 0
+		p, _ := newPool(t, "killed", func(o *PoolOptions) {
+			o.Supervisor.OnEvent = func(e Event) {
+				if e.Kind == EventStarted {
+					started++
+				}
+			}
+		})
+		_, err := p.Acquire(t.Context(), Spec{})
+		d := diag.From(err)
+		if d.Code != diag.WorkerNotStarted || !strings.Contains(strings.Join(d.Facts, "\n"), "SIGKILL") {
+			t.Errorf("%v", err)
+		}
+		p.Close() // after which no more events come
+		if started != startsMax {
+			t.Errorf("%d workers were started, want %d", started, startsMax)
+		}
+	})
 	t.Run("no interpreter", func(t *testing.T) {
 		p, _ := newPool(t, "idle", nil)
 		p.options.Resolver = missingInterpreter{}
-		_, err := p.Acquire(context.Background(), Spec{})
+		_, err := p.Acquire(t.Context(), Spec{})
 		if d := diag.From(err); d.Code != diag.WorkerNotStarted || !strings.Contains(d.Cause, "no such file") {
 			t.Errorf("%v", err)
 		}
@@ -326,7 +345,7 @@ func TestClosedPool(t *testing.T) {
 	w := acquire(t, p, "")
 	p.Close()
 	<-w.Dead()
-	if _, err := p.Acquire(context.Background(), Spec{}); diag.From(err).Code != diag.ConnectionLost {
+	if _, err := p.Acquire(t.Context(), Spec{}); diag.From(err).Code != diag.ConnectionLost {
 		t.Errorf("acquire after close: %v", err)
 	}
 	p.Release(w, true)

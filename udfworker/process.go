@@ -23,14 +23,18 @@ func pollParent(pid int) <-chan struct{} {
 	return gone
 }
 
-// closeOnExecAll marks every open descriptor from first on.
-func closeOnExecAll(dir string, first int) error {
+// firstInherited is the first descriptor after standard input, output and
+// error.
+const firstInherited = 3
+
+// closeOnExecAll marks the other descriptors that dir lists as open.
+func closeOnExecAll(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd >= first {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd >= firstInherited {
 			syscall.CloseOnExec(fd)
 		}
 	}

@@ -25,9 +25,8 @@ func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: tru
 // prepareSupervisor lets no descriptor that this process inherited reach a
 // worker, makes orphaned grandchildren its children, and forbids core files.
 func prepareSupervisor() error {
-	const firstInherited = 3
 	if err := unix.CloseRange(firstInherited, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		if err := closeOnExecAll("/proc/self/fd", firstInherited); err != nil {
+		if err := closeOnExecAll("/proc/self/fd"); err != nil {
 			return err
 		}
 	}

@@ -23,9 +23,8 @@ func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: tru
 // prepareSupervisor lets no descriptor that this process inherited reach a
 // worker, and forbids core files.
 func prepareSupervisor() error {
-	const firstInherited = 3
 	return errors.Join(
-		closeOnExecAll("/dev/fd", firstInherited),
+		closeOnExecAll("/dev/fd"),
 		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}),
 	)
 }

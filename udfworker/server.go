@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"sync"
@@ -176,10 +176,11 @@ var workerID = regexp.MustCompile(`^[a-z0-9]{1,32}$`)
 // StartWorker implements Beam's external worker pool. What Beam has no field
 // for is JSON in params.
 func (s *server) StartWorker(_ context.Context, r *fnpb.StartWorkerRequest) (*fnpb.StartWorkerResponse, error) {
+	response := &fnpb.StartWorkerResponse{}
 	if err := s.start(r); err != nil {
-		return &fnpb.StartWorkerResponse{Error: err.Error()}, nil
+		response.Error = err.Error() // Beam's way: the call itself has worked
 	}
-	return &fnpb.StartWorkerResponse{}, nil
+	return response, nil
 }
 
 func (s *server) start(r *fnpb.StartWorkerRequest) error {
@@ -311,7 +312,7 @@ func (s *server) bury(pid int) {
 		}
 		e := Event{
 			Worker: w.id, Kind: EventExited, PID: pid, ExitCode: -1, Stopped: w.stopped,
-			PeakRSSBytes: int64(usage.Maxrss) * rssUnitBytes,
+			PeakRSSBytes: int64(usage.Maxrss) * rssUnitBytes, //nolint:unconvert // int32 on some systems
 			CPUTime:      time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
 			When:         time.Now(),
 		}
@@ -370,11 +371,18 @@ func (s *server) finish(w *supervised, e Event) {
 	fmt.Fprintf(s.log, "worker %s: its scratch directory is left over: %v\n", w.id, err)
 }
 
-// openDirectories makes directories removable that a function has closed.
-func openDirectories(root string) {
-	_ = filepath.WalkDir(root, func(path string, entry os.DirEntry, _ error) error {
+// openDirectories makes directories removable that a function has closed. It
+// stays within root, whatever links a process that is still alive puts there.
+func openDirectories(dir string) {
+	_ = os.Chmod(dir, 0o700) // it is ours; what cannot be opened is reported by its removal
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return
+	}
+	defer func() { _ = root.Close() }() // a handle of a folder
+	_ = fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, _ error) error {
 		if entry != nil && entry.IsDir() {
-			_ = os.Chmod(path, 0o700)
+			_ = root.Chmod(path, 0o700)
 		}
 		return nil
 	})

@@ -163,7 +163,7 @@ func (s *Supervisor) start(ctx context.Context) error {
 			return err
 		}
 	}
-	s.command = exec.Command(s.options.Command[0], s.options.Command[1:]...)
+	s.command = exec.CommandContext(context.WithoutCancel(ctx), s.options.Command[0], s.options.Command[1:]...)
 	s.command.SysProcAttr = ownSession()
 	// os/exec lets the last of equal names win, so go-plugin's and ours do.
 	s.command.Env = append(append(os.Environ(), s.options.Env...),
