@@ -81,8 +81,9 @@ check-go: toolchain $(GOLANGCI) $(GOFUMPT)
 	@echo "== generated code"
 	@$(GO) run ./tools/gen -check
 	@echo "== GOOS=darwin CGO_ENABLED=0 go build"
-	@packages=$$($(GO) list ./... | grep -v '/engine/duck$$'); \
-	GOOS=darwin CGO_ENABLED=0 $(GO) build $$packages
+	@export GOOS=darwin CGO_ENABLED=0; \
+	packages=$$($(GO) list -e -f '{{if .GoFiles}}{{.ImportPath}}{{end}}' ./... | grep -v '/engine/duck$$'); \
+	$(GO) build $$packages
 
 .PHONY: check-python
 check-python: $(VENV_READY)

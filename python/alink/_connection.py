@@ -64,27 +64,18 @@ class Context:
         It is sent to the engine when a job first needs it. Columns of a dictionary type
         are decoded.
         """
-        return self._from_table(arrow_table(data, "from_arrow"), "from_arrow")
+        return self._from_table(arrow_table(data, "from_arrow"))
 
     def from_pandas(self, data: pd.DataFrame) -> Table:
         """Make a table of a pandas DataFrame; its index is left out."""
-        import pyarrow as pa
-
-        try:
-            table = pa.Table.from_pandas(data, preserve_index=False)
-        except (TypeError, AttributeError, pa.ArrowException) as error:
-            raise failure(
-                codes.TYPE_MISMATCH,
-                f"from_pandas cannot read this {type(data).__name__}",
-                operator="from_pandas",
-                source=user_origin(),
-                cause=str(error),
-            ) from None
-        return self._from_table(arrow_table(table, "from_pandas"), "from_pandas")
+        return self._from_table(arrow_table(data, "from_pandas"))
 
     def from_any(self, data: Any) -> Table:
-        """Make a table of anything that has ``__arrow_c_stream__``, of polars for example."""
-        return self._from_table(arrow_table(data, "from_any"), "from_any")
+        """Make a table of anything that has ``__arrow_c_stream__``, of polars for example.
+
+        Of a pandas DataFrame the index is left out.
+        """
+        return self._from_table(arrow_table(data, "from_any"))
 
     @without_our_frames
     def status(self) -> dict[str, Any]:
@@ -129,7 +120,7 @@ class Context:
         engine = self._engine
         return not self._closed and (engine is None or engine.usable)
 
-    def _from_table(self, table: pa.Table, operator: str) -> Table:
+    def _from_table(self, table: pa.Table) -> Table:
         upload = Upload(table)
         node = Node("table", (), {"table": upload}, user_origin(), table.schema)
         return Table(self, node)

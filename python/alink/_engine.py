@@ -65,6 +65,10 @@ class EngineOptions:
     spill_dir: str | None = None
 
 
+# Calls that have not returned. Adding and discarding are atomic.
+_RUNNING: set[Background[Any]] = set()
+
+
 class Background(Generic[T]):
     """A blocking call in a thread of its own.
 
@@ -76,6 +80,7 @@ class Background(Generic[T]):
         self._done = threading.Event()
         self._result: T | None = None
         self._error: BaseException | None = None
+        _RUNNING.add(self)
         threading.Thread(target=self._run, name="alink-call", daemon=True).start()
 
     def _run(self) -> None:
@@ -85,6 +90,7 @@ class Background(Generic[T]):
             self._error = error
         finally:
             self._done.set()
+            _RUNNING.discard(self)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the call's end; tell whether it has ended."""
@@ -127,7 +133,8 @@ class Engine:
             raise
         self.pid: int = ready["pid"]
         self.version: str = ready.get("version", "")
-        self._client, self._call_options = _connect(ready["endpoint"], self._token)
+        self._client = _connect(ready["endpoint"])
+        self._call_options = _call_options(self._token)
         _note_connected(self)
         threading.Thread(target=self._drop_tables, name="alink-drop", daemon=True).start()
 
@@ -333,13 +340,21 @@ class Engine:
         deadline = time.monotonic() + _CLOSE_TIMEOUT_S
         self.dropped.put(None)
         if not self._has_ended(0):
-            Background(lambda: self.call_blocking("shutdown", b"{}")).wait(_CLOSE_TIMEOUT_S)
+            self._ask_to_end()
             self._has_ended(max(0.0, deadline - time.monotonic()))
         self._kill()
         with contextlib.suppress(Exception):
             self._client.close()
         shutil.rmtree(self._run_dir, ignore_errors=True)
         _LIVE.discard(self)
+
+    def _ask_to_end(self) -> None:
+        """Call the action "shutdown", in this thread: at exit no other can be started."""
+        from pyarrow import flight
+
+        options = _call_options(self._token, _CLOSE_TIMEOUT_S)
+        with contextlib.suppress(pa.ArrowException, OSError):
+            list(self._client.do_action(flight.Action("shutdown", b"{}"), options))
 
     def _kill(self) -> None:
         """End the process if it still runs, and give up its pipes."""
@@ -416,6 +431,11 @@ def _note_connected(engine: Engine) -> None:
 def _close_all() -> None:
     for engine in list(_LIVE):
         engine.close()
+    # Without their engines the calls return. A thread that came back from gRPC after the
+    # interpreter's end would be stopped within C++, which aborts the process.
+    deadline = time.monotonic() + _DEATH_TIMEOUT_S
+    for background in list(_RUNNING):
+        background.wait(max(0.0, deadline - time.monotonic()))
 
 
 def _forget_after_fork() -> None:
@@ -445,7 +465,9 @@ def close_when_collected(owner: object, engine: Engine) -> None:
 
     def close() -> None:
         # Not a daemon: at the interpreter's end it is waited for.
-        threading.Thread(target=engine.close, name="alink-close").start()
+        closing = threading.Thread(target=engine.close, name="alink-close")
+        with contextlib.suppress(RuntimeError):  # at exit: _close_all does it
+            closing.start()
 
     weakref.finalize(owner, close).atexit = False
 
@@ -479,11 +501,17 @@ def _make_run_dir() -> Path:
     return Path(tempfile.mkdtemp(prefix="alink-", dir=parent))
 
 
-def _connect(endpoint: str, token: str) -> tuple[flight.FlightClient, flight.FlightCallOptions]:
+def _connect(endpoint: str) -> flight.FlightClient:
+    from pyarrow import flight
+
+    return flight.FlightClient(endpoint)
+
+
+def _call_options(token: str, timeout_s: float | None = None) -> flight.FlightCallOptions:
     from pyarrow import flight
 
     headers = [(b"authorization", b"Bearer " + token.encode())]
-    return flight.FlightClient(endpoint), flight.FlightCallOptions(headers=headers)
+    return flight.FlightCallOptions(timeout=timeout_s, headers=headers)
 
 
 def _diagnostic_in(text: str) -> Diagnostic | None:

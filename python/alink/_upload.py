@@ -61,6 +61,8 @@ def arrow_table(data: Any, operator: str) -> pa.Table:
         table = data.read_all()
     elif isinstance(data, pa.Table):
         table = data
+    elif type(data).__module__.split(".")[0] == "pandas" and hasattr(data, "columns"):
+        table = _of_pandas(data, operator)
     elif isinstance(data, pa.RecordBatch) or hasattr(data, "__arrow_c_stream__"):
         table = pa.table(data)
     elif hasattr(data, "__arrow_c_array__"):
@@ -86,6 +88,20 @@ def arrow_table(data: Any, operator: str) -> pa.Table:
     target = pa.schema([pa.field(f.name, plain_type(f.type)) for f in table.schema])
     table = table.replace_schema_metadata(None)
     return table if table.schema.equals(target) else table.cast(target)
+
+
+def _of_pandas(data: Any, operator: str) -> pa.Table:
+    # Not its own __arrow_c_stream__: some versions of pandas make a column of the index.
+    try:
+        return pa.Table.from_pandas(data, preserve_index=False)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise failure(
+            codes.TYPE_MISMATCH,
+            f"{operator} cannot read this {type(data).__name__} as a table",
+            operator=operator,
+            source=user_origin(),
+            cause=str(error),
+        ) from None
 
 
 def plain_type(arrow: pa.DataType) -> pa.DataType:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -86,6 +87,12 @@ class Engine(flight.FlightServerBase):
         fault(SCENARIO.get("rows_fault"))
 
 
+def end_with_client(run_dir):
+    sys.stdin.read()
+    shutil.rmtree(run_dir, ignore_errors=True)
+    os._exit(0)
+
+
 def main():
     options = json.loads(sys.stdin.readline())
     record(options=options, argv=sys.argv[1:])
@@ -102,7 +109,7 @@ def main():
     endpoint = f"grpc+unix://{options['run_dir']}/engine.sock"
     server = Engine(endpoint, middleware={"auth": Authentication(options["token"])})
     # Like the real one: the end of standard input is the end of the client.
-    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    threading.Thread(target=end_with_client, args=(options["run_dir"],), daemon=True).start()
     print(
         json.dumps({"ready": True, "endpoint": endpoint, "pid": os.getpid(), "version": "fake"}),
         flush=True,

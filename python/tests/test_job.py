@@ -82,7 +82,7 @@ def test_filter_and_expressions(rows, expected):
     want = expected[(expected.n > 10) & expected.k.isin(["k1", "k2"])]
     assert result.id.tolist() == want.id.tolist()
     assert rows.filter("n IS NULL").count() == expected.n.isna().sum()
-    computed = rows.select(a=al.col("n") // 7, b=-al.col("x"), c=al.lit("it's")).head(1).collect()
+    computed = rows.select(a=al.col("n") % 7, b=-al.col("x"), c=al.lit("it's")).head(1).collect()
     assert computed[0]["c"] == "it's"
 
 
@@ -530,27 +530,36 @@ def test_environment_that_cannot_be_resolved(rows):
 
 
 @pytest.mark.parametrize("batch", [None, "numpy"])
-def test_killed_worker_gives_the_same_rows(ctx, data, tmp_path, eventually, batch):
-    @al.udf("bigint", batch=batch, batch_rows=500)
+def test_killed_worker_gives_the_same_rows(ctx, tmp_path, eventually, batch):
+    rows = 600_000  # several bundles for each worker
+
+    @al.udf("bigint", batch=batch, batch_rows=5_000)
     def slow(id):
         import time
 
-        time.sleep(0.1 if batch else 0.0002)
+        if batch is None:
+            for _ in range(60):
+                pass
+        else:
+            time.sleep(0.03)
         return id * 2
 
     path = tmp_path / "out.parquet"
-    table = ctx.read_parquet(data[0]).select("id", y=slow("id"))
+    table = ctx.from_arrow(pa.table({"id": range(rows)})).select("id", y=slow("id"))
     job = table.write_parquet(path, wait=False)
-    # In the middle: some of the rows have come out of the function, not all.
-    assert eventually(lambda: any(0 < o.rows_out < ROWS for o in job.progress().operators), 20)
+
+    def in_the_middle():
+        return any(0 < o.rows_out < rows for o in job.progress().operators if o.name == "slow")
+
+    assert eventually(in_the_middle, 60), job.progress()
     busy = [worker["pid"] for worker in ctx.status()["workers"] if worker["busy"]]
     assert busy
     os.kill(busy[0], signal.SIGKILL)
     assert job.state == "running"
     job.result()
     result = pq.read_table(path)
-    assert result.column("id").to_pylist() == list(range(ROWS))
-    assert result.column("y").to_pylist() == [2 * i for i in range(ROWS)]
+    assert result.column("id").equals(pa.chunked_array([range(rows)]))
+    assert result.column("y").equals(pa.chunked_array([range(0, 2 * rows, 2)]))
 
 
 @al.udf("bigint")
@@ -653,6 +662,42 @@ def test_ended_client_leaves_nothing(
     if how == "interrupt":
         assert list(short_tmp.iterdir()) == []
     assert eventually(lambda: list(short_tmp.iterdir()) == [], 5), "files are left"
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "last_line"),
+    [
+        ("sys.exit(3)", 3, ""),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero"),
+        ("next(t.iter_batches()); sys.exit(3)", 3, ""),
+    ],
+)
+def test_client_that_ends_while_a_job_runs(
+    pyrunner, data, script_environment, short_tmp, tmp_path, ending, status, last_line
+):
+    script = f"""
+        import sys
+        import alink as al
+
+        @al.udf("bigint")
+        def slow(id):
+            import time
+            time.sleep(0.01)
+            return id
+
+        t = al.read_parquet({str(data[0])!r})
+        job = t.with_columns(y=slow("id")).write_parquet({str(tmp_path / "out")!r}, wait=False)
+        {ending}
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=dict(script_environment, TMPDIR=str(short_tmp)),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert (done.stderr.splitlines() or [""])[-1] == last_line
+    assert list(short_tmp.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_twenty_jobs_leave_nothing(pyrunner, data, short_tmp, monkeypatch, eventually, is_running):

@@ -249,7 +249,7 @@ def test_tables_of_memory(ctx):
     import pandas as pd
 
     data = pd.DataFrame({"k": pd.Categorical(["a", "b"]), "v": [1, None]}, index=[7, 8])
-    for table in (ctx.from_pandas(data), ctx.from_any(data)):
+    for table in (ctx.from_pandas(data), ctx.from_any(data), ctx.from_arrow(data)):
         assert table.schema == pa.schema([("k", pa.string()), ("v", pa.float64())]) or (
             table.schema.field("k").type == pa.large_string()
         )
@@ -259,6 +259,8 @@ def test_tables_of_memory(ctx):
     assert ctx.from_arrow(reader).explain() == "table 2 rows: x"
     with pytest.raises(al.PlanError, match="from_any cannot read list as a table"):
         ctx.from_any([1])
+    with pytest.raises(al.PlanError, match="from_pandas cannot read this DataFrame as a table"):
+        ctx.from_pandas(pd.DataFrame({"x": [1, "a"]}))
     with pytest.raises(al.PlanError, match='two columns have the name "X"'):
         ctx.from_arrow(pa.table([[1], [2]], names=["x", "X"]))
 
