@@ -47,7 +47,7 @@ func TestCommands(t *testing.T) {
 		{nil, exitUsage, "", "pyrunner error CODE"},
 		{[]string{"help"}, exitDone, "pyrunner error CODE", ""},
 		{[]string{"version"}, exitDone, "pyrunner " + version, ""},
-		{[]string{"verison"}, exitUsage, "", "did you mean version?"},
+		{[]string{"versio"}, exitUsage, "", "did you mean version?"},
 		{[]string{"error", "alk2001"}, exitDone, "ALK2001 (alink.UdfError): A Python function raised an exception.", ""},
 		{[]string{"error", "ALK20001"}, exitUsage, "", "did you mean ALK2001"},
 		{[]string{"error"}, exitUsage, "", "usage: pyrunner error CODE"},

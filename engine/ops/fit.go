@@ -64,13 +64,5 @@ func (f *Fit) train(ctx context.Context, lease *lease, spool *exec.Spool, out *e
 	if err != nil {
 		return err
 	}
-	var failure error
-	for _, result := range results {
-		if failure != nil {
-			result.Release()
-			continue
-		}
-		failure = out.EmitBatch(ctx, result)
-	}
-	return failure
+	return emitAll(ctx, results, out)
 }

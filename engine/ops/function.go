@@ -135,13 +135,18 @@ func (f *Function) emitResults(ctx context.Context, input arrow.RecordBatch, res
 		}
 		return out.EmitBatch(ctx, joined)
 	}
+	return emitAll(ctx, results, out)
+}
+
+// emitAll passes on batches, all of which it takes over.
+func emitAll(ctx context.Context, batches []arrow.RecordBatch, out *exec.Output) error {
 	var failure error
-	for _, result := range results {
+	for _, batch := range batches {
 		if failure != nil {
-			result.Release()
+			batch.Release()
 			continue
 		}
-		failure = out.EmitBatch(ctx, result)
+		failure = out.EmitBatch(ctx, batch)
 	}
 	return failure
 }
