@@ -13,7 +13,7 @@ import (
 
 // Defaults of Options.
 const (
-	QueueBytesDefault  = 32 << 20
+	QueueBytesDefault  = 8 << 20
 	SpoolBytesDefault  = 64 << 20
 	parallelismMax     = 256
 	fanOutReadersLimit = 64

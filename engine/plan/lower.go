@@ -282,8 +282,40 @@ func (l *lowering) arrange(ctx context.Context, n Node, op arrange) error {
 	if err != nil {
 		return err
 	}
+	if l.consumers[n.Inputs[0]] == 1 {
+		if columns, err = l.narrow(ctx, input, columns); err != nil {
+			return err
+		}
+	}
 	l.stage(n, arrow.NewSchema(fields, nil), &Arrangement{columns})
 	return nil
+}
+
+// narrow makes a scan read only the columns that its one reader picks, and
+// gives their places in what it then reads.
+func (l *lowering) narrow(ctx context.Context, input *Stage, picked []int) ([]int, error) {
+	scan, ok := input.Work.(ScanParquet)
+	used := slices.Compact(slices.Sorted(slices.Values(picked)))
+	if !ok || scan.Columns != nil || len(used) == 0 || len(used) == input.Schema.NumFields() {
+		return picked, nil
+	}
+	for _, i := range used {
+		name := input.Schema.Field(i).Name
+		if len(input.Schema.FieldIndices(name)) > 1 {
+			return picked, nil // the file has two columns of this name
+		}
+		scan.Columns = append(scan.Columns, name)
+	}
+	schema, err := l.typer.ScanSchema(ctx, scan)
+	if err != nil {
+		return nil, err
+	}
+	input.Work, input.Schema = scan, schema
+	places := make([]int, len(picked))
+	for i, column := range picked {
+		places[i], _ = slices.BinarySearch(used, column)
+	}
+	return places, nil
 }
 
 // resolve gives the fields of the result and the input column of each.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,11 +70,18 @@ func FuzzParseType(f *testing.F) {
 type fakeTyper struct{ described []string }
 
 func (f *fakeTyper) ScanSchema(_ context.Context, op Op) (*arrow.Schema, error) {
-	scan, ok := op.(ScanTable)
-	if !ok || scan.Table != "flights" {
-		return nil, diag.New(diag.FileMissing, "there is no %v", op)
+	fields := []Field{{"carrier", "string"}, {"Dep", "double"}, {"arr", "double"}}
+	switch scan := op.(type) {
+	case ScanTable:
+		if scan.Table == "flights" {
+			return ParseSchema(fields)
+		}
+	case ScanParquet:
+		return ParseSchema(slices.DeleteFunc(fields, func(f Field) bool {
+			return scan.Columns != nil && !slices.Contains(scan.Columns, f.Name)
+		}))
 	}
-	return ParseSchema([]Field{{"carrier", "string"}, {"Dep", "double"}, {"arr", "double"}})
+	return nil, diag.New(diag.FileMissing, "there is no %v", op)
 }
 
 func (f *fakeTyper) Describe(_ context.Context, group *Relation) (*arrow.Schema, error) {
