@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import os
+import signal
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -93,11 +96,46 @@ def test_carrier_table(job, flights):
         )
 
 
+def in_order(scored):
+    """A join promises no order of rows."""
+    keys = ["time_hour", "carrier", "flight", "origin"]
+    return scored.sort_values(keys).reset_index(drop=True)
+
+
+def test_killed_workers_give_the_same_rows(pyrunner, example, job, tmp_path):
+    """The whole job, while two of its workers are killed in the middle of their work."""
+    scored = tmp_path / "scored.parquet"
+    killed = set()
+    with al.connect() as ctx:
+        done = threading.Event()
+
+        def kill():
+            while not done.wait(0.05) and len(killed) < 2:
+                for worker in ctx.status()["workers"]:
+                    if worker["busy"] and worker["environment"] not in killed:
+                        os.kill(worker["pid"], signal.SIGKILL)
+                        killed.add(worker["environment"])
+                        break
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            table = example.carrier_table(ctx, scored).to_pandas()
+        finally:
+            done.set()
+            killer.join()
+    assert len(killed) == 2
+    pd.testing.assert_frame_equal(table, job[0])
+    pd.testing.assert_frame_equal(
+        in_order(pq.read_table(scored).to_pandas()),
+        in_order(job[1]),
+    )
+
+
 def test_scored_flights(job, flights):
     _, scored = job
+    scored, flights = in_order(scored), in_order(flights)
     keys = ["time_hour", "carrier", "flight", "origin"]
-    scored = scored.sort_values(keys).reset_index(drop=True)
-    flights = flights.sort_values(keys).reset_index(drop=True)
     assert len(scored) == 336_776
     assert (scored[keys] == flights[keys]).all().all()
     assert (scored.near_holiday == flights.near_holiday).all()

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import uv
 
 import alink as al
 
@@ -761,10 +762,10 @@ def test_jobs_from_several_threads(rows):
 # --- modules that travel ---
 
 
-def run_script(folder, environment, script):
+def run_script(folder, environment, script, python=sys.executable):
     (folder / "script.py").write_text(textwrap.dedent(script))
     done = subprocess.run(
-        [sys.executable, "script.py"],
+        [python, "script.py"],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -802,32 +803,38 @@ def test_module_beside_the_script(pyrunner, tmp_path, script_environment):
 
 @pytest.mark.parametrize("kind", ["path", "finder"])
 def test_editable_install(pyrunner, tmp_path, script_environment, kind):
-    """In an environment of its own, whose Python knows nothing of the client's packages."""
-    project = tmp_path / "project" / "src"
-    (project / "editable_package").mkdir(parents=True)
-    (project / "editable_package" / "__init__.py").write_text("from .inner import triple\n")
-    (project / "editable_package" / "inner.py").write_text("def triple(x): return 3 * x\n")
-    # What pip writes: the source folder in a .pth file, or a finder that maps the package.
-    site = tmp_path / "startup"
-    site.mkdir()
-    if kind == "path":
-        (site / "sitecustomize.py").write_text(f"import sys; sys.path.append({str(project)!r})\n")
-    else:
-        (site / "sitecustomize.py").write_text(textwrap.dedent(f"""
-            import importlib.util, sys
-            class Finder:
-                @staticmethod
-                def find_spec(name, path=None, target=None):
-                    if name == "editable_package":
-                        folder = {str(project / "editable_package")!r}
-                        return importlib.util.spec_from_file_location(
-                            name, folder + "/__init__.py", submodule_search_locations=[folder])
-            sys.meta_path.append(Finder)
-        """))  # fmt: skip
-    environment = dict(script_environment)
-    environment["PYTHONPATH"] += os.pathsep + str(site)
+    """A package that pip has installed in editable mode, in both of the ways it knows."""
+    project = tmp_path / "project"
+    source = project / "src" / "editable_package"
+    source.mkdir(parents=True)
+    (source / "__init__.py").write_text("from .inner import triple\n")
+    (source / "inner.py").write_text("def triple(x): return 3 * x\n")
+    # A whole source folder goes on the path; a single package gets an import finder.
+    where = '"" = "src"' if kind == "path" else '"editable_package" = "src/editable_package"'
+    (project / "pyproject.toml").write_text(textwrap.dedent(f"""
+        [build-system]
+        requires = ["setuptools"]
+        build-backend = "setuptools.build_meta"
+        [project]
+        name = "editable-package"
+        version = "1"
+        [tool.setuptools]
+        packages = ["editable_package"]
+        package-dir = {{ {where} }}
+    """))  # fmt: skip
+    # An environment of the test's own, which sees this one's packages.
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    [site] = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    (site / "outer.pth").write_text("\n".join(packages))
+    install = [uv.find_uv_bin(), "pip", "install", "--quiet", "--python", python]
+    subprocess.run([*install, "--editable", project], check=True)
+    finders = [path.name for path in site.glob("__editable__*finder.py")]
+    assert bool(finders) == (kind == "finder")
+    environment = script_environment
     (tmp_path / "elsewhere").mkdir()
-    out = run_script(tmp_path / "elsewhere", environment, """
+    out = run_script(tmp_path / "elsewhere", environment, python=python, script="""
         import alink as al
         import pyarrow as pa
         from editable_package import triple
