@@ -64,7 +64,7 @@ test: build ## all tests, Go's under the race detector
 check: check-go check-python ## formatting, linters, types, import rules, generated code, other platforms
 
 .PHONY: check-go
-check-go: toolchain $(GOLANGCI) $(GOFUMPT)
+check-go: toolchain $(VENV_READY) $(GOLANGCI) $(GOFUMPT)
 	@echo "== gofumpt"
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs $(GOFUMPT) -l); \
 	if [ -n "$$unformatted" ]; then \

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -357,5 +358,6 @@ def start(engine):
         yield start
         for worker in workers:
             if worker.process.poll() is None:
-                worker.process.kill()
-                worker.wait()
+                # Its stacks are shown with the test's failure, if it failed.
+                worker.process.send_signal(signal.SIGABRT)
+                print(worker.wait()[2].decode())
