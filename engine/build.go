@@ -11,7 +11,12 @@ import (
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/ops"
 	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/alink-runtime/alink/udfworker"
 )
+
+// jobWorkersMax is the number of workers that one job may hold at a time: half
+// of what the pool starts.
+const jobWorkersMax = udfworker.WorkersMaxDefault / 2
 
 // build makes the dataflow of one plan. It implements plan.Typer.
 type build struct {
@@ -20,7 +25,10 @@ type build struct {
 	sources map[string]exec.BatchSource
 	// relational is opened when a relational stage is met.
 	relational exec.Relational
-	release    []func()
+	// applications is the number of stages of functions that run on several
+	// workers.
+	applications int
+	release      []func()
 }
 
 // newBuild validates the plan. close must be called when what was built has
@@ -116,7 +124,7 @@ func (b *build) Describe(ctx context.Context, group *plan.Relation) (*arrow.Sche
 
 func (b *build) openRelational() (err error) {
 	bytes, giveBack := b.engine.budget.take()
-	if b.relational, err = openRelational(b.engine.options, bytes); err != nil {
+	if b.relational, err = openRelational(b.engine.options, b.threads(), bytes); err != nil {
 		giveBack()
 		return err
 	}
@@ -125,6 +133,19 @@ func (b *build) openRelational() (err error) {
 		giveBack()
 	})
 	return nil
+}
+
+// threads is the number of DuckDB's threads. A job without an aggregate, a
+// join or a sort keeps the order of its rows, for which DuckDB uses one thread
+// whatever it has; a further one would only spin while a stage waits for input.
+func (b *build) threads() int {
+	for _, n := range b.plan.Nodes {
+		switch n.Op.(type) {
+		case plan.Aggregate, plan.Join, plan.Sort:
+			return b.engine.options.Parallelism
+		}
+	}
+	return 1
 }
 
 func relationalStage(group *plan.Relation) *exec.RelationalStage {
@@ -140,6 +161,11 @@ func (b *build) graph(ctx context.Context, job *Job) error {
 	physical, err := plan.Lower(ctx, b.plan, b)
 	if err != nil {
 		return err
+	}
+	for _, stage := range physical.Stages {
+		if a, ok := stage.Work.(*plan.Application); ok && a.Kind != plan.FitFunction {
+			b.applications++
+		}
 	}
 	for _, stage := range physical.Stages {
 		v, err := b.vertex(stage, job)
@@ -197,6 +223,9 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 	if v.Parallelism == 0 {
 		v.Parallelism = b.engine.options.Parallelism
 	}
+	// Each subtask holds its worker to the end, and waits for one that it
+	// lacks: a job must not want more than the pool has.
+	v.Parallelism = max(1, min(v.Parallelism, jobWorkersMax/b.applications))
 	v.New = func(subtask int) exec.Operator {
 		return &ops.Function{
 			Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns,

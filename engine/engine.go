@@ -56,8 +56,7 @@ type Options struct {
 	// Parallelism is the number of subtasks and workers of a stage and of
 	// DuckDB's threads; 0 means the number of processors.
 	Parallelism int
-	// SpillDir is the folder for data beyond memory; "" means the system's
-	// temporary folder.
+	// SpillDir is the folder for data beyond memory; "" means one in RunDir.
 	SpillDir string
 	// WorkerPool is the command that starts the supervisor of workers; nil
 	// means `pyrunner worker-pool`, pyrunner being this program or found
@@ -130,6 +129,12 @@ func Open(_ context.Context, options Options) (*Engine, error) {
 }
 
 func (e *Engine) open() (err error) {
+	if e.options.SpillDir == "" {
+		e.options.SpillDir = filepath.Join(e.options.RunDir, "spill")
+		if err := os.MkdirAll(e.options.SpillDir, 0o700); err != nil {
+			return fmt.Errorf("make the spill folder: %w", err)
+		}
+	}
 	if e.artifacts, err = newArtifacts(filepath.Join(e.options.RunDir, "artifacts")); err != nil {
 		return fmt.Errorf("make the artifacts' folder: %w", err)
 	}

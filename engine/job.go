@@ -2,8 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,6 +87,9 @@ func (j *Job) Cancel() { j.cancel(errCancelled) }
 // Wait returns when the job has ended, with its failure. A job whose result is
 // not read does not end when the result is large.
 func (j *Job) Wait(ctx context.Context) error {
+	if j.ended() {
+		return j.err
+	}
 	select {
 	case <-j.done:
 		return j.err
@@ -218,6 +221,11 @@ func (r *resultReader) Next() bool {
 	}
 	e, err := r.result.queue.Get(r.job.ctx)
 	switch {
+	case errors.Is(err, exec.ErrStopped):
+		if r.err = context.Cause(r.job.ctx); r.err == nil {
+			r.err = diag.New(diag.InvalidPlan, "the rows of job %s are gone: they were not read in time", r.job.ID)
+		}
+		return false
 	case err != nil:
 		r.err = err
 		return false
@@ -237,13 +245,3 @@ func (r *resultReader) Record() arrow.RecordBatch { return r.batch }
 
 // Err implements array.RecordReader.
 func (r *resultReader) Err() error { return r.err }
-
-// Outputs are the collect nodes whose rows can be read.
-func (j *Job) Outputs() []string {
-	names := make([]string, 0, len(j.results))
-	for name := range j.results {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}

@@ -8,7 +8,7 @@ import (
 )
 
 // openRelational says that this build has no DuckDB.
-func openRelational(Options, int64) (exec.Relational, error) {
+func openRelational(Options, int, int64) (exec.Relational, error) {
 	return nil, diag.New(diag.NoRelational, "this engine was built without DuckDB, which filters, joins, aggregates and sorts need").
 		WithHint("build it with cgo (CGO_ENABLED=1 and a C compiler)")
 }

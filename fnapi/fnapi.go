@@ -11,7 +11,7 @@
 // decodes and checks the result (bundle.go, coder.go). A worker is not
 // trusted: what it sends is bounded and checked before it is used.
 //
-// The package imports engine/exec, engine/plan, udfworker and diag, and knows
+// The package imports engine/exec, engine/plan, udfworker, envmgr and diag, and knows
 // nothing of SQL or machine learning.
 package fnapi
 

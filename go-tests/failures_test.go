@@ -356,3 +356,50 @@ func TestDescribeReadsNoData(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// TestRowsThatNobodyRead: old jobs are forgotten, and whoever comes too late
+// is told so.
+func TestRowsThatNobodyRead(t *testing.T) {
+	e := openEngine(t)
+	numbers(t, e, "t", 10)
+	var first array.RecordReader
+	for i := range 70 {
+		job, err := e.Submit(t.Context(), &plan.Plan{Version: plan.Version, Nodes: []plan.Node{
+			node("t", plan.ScanTable{Table: "t"}), node("out", plan.Collect{}, "t"),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := job.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			if first, err = job.Result("out"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	defer first.Release()
+	if first.Next() || first.Err() == nil {
+		t.Errorf("rows of a forgotten job: %v", first.Err())
+	}
+}
+
+// TestLimitAboveParallelFunctions ends although workers still wait for input.
+func TestLimitAboveParallelFunctions(t *testing.T) {
+	e := openEngine(t)
+	numbers(t, e, "t", 400_000)
+	p := applied(t, "t", plan.RowFunction, doubleOrMinusOne)
+	p.Functions["g"] = source("g", "def g(x):\n    return x\n", plan.NumpyFunction, "double", "here")
+	p.Functions["g"].Options.Workers = 4
+	p.Nodes = append(p.Nodes[:2],
+		node("z", plan.Project{Keep: true, Exprs: []plan.NamedExpr{named("z", plan.Call("g", plan.Column("y")))}}, "y"),
+		node("few", plan.Limit{N: 5}, "z"), node("out", plan.Collect{}, "few"))
+	for range 3 {
+		var rows int64
+		run(t, e, p, func(b arrow.RecordBatch) { rows += b.NumRows() })
+		if rows != 5 {
+			t.Errorf("%d rows", rows)
+		}
+	}
+}

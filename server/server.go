@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -46,6 +47,7 @@ func New(e *engine.Engine, token string) (*Server, error) {
 	s := &Server{engine: e, token: token, shutdown: make(chan struct{})}
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(math.MaxInt32), // a batch is one message
+		grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(s.checkUnary),
 		grpc.StreamInterceptor(s.checkStream),
 	)
@@ -88,12 +90,23 @@ func (s *Server) checkUnary(ctx context.Context, req any, _ *grpc.UnaryServerInf
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}
-	return next(ctx, req)
+	return guarded(func() (any, error) { return next(ctx, req) })
+}
+
+// guarded keeps a fault in one call from ending the engine and every job.
+func guarded(call func() (any, error)) (answer any, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = status.Errorf(codes.Internal, "the call stopped by a fault: %v\n%s", fault, debug.Stack())
+		}
+	}()
+	return call()
 }
 
 func (s *Server) checkStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	if err := s.check(stream.Context()); err != nil {
 		return err
 	}
-	return next(srv, stream)
+	_, err := guarded(func() (any, error) { return nil, next(srv, stream) })
+	return err
 }

@@ -43,13 +43,13 @@ func (r *relation) setColumns(columns []column) {
 	r.columns = columns
 	r.index = make(map[string]int, len(columns))
 	for i, c := range columns {
-		r.index[fold(c.name)] = i
+		r.index[plan.Fold(c.name)] = i
 	}
 }
 
 // find looks a column up as SQL does, without regard to case.
 func (r *relation) find(name string) (int, bool) {
-	i, ok := r.index[fold(name)]
+	i, ok := r.index[plan.Fold(name)]
 	return i, ok
 }
 
@@ -184,11 +184,11 @@ func checkNames(fields []arrow.Field) *diag.Diagnostic {
 			return diag.New(diag.InvalidPlan, "the name of the column %q holds a NUL character", f.Name).
 				WithHint("rename it where the table is made")
 		}
-		if earlier, twice := seen[fold(f.Name)]; twice {
+		if earlier, twice := seen[plan.Fold(f.Name)]; twice {
 			return diag.New(diag.InvalidPlan, "the table has columns %q and %q, whose names differ in case at most", earlier, f.Name).
 				WithHint("SQL does not tell them apart; rename one of them where the table is made")
 		}
-		seen[fold(f.Name)] = f.Name
+		seen[plan.Fold(f.Name)] = f.Name
 	}
 	return nil
 }

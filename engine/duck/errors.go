@@ -343,7 +343,7 @@ func withCaret(d *diag.Diagnostic, origin *diag.Source, at place, name string) *
 // text: the name, if it is there, or a word.
 func tokenLen(text, name string) int {
 	for _, candidate := range []string{quote(name), name} {
-		if name != "" && len(candidate) <= len(text) && fold(text[:len(candidate)]) == fold(candidate) {
+		if name != "" && len(candidate) <= len(text) && plan.Fold(text[:len(candidate)]) == plan.Fold(candidate) {
 			return len(candidate)
 		}
 	}

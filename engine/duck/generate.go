@@ -171,11 +171,11 @@ func checkUnique(exprs []plan.NamedExpr) *diag.Diagnostic {
 		if strings.ContainsRune(e.Name, 0) {
 			return diag.New(diag.InvalidPlan, "the name of the column %q holds a NUL character", e.Name)
 		}
-		if seen[fold(e.Name)] {
+		if seen[plan.Fold(e.Name)] {
 			return diag.New(diag.InvalidPlan, "the column %q is defined twice", e.Name).
 				WithHint("names are compared without regard to case; give one of the two another name")
 		}
-		seen[fold(e.Name)] = true
+		seen[plan.Fold(e.Name)] = true
 	}
 	return nil
 }
@@ -207,7 +207,7 @@ func (g *generator) join(op plan.Join, left, right *relation) ([]column, *diag.D
 		if problem := checkJoinTypes(left.columns[l], right.columns[r]); problem != nil {
 			return nil, problem
 		}
-		if fold(key.Left) == fold(key.Right) {
+		if plan.Fold(key.Left) == plan.Fold(key.Right) {
 			merged[l] = r
 			dropped[r] = true
 		}
@@ -263,7 +263,7 @@ func checkJoinTypes(left, right column) *diag.Diagnostic {
 }
 
 func joinSubject(key plan.JoinKey) string {
-	if fold(key.Left) == fold(key.Right) {
+	if plan.Fold(key.Left) == plan.Fold(key.Right) {
 		return fmt.Sprintf("the join on %q", key.Left)
 	}
 	return fmt.Sprintf("the join of %q with %q", key.Left, key.Right)

@@ -407,9 +407,11 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
-// Cancelling takes hold at once, wherever the query is.
+// Cancelling takes hold wherever the query is, long before its end. On a quiet
+// machine that takes a tenth of a second; a sort that has spilled frees its
+// memory first, which takes seconds where the disk is busy.
 func TestCancel(t *testing.T) {
-	const limit = time.Second
+	const limit = 10 * time.Second
 	heavy := []plan.Op{
 		plan.Project{Exprs: []plan.NamedExpr{sqlExpr("x", "x"), sqlExpr("i", "unnest(range(100000))")}},
 		plan.Project{Exprs: []plan.NamedExpr{sqlExpr("h", "hash(x, i)"), sqlExpr("i", "i")}},

@@ -222,20 +222,3 @@ func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`
 
 // quoteString makes a text a string literal of SQL. It may not hold NUL.
 func quoteString(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
-
-// fold gives the form in which names are compared: DuckDB ignores the case of
-// ASCII letters only.
-func fold(name string) string {
-	for i := range len(name) {
-		if c := name[i]; c >= 'A' && c <= 'Z' {
-			b := []byte(name)
-			for ; i < len(b); i++ {
-				if b[i] >= 'A' && b[i] <= 'Z' {
-					b[i] += 'a' - 'A'
-				}
-			}
-			return string(b)
-		}
-	}
-	return name
-}

@@ -80,12 +80,15 @@ type rebalance struct {
 func (r *rebalance) put(ctx context.Context, e Element) error {
 	if e.Kind != KindBatch {
 		r.route.push(toAll)
+		var failure error
 		for _, q := range r.queues {
-			if err := q.Put(ctx, e); err != nil {
-				return err
+			// A subtask that has stopped keeps nothing from the others: they
+			// wait for what ends their input.
+			if err := q.Put(ctx, e); err != nil && failure == nil {
+				failure = err
 			}
 		}
-		return nil
+		return failure
 	}
 	e.FirstRow = r.rows
 	r.rows += e.Batch.NumRows()

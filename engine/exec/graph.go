@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/apache/arrow-go/v18/arrow"
@@ -116,14 +117,19 @@ func (g *Graph) Run(ctx context.Context) error {
 		return err
 	}
 	var group sync.WaitGroup
+	var failed atomic.Bool
 	for _, s := range w.subtasks {
 		group.Go(func() {
 			if err := s.run(ctx); err != nil {
+				failed.Store(true)
 				cancel(err)
 			}
 		})
 	}
 	group.Wait()
+	if !failed.Load() {
+		return nil // also if ctx has ended since: what was to be done is done
+	}
 	return context.Cause(ctx)
 }
 
@@ -148,7 +154,9 @@ func (s *subtask) run(ctx context.Context) (err error) {
 		s.stats.done.Add(1)
 	}()
 	err = s.operator.Run(ctx, s.in, s.out)
-	if err == nil {
+	if err == nil || errors.Is(err, ErrStopped) {
+		// A rebalance that stops because one of its readers has stopped still
+		// has to end the others.
 		err = s.out.Emit(ctx, Element{Kind: KindEnd})
 	}
 	if errors.Is(err, ErrStopped) {

@@ -130,15 +130,21 @@ func (PassThrough) OnEnd(context.Context, *Output) error { return nil }
 // OnFail implements Handler.
 func (PassThrough) OnFail(error) {}
 
+var errFault = errors.New("stopped by a fault")
+
 // Handle makes an operator of a handler.
 func Handle(h Handler) Operator { return handled{h} }
 
 type handled struct{ h Handler }
 
 func (o handled) Run(ctx context.Context, in []*Input, out *Output) (err error) {
+	ended := false
 	defer func() {
-		if err != nil {
+		switch {
+		case err != nil:
 			o.h.OnFail(err)
+		case !ended:
+			o.h.OnFail(errFault) // a panic is on its way
 		}
 	}()
 	for {
@@ -152,7 +158,9 @@ func (o handled) Run(ctx context.Context, in []*Input, out *Output) (err error) 
 		case kindMark:
 			err = out.Emit(ctx, e)
 		case KindEnd:
-			return o.h.OnEnd(ctx, out)
+			err = o.h.OnEnd(ctx, out)
+			ended = true
+			return err
 		default:
 			err = o.h.OnElement(ctx, e, out)
 		}

@@ -90,11 +90,13 @@ func (q *Queue) tryPut(e Element, size int64) (bool, error) {
 }
 
 // Get removes the first element, whose ownership passes to the caller, and
-// waits while the queue is empty.
+// waits while the queue is empty. It returns ErrStopped once the queue is
+// closed.
 func (q *Queue) Get(ctx context.Context) (Element, error) {
 	for {
-		if e, ok := q.tryGet(); ok {
-			return e, nil
+		e, ok, err := q.tryGet()
+		if ok || err != nil {
+			return e, err
 		}
 		select {
 		case <-q.readable:
@@ -104,18 +106,21 @@ func (q *Queue) Get(ctx context.Context) (Element, error) {
 	}
 }
 
-func (q *Queue) tryGet() (Element, bool) {
+func (q *Queue) tryGet() (Element, bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		return Element{}, false, ErrStopped
+	}
 	if len(q.elements) == 0 {
-		return Element{}, false
+		return Element{}, false, nil
 	}
 	e := q.elements[0]
 	q.elements[0] = Element{}
 	q.elements = q.elements[1:]
 	q.bytes -= e.size()
 	signal(q.writable)
-	return e, true
+	return e, true, nil
 }
 
 // Close tells the producer that nothing more is wanted and releases what is
@@ -129,6 +134,7 @@ func (q *Queue) Close() {
 		e.Release()
 	}
 	signal(q.writable)
+	signal(q.readable)
 }
 
 // queued is the number of bytes that wait in the queue.

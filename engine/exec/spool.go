@@ -43,7 +43,6 @@ type Spool struct {
 	entries []spoolEntry
 	base    int // the index of entries[0] in the sequence
 	memory  int64
-	rows    int64
 	readers []*spoolReader
 	last    *segment
 	closed  bool
@@ -83,13 +82,6 @@ func NewSpool(schema *arrow.Schema, options SpoolOptions) (*Spool, error) {
 // Schema is the schema of the spool's batches.
 func (s *Spool) Schema() *arrow.Schema { return s.schema }
 
-// Rows is the number of rows written so far.
-func (s *Spool) Rows() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rows
-}
-
 // Put appends e, which it takes over whatever the result. It never waits for a
 // reader. It returns ErrStopped when every reader has been closed.
 func (s *Spool) Put(_ context.Context, e Element) error {
@@ -112,22 +104,19 @@ func (s *Spool) Put(_ context.Context, e Element) error {
 				WithCause(err).WithHint("free space on the disk, or name another folder with al.connect(spill_dir=...)")
 		}
 	}
-	s.append(entry, e)
+	s.append(entry)
 	return nil
 }
 
 func (s *Spool) put(ctx context.Context, e Element) error { return s.Put(ctx, e) }
 
-func (s *Spool) append(entry spoolEntry, e Element) {
+func (s *Spool) append(entry spoolEntry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries = append(s.entries, entry)
 	s.memory += entry.size
 	if entry.segment != nil {
 		entry.segment.entries++
-	}
-	if e.Kind == KindBatch && entry.segment == nil {
-		s.rows += e.Batch.NumRows()
 	}
 	for _, r := range s.readers {
 		signal(r.readable)
@@ -160,7 +149,6 @@ func (s *Spool) write(batch arrow.RecordBatch) (spoolEntry, error) {
 	entry := spoolEntry{segment: seg, offset: seg.size, length: end}
 	s.mu.Lock()
 	seg.size += end
-	s.rows += batch.NumRows()
 	s.mu.Unlock()
 	return entry, nil
 }

@@ -39,8 +39,9 @@ func (h *sinkHandler) OnBatch(ctx context.Context, batch arrow.RecordBatch, _ *e
 func (h *sinkHandler) OnElement(context.Context, exec.Element, *exec.Output) error { return nil }
 
 func (h *sinkHandler) OnEnd(ctx context.Context, _ *exec.Output) error {
+	err := h.writer.Commit(ctx)
 	h.ended = true
-	return h.writer.Commit(ctx)
+	return err
 }
 
 // OnFail removes what was written, unless Commit has already decided.

@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // Expr is an expression over the columns of a node's input. Exactly one of
@@ -79,6 +80,17 @@ func Lit(value any) Expr {
 		panic(fmt.Sprintf("plan.Lit: %v", err))
 	}
 	return Expr{Literal: &Literal{Type: typ, Value: raw}}
+}
+
+// Fold gives the form of a name in which names are compared: SQL disregards
+// the case of ASCII letters.
+func Fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, name)
 }
 
 // HasCall reports whether e applies a Python function anywhere.

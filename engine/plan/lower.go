@@ -144,6 +144,9 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 	switch op := n.Op.(type) {
 	case ScanParquet, ScanTable:
 		schema, err := l.typer.ScanSchema(ctx, op)
+		if err == nil {
+			err = refuseReserved(schema)
+		}
 		if err != nil {
 			return err
 		}
@@ -171,6 +174,18 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 		return nil
 	}
 	return fmt.Errorf("op %T is not lowered", n.Op)
+}
+
+// refuseReserved refuses a table with columns that could be taken for those
+// that lowering makes.
+func refuseReserved(schema *arrow.Schema) error {
+	for _, f := range schema.Fields() {
+		if err := validateColumns([]string{f.Name}); err != nil {
+			return diag.New(diag.InvalidPlan, "the table has a column %q", f.Name).WithCause(err).
+				WithHint("give it another name before it comes in")
+		}
+	}
+	return nil
 }
 
 func (l *lowering) stage(n Node, schema *arrow.Schema, work any) {
@@ -320,15 +335,11 @@ func (l *lowering) narrow(ctx context.Context, input *Stage, picked []int) ([]in
 
 // resolve gives the fields of the result and the input column of each.
 func (a arrange) resolve(schema *arrow.Schema) (fields []arrow.Field, columns []int, err error) {
-	place := map[string]int{} // by lower-case name, for what replaces
+	place := map[string]int{} // by folded name, for what replaces
 	add := func(name string, from int) {
 		field := schema.Field(from)
 		field.Name = name
-		if at, ok := place[strings.ToLower(name)]; ok {
-			fields[at], columns[at] = field, from
-			return
-		}
-		place[strings.ToLower(name)] = len(fields)
+		place[Fold(name)] = len(fields)
 		fields, columns = append(fields, field), append(columns, from)
 	}
 	dropped, err := findColumns(schema, a.drop)
@@ -349,7 +360,13 @@ func (a arrange) resolve(schema *arrow.Schema) (fields []arrow.Field, columns []
 		if err != nil {
 			return nil, nil, err
 		}
-		add(c.name, from)
+		at, replaces := place[Fold(c.name)]
+		if !replaces {
+			add(c.name, from)
+			continue
+		}
+		fields[at], columns[at] = schema.Field(from), from
+		fields[at].Name = c.name
 	}
 	return fields, columns, nil
 }
@@ -360,19 +377,25 @@ func (a arrange) newNames(schema *arrow.Schema) ([]string, error) {
 	for i, f := range schema.Fields() {
 		names[i] = f.Name
 	}
+	renamed := map[int]bool{}
 	for from, to := range a.rename {
 		i, err := findColumn(schema, from)
 		if err != nil {
 			return nil, err
 		}
+		if renamed[i] {
+			return nil, diag.New(diag.InvalidPlan, "the column %q is renamed twice", schema.Field(i).Name)
+		}
+		renamed[i] = true
 		names[i] = to
 	}
 	seen := map[string]bool{}
 	for _, name := range names {
-		if seen[strings.ToLower(name)] && len(a.rename) > 0 {
-			return nil, diag.New(diag.InvalidPlan, "after the renaming two columns would be named %q", name)
+		if seen[Fold(name)] {
+			return nil, diag.New(diag.InvalidPlan, "two columns are named %q (names are compared without regard to case)", name).
+				WithHint("rename or select before")
 		}
-		seen[strings.ToLower(name)] = true
+		seen[Fold(name)] = true
 	}
 	return names, nil
 }
@@ -395,7 +418,7 @@ func findColumn(schema *arrow.Schema, name string) (int, error) {
 	}
 	names := make([]string, 0, schema.NumFields())
 	for i, f := range schema.Fields() {
-		if strings.EqualFold(f.Name, name) {
+		if Fold(f.Name) == Fold(name) {
 			return i, nil
 		}
 		if !strings.HasPrefix(f.Name, reservedPrefix) {

@@ -106,7 +106,8 @@ type (
 		Columns  []string `json:"columns,omitempty"`
 	}
 	// WriteParquet writes one Parquet file: beside its place, renamed when
-	// whole.
+	// whole. Each output of a plan appears by itself: when a later one fails,
+	// an earlier one stays.
 	WriteParquet struct {
 		Path string    `json:"path"`
 		Mode WriteMode `json:"mode"`

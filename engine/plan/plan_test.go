@@ -73,8 +73,15 @@ func (f *fakeTyper) ScanSchema(_ context.Context, op Op) (*arrow.Schema, error) 
 	fields := []Field{{"carrier", "string"}, {"Dep", "double"}, {"arr", "double"}}
 	switch scan := op.(type) {
 	case ScanTable:
-		if scan.Table == "flights" {
+		switch scan.Table {
+		case "flights":
 			return ParseSchema(fields)
+		case "odd":
+			return ParseSchema([]Field{{"é", "double"}, {"É", "double"}, {"b", "double"}})
+		case "twins":
+			return ParseSchema([]Field{{"a", "double"}, {"A", "double"}, {"b", "double"}})
+		case "reserved":
+			return ParseSchema([]Field{{"__alink_1", "double"}})
 		}
 	case ScanParquet:
 		return ParseSchema(slices.DeleteFunc(fields, func(f Field) bool {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,6 +13,8 @@ import (
 const (
 	nodesMax     = 100_000
 	exprDepthMax = 200
+	// workersMax is the largest number of workers that a function may ask for.
+	workersMax = 32
 )
 
 // reservedPrefix begins the names of columns that lowering makes.
@@ -28,6 +31,9 @@ func (p *Plan) Validate() error {
 		return diag.New(diag.InvalidPlan, "the plan has %d nodes; the limit is %d", len(p.Nodes), nodesMax)
 	}
 	for id, f := range p.Functions {
+		if f == nil {
+			return diag.New(diag.InvalidPlan, "function %q is null", id)
+		}
 		if err := p.validateFunction(f); err != nil {
 			return invalid(f.Origin, "function", "function %q (%s): %v", f.Name, id, err)
 		}
@@ -83,11 +89,19 @@ func (p *Plan) validateFunction(f *Function) error {
 	if f.Options.OnNull != "" && f.Options.OnNull != "call" && f.Options.OnNull != "skip" {
 		return fmt.Errorf("on_null must be \"call\" or \"skip\", not %q", f.Options.OnNull)
 	}
+	if f.Options.Workers > workersMax {
+		return fmt.Errorf("workers must be at most %d, not %d", workersMax, f.Options.Workers)
+	}
 	if f.Options.Workers < 0 || f.Options.BatchRows < 0 || f.Options.Retries != nil && *f.Options.Retries < 0 {
 		return fmt.Errorf("workers, batch_rows and retries cannot be negative")
 	}
 	switch f.Kind {
 	case MapBatchesFunction:
+		for _, field := range f.Schema {
+			if err := validateColumns([]string{field.Name}); err != nil {
+				return err
+			}
+		}
 		_, err := ParseSchema(f.Schema)
 		return err
 	case FitFunction:
@@ -134,6 +148,8 @@ func (p *Plan) validateOp(op Op) error {
 		return validateNames(op.Exprs)
 	case Drop:
 		return validateColumns(op.Columns)
+	case Rename:
+		return validateColumns(slices.Collect(maps.Values(op.Columns)))
 	case Aggregate:
 		if len(op.Keys)+len(op.Aggregates) == 0 {
 			return fmt.Errorf("nothing is aggregated")
@@ -176,7 +192,7 @@ func required(name, value string) error {
 
 func validateColumns(names []string) error {
 	for _, name := range names {
-		if strings.HasPrefix(strings.ToLower(name), reservedPrefix) {
+		if strings.HasPrefix(Fold(name), reservedPrefix) {
 			return fmt.Errorf("column names that begin with %s are reserved", reservedPrefix)
 		}
 	}
@@ -189,7 +205,7 @@ func validateNames(exprs []NamedExpr) error {
 		if err := validateColumns([]string{e.Name}); err != nil {
 			return err
 		}
-		name := strings.ToLower(e.Name)
+		name := Fold(e.Name)
 		if seen[name] {
 			return fmt.Errorf("two columns are named %q (names are compared without regard to case)", e.Name)
 		}
@@ -223,6 +239,8 @@ func (p *Plan) validateExpr(e Expr, depth int) error {
 		return fmt.Errorf("an expression must be exactly one of column, literal, sql, op and call")
 	}
 	switch {
+	case e.Column != nil:
+		return validateColumns([]string{*e.Column})
 	case e.Literal != nil:
 		_, err := ParseType(e.Literal.Type)
 		return err

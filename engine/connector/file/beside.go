@@ -31,19 +31,45 @@ func createBeside(path string, mode plan.WriteMode) (*beside, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, unwritable(path, err)
 	}
-	b := &beside{path: path, mode: mode}
-	if b.File, err = createUnnamed(filepath.Dir(path)); err == nil {
-		return b, nil
+	target := path
+	if info != nil {
+		// What a link points at is replaced, not the link.
+		if target, err = filepath.EvalSymlinks(path); err != nil {
+			return nil, unwritable(path, err)
+		}
 	}
-	if b.File, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.part"); err != nil {
+	b := &beside{path: target, mode: mode}
+	if err := b.create(); err != nil {
 		return nil, unwritable(path, err)
 	}
-	b.temporary = b.Name()
-	if err := b.Chmod(0o644); err != nil {
-		b.discard()
-		return nil, unwritable(path, err)
+	if info != nil {
+		if err := b.Chmod(info.Mode().Perm()); err != nil {
+			b.discard()
+			return nil, unwritable(path, err)
+		}
 	}
 	return b, nil
+}
+
+// create makes the file: without a name where that is possible.
+func (b *beside) create() (err error) {
+	if b.File, err = createUnnamed(filepath.Dir(b.path)); err == nil {
+		return nil
+	}
+	if b.temporary, err = freeName(b.path); err != nil {
+		return err
+	}
+	b.File, err = os.OpenFile(b.temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	return err
+}
+
+// freeName finds a name beside path that no file has.
+func freeName(path string) (string, error) {
+	placeholder, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.part")
+	if err != nil {
+		return "", err
+	}
+	return placeholder.Name(), errors.Join(placeholder.Close(), os.Remove(placeholder.Name()))
 }
 
 func exists(path string) error {
@@ -91,12 +117,8 @@ func linkError(path string, err error) error {
 
 // linkTemporary gives an unnamed file a free name beside its own.
 func (b *beside) linkTemporary() (string, error) {
-	placeholder, err := os.CreateTemp(filepath.Dir(b.path), "."+filepath.Base(b.path)+".*.part")
+	name, err := freeName(b.path)
 	if err != nil {
-		return "", err
-	}
-	name := placeholder.Name()
-	if err := errors.Join(placeholder.Close(), os.Remove(name)); err != nil {
 		return "", err
 	}
 	return name, b.link(name)

@@ -171,10 +171,16 @@ type parquetReader struct {
 	closed  bool
 }
 
-func (r *parquetReader) Next(ctx context.Context) (arrow.RecordBatch, error) {
+func (r *parquetReader) Next(ctx context.Context) (_ arrow.RecordBatch, err error) {
 	if r.closed {
 		return nil, io.EOF
 	}
+	defer func() {
+		// The library trusts some of what a file says.
+		if fault := recover(); fault != nil {
+			err = unreadable(r.source.path, fmt.Errorf("its content is damaged: %v", fault))
+		}
+	}()
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}

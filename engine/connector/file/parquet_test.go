@@ -276,3 +276,21 @@ func TestDamageInTheMiddleIsAnError(t *testing.T) {
 		t.Error("a damaged file was read to its end without an error")
 	}
 }
+
+func TestOverwriteKeepsPermissionsAndLinks(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "t.parquet"), filepath.Join(dir, "link.parquet")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Symlink(path, link)); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(t, link, plan.Overwrite, rows(t, twoRows)); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode() != 0o600 || info.Size() == 0 {
+		t.Errorf("the file is %v, %v", info, err)
+	}
+	if target, err := os.Readlink(link); err != nil || target != path || files(t, dir) != "link.parquet t.parquet" {
+		t.Errorf("the link points at %q, %v; %s", target, err, files(t, dir))
+	}
+}
