@@ -635,3 +635,22 @@ func TestAClosedQueueGivesNothing(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestNormalizeKeepsInstants(t *testing.T) {
+	alloc := allocator(t)
+	zoned := &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: "America/New_York"}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "c", Type: zoned, Nullable: true}}, nil)
+	batch, _, err := array.RecordFromJSON(alloc, schema, strings.NewReader(`[{"c":"2013-07-01T05:00:00Z"},{"c":null}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	normal, err := Normalize(t.Context(), batch, NormalSchema(schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer normal.Release()
+	got, err := normal.Column(0).MarshalJSON()
+	if err != nil || string(got) != `["2013-07-01T05:00:00Z",null]` || normal.Column(0).DataType().String() != "timestamp[ms, tz=UTC]" {
+		t.Errorf("%s of %s, %v", got, normal.Column(0).DataType(), err)
+	}
+}

@@ -11,7 +11,8 @@ import (
 
 // NormalSchema is the schema in which a source's columns flow: dictionaries
 // and views are replaced by plain columns of their values, extension types by
-// their storage, every field may be NULL, and metadata is dropped.
+// their storage, the zones of timestamps by UTC (the instants stay), every
+// field may be NULL, and metadata is dropped.
 func NormalSchema(schema *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(normalFields(schema.Fields()), nil)
 }
@@ -30,6 +31,10 @@ func normalType(t arrow.DataType) arrow.DataType {
 		return normalType(t.ValueType)
 	case arrow.ExtensionType:
 		return normalType(t.StorageType())
+	case *arrow.TimestampType:
+		if t.TimeZone != "" {
+			return &arrow.TimestampType{Unit: t.Unit, TimeZone: "UTC"}
+		}
 	case *arrow.StringViewType:
 		return arrow.BinaryTypes.String
 	case *arrow.BinaryViewType:

@@ -7,6 +7,7 @@ import json
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -100,7 +101,15 @@ class Job:
         stream = _RowStream(self._engine, self.id, self._output)
         with self._cancelled_on_interrupt(), self._explained(stream):
             schema = stream.schema(self._check)
-        return schema, self._iterate(stream)
+        rows = self._iterate(stream)
+        # A generator that was never begun runs no code when it is given up.
+        weakref.finalize(rows, self._give_up, stream).atexit = False
+        return schema, rows
+
+    def _give_up(self, stream: _RowStream) -> None:
+        if not self._ended.is_set():
+            stream.close()
+            self._cancel_quietly()
 
     def _iterate(self, stream: _RowStream) -> Generator[pa.RecordBatch]:
         complete = False

@@ -801,6 +801,54 @@ def test_module_beside_the_script(pyrunner, tmp_path, script_environment):
     assert eval(out) == [{"x": 1, "y": 21, "z": 21}, {"x": 2, "y": 42, "z": 42}]
 
 
+def test_an_edited_module_is_not_served_by_old_code(pyrunner, tmp_path, script_environment):
+    out = run_script(tmp_path, script_environment, """
+        import importlib, pathlib, sys
+        import alink as al
+        import pyarrow as pa
+        sys.dont_write_bytecode = True
+
+        t = al.from_arrow(pa.table({"x": [1, 2]}))
+
+        @al.udf("bigint")
+        def by_module(x):
+            import edited_lazily
+            return edited.number() * x + edited_lazily.NUMBER
+
+        for number in (1, 2, 1):  # the third time, the first folder again
+            pathlib.Path("edited.py").write_text(f"def number(): return {number}")
+            pathlib.Path("edited_lazily.py").write_text(f"NUMBER = {number * 10}")
+            importlib.invalidate_caches()
+            import edited, edited_lazily
+            importlib.reload(edited)
+            importlib.reload(edited_lazily)
+            print([row["y"] for row in t.with_columns(y=by_module("x")).collect()])
+    """)  # fmt: skip
+    assert out.split("\n")[:3] == ["[11, 12]", "[22, 24]", "[11, 12]"]
+
+
+def test_child_of_a_function_ends(rows):
+    @al.udf("bigint")
+    def forks(id):
+        import os
+        import sys
+
+        child = os.fork()
+        if child == 0:
+            sys.exit(7)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    table = rows.limit(3).select(y=forks("id")).to_arrow()
+    assert table.column("y").to_pylist() == [7, 7, 7]
+
+
+def test_rows_that_are_given_up_end_their_job(ctx, eventually):
+    table = ctx.from_arrow(pa.table({"x": range(3_000_000)}))
+    iterator = table.iter_batches()
+    del iterator
+    assert eventually(lambda: [job["state"] for job in ctx.status()["jobs"]] == ["cancelled"], 10)
+
+
 @pytest.mark.parametrize("kind", ["path", "finder"])
 def test_editable_install(pyrunner, tmp_path, script_environment, kind):
     """A package that pip has installed in editable mode, in both of the ways it knows."""

@@ -26,6 +26,8 @@ func createBeside(path string, mode plan.WriteMode) (*beside, error) {
 	switch {
 	case err == nil && info.IsDir():
 		return nil, unwritable(path, errors.New("it is a folder"))
+	case err == nil && !info.Mode().IsRegular():
+		return nil, unwritable(path, errors.New("it is not a regular file"))
 	case err == nil && mode != plan.Overwrite:
 		return nil, exists(path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):

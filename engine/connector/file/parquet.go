@@ -40,7 +40,8 @@ type ParquetSource struct {
 }
 
 // OpenParquet reads the file's schema. columns nil means all of them.
-func OpenParquet(path string, columns []string) (*ParquetSource, error) {
+func OpenParquet(path string, columns []string) (_ *ParquetSource, err error) {
+	defer recovered(path, &err)
 	file, err := openParquetFile(path)
 	if err != nil {
 		return nil, err
@@ -101,7 +102,8 @@ func (s *ParquetSource) Schema() *arrow.Schema { return s.schema }
 
 // Open implements exec.Source. The file is read row group by row group, page
 // by page, so that memory does not grow with the file.
-func (s *ParquetSource) Open(ctx context.Context) (exec.BatchReader, error) {
+func (s *ParquetSource) Open(ctx context.Context) (_ exec.BatchReader, err error) {
+	defer recovered(s.path, &err)
 	file, err := openParquetFile(s.path)
 	if err != nil {
 		return nil, err
@@ -117,8 +119,18 @@ func (s *ParquetSource) Open(ctx context.Context) (exec.BatchReader, error) {
 	return &parquetReader{source: s, file: file, records: records}, nil
 }
 
+// recovered makes an error of a fault in the library, which trusts some of
+// what a file says. It is deferred.
+func recovered(path string, err *error) {
+	if fault := recover(); fault != nil {
+		*err = unreadable(path, fmt.Errorf("its content is damaged: %v", fault))
+	}
+}
+
 func arrowReader(file *parquetfile.Reader) (*pqarrow.FileReader, error) {
-	return pqarrow.NewFileReader(file, pqarrow.ArrowReadProperties{Parallel: true, BatchSize: readRowsMax}, memory.DefaultAllocator)
+	// Columns are read one after the other by the goroutine that recovers from
+	// faults: in goroutines of the library a damaged file would end the engine.
+	return pqarrow.NewFileReader(file, pqarrow.ArrowReadProperties{BatchSize: readRowsMax}, memory.DefaultAllocator)
 }
 
 func openParquetFile(path string) (*parquetfile.Reader, error) {
@@ -175,12 +187,7 @@ func (r *parquetReader) Next(ctx context.Context) (_ arrow.RecordBatch, err erro
 	if r.closed {
 		return nil, io.EOF
 	}
-	defer func() {
-		// The library trusts some of what a file says.
-		if fault := recover(); fault != nil {
-			err = unreadable(r.source.path, fmt.Errorf("its content is damaged: %v", fault))
-		}
-	}()
+	defer recovered(r.source.path, &err)
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}

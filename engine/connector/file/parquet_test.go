@@ -1,12 +1,14 @@
 package file
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -292,5 +294,62 @@ func TestOverwriteKeepsPermissionsAndLinks(t *testing.T) {
 	}
 	if target, err := os.Readlink(link); err != nil || target != path || files(t, dir) != "link.parquet t.parquet" {
 		t.Errorf("the link points at %q, %v; %s", target, err, files(t, dir))
+	}
+}
+
+func TestOnlyFilesAreReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe.parquet")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d := diag.From(write(t, path, plan.Overwrite)); d == nil || d.Code != diag.OutputUnwritable || !strings.Contains(d.Cause, "not a regular file") {
+		t.Errorf("a pipe: %v", d)
+	}
+}
+
+// TestFlippedBitsAreErrors: whatever a file holds, reading it ends with rows
+// or with an error that names it.
+func TestFlippedBitsAreErrors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.parquet")
+	if err := write(t, path, plan.Overwrite, rows(t, twoRows)); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range whole {
+		damaged := bytes.Clone(whole)
+		damaged[i] ^= 0xff
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := readQuietly(t, path); err != nil && diag.From(err).Code != diag.FileUnreadable {
+			t.Errorf("byte %d: %v", i, err)
+		}
+	}
+}
+
+// readQuietly reads a file to its end or to its first error.
+func readQuietly(t *testing.T, path string) error {
+	t.Helper()
+	source, err := OpenParquet(path, nil)
+	if err != nil {
+		return err
+	}
+	reader, err := source.Open(t.Context())
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	for {
+		batch, err := reader.Next(t.Context())
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		batch.Release()
 	}
 }

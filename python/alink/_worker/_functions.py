@@ -36,6 +36,7 @@ class Library:
         self._functions: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
         self._models: OrderedDict[str, Any] = OrderedDict()
         self._folders: set[str] = set()
+        self._current: list[str] = []
         self._source_modules: dict[str, ModuleType] = {}
 
     def load(self, call: Mapping[str, Any]) -> Callable[..., Any]:
@@ -48,7 +49,7 @@ class Library:
         """
         name = call["name"]
         try:
-            self._add_folders(call.get("modules") or ())
+            self._use_folders(list(call.get("modules") or ()))
             function = self._function(call["code"], name)
             models = {key: self._model(path) for key, path in (call.get("models") or {}).items()}
         except (Failure, KeyboardInterrupt):
@@ -71,19 +72,40 @@ class Library:
             cloudpickle.register_pickle_by_value(module)
         return cloudpickle.dumps(value, protocol=PICKLE_PROTOCOL)
 
-    def _add_folders(self, folders: Any) -> None:
-        new = [folder for folder in folders if folder not in self._folders]
-        if not new:
+    def _use_folders(self, folders: list[str]) -> None:
+        """Make imports find the modules that a function brought, before any brought earlier.
+
+        A module that has been edited comes in a folder of its own; what was imported from
+        the folder before must not be served any more.
+        """
+        if folders == self._current:
             return
-        at = _site_packages_index()
-        sys.path[at:at] = new
-        self._folders.update(new)
-        if any(os.path.isdir(os.path.join(folder, "cloudpickle")) for folder in new):
-            _forget("cloudpickle")
+        self._current = folders
+        sys.path[:] = [path for path in sys.path if path not in folders]
+        shipped = [at for at, path in enumerate(sys.path) if path in self._folders]
+        at = min([*shipped, _site_packages_index()])
+        sys.path[at:at] = folders
+        self._folders.update(folders)
+        for folder in folders:
+            for name in _top_level_names(folder):
+                self._forget_other(name, folder)
         importlib.invalidate_caches()
 
+    def _forget_other(self, name: str, folder: str) -> None:
+        """Forget a module that was imported from another shipped folder than this one.
+
+        pyarrow imports the cloudpickle of the environment when it starts; the functions have
+        been pickled by that of the client, which may be another version.
+        """
+        if name not in sys.modules or _is_within(sys.modules[name], folder):
+            return
+        if name == "cloudpickle" or any(
+            _is_within(sys.modules[name], other) for other in self._folders
+        ):
+            _forget(name)
+
     def _function(self, code: Mapping[str, str], name: str) -> Any:
-        key = tuple(sorted(code.items()))
+        key = (*sorted(code.items()), *self._current)
         if key in self._functions:
             self._functions.move_to_end(key)
             return self._functions[key]
@@ -125,12 +147,19 @@ def add_package_folders(folders: Any) -> None:
         _errors.add_library_folder(folder)
 
 
-def _forget(package: str) -> None:
-    """Make the next import of a package find the one that a function brought.
+def _top_level_names(folder: str) -> set[str]:
+    """Name the modules and packages that lie in a folder."""
+    return {entry.partition(".")[0] for entry in os.listdir(folder)}
 
-    pyarrow imports the cloudpickle of the environment when it starts; the functions have been
-    pickled by that of the client, which may be another version.
-    """
+
+def _is_within(module: Any, folder: str) -> bool:
+    """Tell whether a module was imported from a folder."""
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return any(place is not None and place.startswith(folder + os.sep) for place in places)
+
+
+def _forget(package: str) -> None:
+    """Make the next import of a package look for it again."""
     for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
         del sys.modules[name]
 

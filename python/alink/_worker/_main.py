@@ -111,6 +111,14 @@ def _leave(status: int, text: str = "") -> NoReturn:
     os._exit(status)
 
 
+def _leave_child(exception: BaseException | None) -> NoReturn:
+    """End a child that user code has forked, with the status that it meant."""
+    while exception is not None and not isinstance(exception, SystemExit):
+        exception = exception.__context__
+    code = 1 if exception is None else exception.code
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
 class _Interrupts:
     """SIGINT cancels the bundle that runs, once, and is ignored between bundles."""
 
@@ -127,6 +135,7 @@ class _Interrupts:
 class _Worker:
     def __init__(self, launch: Mapping[str, Any], interrupts: _Interrupts) -> None:
         self._interrupts = interrupts
+        self._pid = os.getpid()
         self._metadata = (
             ("worker_id", str(launch["worker_id"])),
             ("authorization", f"Bearer {launch['token']}"),
@@ -232,6 +241,8 @@ class _Worker:
             finally:
                 self._interrupts.armed = False
         except BaseException as exception:
+            if os.getpid() != self._pid:
+                _leave_child(exception)
             return failure_of(exception)
         return None
 
