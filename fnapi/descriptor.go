@@ -33,6 +33,7 @@ type payloadCall struct {
 	ID         string            `json:"id"`
 	Name       string            `json:"name"`
 	Kind       plan.FunctionKind `json:"kind"`
+	Batch      string            `json:"batch,omitempty"`
 	Parameters []string          `json:"parameters"`
 	Args       []int             `json:"args"`
 	Output     int               `json:"output"`
@@ -93,7 +94,7 @@ func newStageCode(stage *exec.FunctionStage, artifacts Artifacts) (*stageCode, e
 func newPayloadCall(call exec.FunctionCall, artifacts Artifacts) (payloadCall, error) {
 	f := call.Function
 	c := payloadCall{
-		ID: call.FunctionID, Name: f.Name, Kind: f.Kind, Parameters: nonNil(f.Parameters),
+		ID: call.FunctionID, Name: f.Name, Kind: f.Kind, Batch: f.Batch, Parameters: nonNil(f.Parameters),
 		Args: nonNil(call.Args), Output: call.Output, Modules: []string{}, Models: map[string]string{},
 		Code:   payloadCode{Source: f.Code.Source, Name: f.Code.Name, Attribute: f.Code.Attribute},
 		OnNull: f.Options.OnNull, BatchRows: f.Options.BatchRows,

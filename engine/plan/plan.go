@@ -168,7 +168,11 @@ type Function struct {
 	// type string; Schema that of a map_batches function.
 	Result string  `json:"result,omitempty"`
 	Schema []Field `json:"schema,omitempty"`
-	Code   Code    `json:"code"`
+	// Batch is the form in which a function of whole batches or groups gets
+	// its rows: one of Batches, or empty for Arrow. The vectorised functions
+	// of columns have it in their Kind.
+	Batch string `json:"batch,omitempty"`
+	Code  Code   `json:"code"`
 	// Environment names an entry of Plan.Environments.
 	Environment string `json:"environment"`
 	// Modules are artifacts: zip archives whose root is put on the worker's
@@ -180,6 +184,9 @@ type Function struct {
 	Options FunctionOptions   `json:"options"`
 	Origin  *diag.Source      `json:"origin,omitempty"`
 }
+
+// Batches are the values of Function.Batch.
+var Batches = []string{"arrow", "numpy", "pandas", "polars"}
 
 // FunctionOptions are the options of `al.udf` that the engine acts on.
 type FunctionOptions struct {

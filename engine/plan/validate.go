@@ -74,6 +74,9 @@ func (p *Plan) validateFunction(f *Function) error {
 	if !slices.Contains(kinds, f.Kind) {
 		return fmt.Errorf("unknown kind %q", f.Kind)
 	}
+	if f.Batch != "" && !slices.Contains(Batches, f.Batch) {
+		return fmt.Errorf("unknown batch %q", f.Batch)
+	}
 	if p.Environments[f.Environment] == nil {
 		return fmt.Errorf("environment %q is not in the plan", f.Environment)
 	}
