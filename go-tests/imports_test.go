@@ -33,13 +33,14 @@ var none = []string{}
 var rooms = []room{
 	{"diag", none, none, "every room reports through it, so it depends on none"},
 	{"engine/plan", []string{"diag"}, []string{"github.com/apache/arrow-go/"}, "what a job is does not depend on how it runs"},
+	{"engine/state", []string{"diag"}, []string{"github.com/apache/arrow-go/", "github.com/zeebo/xxh3"}, "what operators remember does not depend on how they run"},
 	{
 		"engine/exec",
 		[]string{"diag", "engine/plan", "engine/state"},
 		[]string{"github.com/apache/arrow-go/", "golang.org/x/sync/"},
 		"it declares the interfaces that operators and workers implement, and knows none of them",
 	},
-	{"engine/ops", []string{"diag", "engine/plan", "engine/exec"}, nil, "operators run under exec and know no outside system"},
+	{"engine/ops", []string{"diag", "engine/plan", "engine/exec", "engine/state"}, nil, "operators run under exec and know no outside system"},
 	{"engine/duck", []string{"diag", "engine/plan", "engine/exec"}, nil, "relational work is behind exec's interfaces"},
 	{"engine/connector", []string{"diag", "engine/plan", "engine/exec"}, nil, "connectors know nothing of workers"},
 	{

@@ -2,7 +2,7 @@
 // each), byte-bounded queues between them, exchanges that keep or restore
 // order, watermarks, barriers, progress and cancellation. It declares the
 // Operator and FunctionRunner interfaces that other rooms implement, and
-// imports engine/plan and diag, never a room above or beside it.
+// imports engine/plan, engine/state and diag, never a room above or beside it.
 package exec
 
 import (
@@ -41,8 +41,11 @@ type Element struct {
 	// vertex that reads it.
 	FirstRow  int64
 	Watermark time.Time
-	Barrier   uint64
-	Control   any
+	// Idle, of a watermark, says instead that no rows come for now: until the
+	// next element the input does not hold event time back.
+	Idle    bool
+	Barrier uint64
+	Control any
 }
 
 // BatchElement makes an element of a batch, whose reference it takes over.

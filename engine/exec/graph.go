@@ -10,6 +10,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
 // Defaults of Options.
@@ -30,6 +31,9 @@ type Options struct {
 	SpoolBytes int64
 	// SpillDir is the folder for those files; "" means the system's.
 	SpillDir string
+	// Allocator is for the batches that exchanges make; nil means Arrow's
+	// default.
+	Allocator memory.Allocator
 }
 
 func (o Options) withDefaults() Options {
@@ -46,10 +50,20 @@ func (o Options) withDefaults() Options {
 type Vertex struct {
 	ID   string
 	Name string
-	// Parallelism is the number of subtasks; more than one makes a rebalance
-	// exchange before the vertex and a merge that restores the order after it.
-	// Only a vertex with one input can have it.
+	// Parallelism is the number of subtasks; more than one makes an exchange
+	// before the vertex and a merge after it. Only a vertex with one input can
+	// have it.
 	Parallelism int
+	// Keyed makes that exchange one by hash: each subtask gets the rows of its
+	// keys, the columns Keys, and the order of rows is kept within a key only.
+	// Otherwise it is a rebalance, and the merge restores the order.
+	Keyed bool
+	Keys  []int
+	// Stream is set where the output has no end or is to pass barriers: then
+	// several readers get it through bounded queues instead of a spool, which
+	// would grow for ever behind the slowest. None of them may wait for the end
+	// of one input before it reads another.
+	Stream bool
 	// New makes the operator of a subtask.
 	New func(subtask int) Operator
 	// Inputs are the IDs of the vertices it reads, which stand before it.
@@ -202,7 +216,10 @@ func (w *wiring) add(v *Vertex, consumers int) error {
 	if consumers > fanOutReadersLimit {
 		return fmt.Errorf("vertex %s is read by %d others; the limit is %d", v.ID, consumers, fanOutReadersLimit)
 	}
-	if v.Parallelism > 1 {
+	switch {
+	case v.Parallelism > 1 && v.Keyed:
+		return w.addKeyed(v, consumers)
+	case v.Parallelism > 1:
 		return w.addParallel(v, consumers)
 	}
 	in := make([]*Input, len(v.Inputs))
@@ -247,6 +264,35 @@ func (w *wiring) addParallel(v *Vertex, consumers int) error {
 	return nil
 }
 
+// addKeyed puts a hash exchange before the subtasks of v and gathers what they
+// give.
+func (w *wiring) addKeyed(v *Vertex, consumers int) error {
+	spread := newHashExchange(v.Keys, w.graph.options.Allocator)
+	uncounted := &Stats{}
+	source := &Input{port: w.takePort(v.Inputs[0]), stats: uncounted}
+	w.subtasks = append(w.subtasks, &subtask{
+		name: v.Name + " (exchange)", operator: Handle(PassThrough{}),
+		in: []*Input{source}, out: &Output{edge: spread, stats: uncounted}, stats: uncounted,
+	})
+	ports := make([]pollable, v.Parallelism)
+	for i := range v.Parallelism {
+		before, after := w.queue(), w.queue()
+		spread.queues = append(spread.queues, before)
+		ports[i] = queuePort{after}
+		w.start(v, fmt.Sprintf("%s (%d)", v.Name, i), v.New(i),
+			[]*Input{{port: queuePort{before}, stats: &v.stats}}, queuePort{after})
+	}
+	out, err := w.output(v, consumers)
+	if err != nil {
+		return err
+	}
+	w.subtasks = append(w.subtasks, &subtask{
+		name: v.Name + " (gather)", operator: Handle(PassThrough{}),
+		in: []*Input{{port: newGather(ports, true), stats: uncounted}}, out: &Output{edge: out, stats: uncounted}, stats: uncounted,
+	})
+	return nil
+}
+
 func (w *wiring) start(v *Vertex, name string, operator Operator, in []*Input, out edge) {
 	w.subtasks = append(w.subtasks, &subtask{
 		name: name, operator: operator, in: in,
@@ -263,6 +309,15 @@ func (w *wiring) output(v *Vertex, consumers int) (edge, error) {
 		q := queuePort{w.queue()}
 		w.ports[v.ID] = []port{q}
 		return q, nil
+	}
+	if v.Stream {
+		spread := &broadcast{}
+		for range consumers {
+			q := w.queue()
+			spread.queues = append(spread.queues, q)
+			w.ports[v.ID] = append(w.ports[v.ID], queuePort{q})
+		}
+		return spread, nil
 	}
 	spool, err := NewSpool(v.Schema, SpoolOptions{
 		MemoryBytes: w.graph.options.SpoolBytes, Dir: w.graph.options.SpillDir, Readers: consumers,
