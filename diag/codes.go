@@ -17,6 +17,9 @@ const (
 	TypeMismatch      Code = "ALK1005"
 	BadOption         Code = "ALK1006"
 	QueryFailed       Code = "ALK1007"
+	NeedsEnd          Code = "ALK1030"
+	NotCheckpointed   Code = "ALK1031"
+	PlanChanged       Code = "ALK1032"
 	FunctionRaised    Code = "ALK2001"
 	WrongResultType   Code = "ALK2002"
 	WrongResultLength Code = "ALK2003"
@@ -38,6 +41,11 @@ const (
 	NoRelational      Code = "ALK5004"
 	EngineNotFound    Code = "ALK5005"
 	OutOfMemory       Code = "ALK5006"
+	CheckpointFailed  Code = "ALK5020"
+	CheckpointInUse   Code = "ALK5021"
+	CheckpointDamaged Code = "ALK5022"
+	NullEventTime     Code = "ALK5023"
+	WindowOverflow    Code = "ALK5024"
 )
 
 // Entry documents a code.
@@ -78,6 +86,18 @@ var Entries = []Entry{
 	{
 		QueryFailed, "PlanError", "A relational step failed while it ran.",
 		"Typical causes are a value that does not fit the type it is cast to, an overflow, or a division of decimals. The cause is the text of the relational engine.",
+	},
+	{
+		NeedsEnd, "PlanError", "A step needs the end of its input, and a stream has none.",
+		"Sorting, joins, aggregates of the whole table, and results that are handed over as one need all rows. Put limit(n) before the step, aggregate by windows (with_watermark, window), write with checkpoint=, or read the rows as they come with iter_batches().",
+	},
+	{
+		NotCheckpointed, "PlanError", "A step cannot be part of a job with checkpoints.",
+		"Every step of such a job must be able to say where it is and to go on from there: a generator as the source; filter, select, with_columns, limit, Python functions, windows; write_parquet to a folder.",
+	},
+	{
+		PlanChanged, "PlanError", "The checkpoint was made by another plan.",
+		"A job goes on from a checkpoint only with the steps that made it. The message names the first step that differs. The code of a Python function, the rate of a generator and the checkpoint's interval may change. Put the plan back, or give the new one a checkpoint folder and a name of its own.",
 	},
 	{
 		FunctionRaised, "UdfError", "A Python function raised an exception.",
@@ -124,6 +144,11 @@ var Entries = []Entry{
 	{NoRelational, "PlanError", "This engine was built without its relational part.", "Filter, join, aggregate, sort and limit need an engine built with cgo."},
 	{EngineNotFound, "ConnectionLost", "The engine's binary was not found or did not start.", "The message lists where it was looked for. ALINK_PYRUNNER may name its path."},
 	{OutOfMemory, "PlanError", "A relational step needs more memory than the engine's limit allows.", "Raise memory= at al.connect, or give it a spill directory with room."},
+	{CheckpointFailed, "DataError", "A checkpoint could not be written or read.", "The folder is missing, permission is lacking or the disk is full. The job ends; started again, it goes on from the last checkpoint that is complete."},
+	{CheckpointInUse, "DataError", "Another job is using the checkpoint folder.", "Each job needs a folder of its own. The lock ends with the engine that holds it, however that ends."},
+	{CheckpointDamaged, "DataError", "None of the checkpoints in a folder can be read.", "Files have been altered or removed since they were written. Starting over would write again what the output holds already, so the job does not start. To start over, remove the checkpoint folder and the job's output."},
+	{NullEventTime, "DataError", "The event time of a row is NULL.", "A row without a time belongs to no window and would be lost. Filter such rows out before with_watermark."},
+	{WindowOverflow, "DataError", "An aggregate of a window has no place in the type of its result.", "Sums of integers are bigint and sums of decimals have at most 38 digits, as in the rest of the engine."},
 }
 
 // Find returns the entry of a code.

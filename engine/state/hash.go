@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -151,6 +152,9 @@ func hashEach(column arrow.Array, out []uint64, word func(i int) uint64) {
 	}
 }
 
+// textBytes are the bytes of a text, which must not be written to.
+func textBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 func boolWord(b bool) uint64 {
 	if b {
 		return 1
@@ -167,4 +171,11 @@ func floatWord(v float64) uint64 {
 		return canonicNaN
 	}
 	return math.Float64bits(v)
+}
+
+// floatWordLess orders the words of floatWord as SQL orders numbers: NaN is
+// the largest.
+func floatWordLess(a, b uint64) bool {
+	x, y := math.Float64frombits(a), math.Float64frombits(b)
+	return x < y || y != y && x == x //nolint:gocritic // NaN alone differs from itself
 }

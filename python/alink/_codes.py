@@ -10,6 +10,9 @@ INVALID_PLAN = "ALK1004"
 TYPE_MISMATCH = "ALK1005"
 BAD_OPTION = "ALK1006"
 QUERY_FAILED = "ALK1007"
+NEEDS_END = "ALK1030"
+NOT_CHECKPOINTED = "ALK1031"
+PLAN_CHANGED = "ALK1032"
 FUNCTION_RAISED = "ALK2001"
 WRONG_RESULT_TYPE = "ALK2002"
 WRONG_RESULT_LENGTH = "ALK2003"
@@ -31,6 +34,11 @@ INTERNAL = "ALK5003"
 NO_RELATIONAL = "ALK5004"
 ENGINE_NOT_FOUND = "ALK5005"
 OUT_OF_MEMORY = "ALK5006"
+CHECKPOINT_FAILED = "ALK5020"
+CHECKPOINT_IN_USE = "ALK5021"
+CHECKPOINT_DAMAGED = "ALK5022"
+NULL_EVENT_TIME = "ALK5023"
+WINDOW_OVERFLOW = "ALK5024"
 
 # Code -> (name of the exception class, summary).
 CODES: dict[str, tuple[str, str]] = {
@@ -61,6 +69,18 @@ CODES: dict[str, tuple[str, str]] = {
     QUERY_FAILED: (
         "PlanError",
         "A relational step failed while it ran.",
+    ),
+    NEEDS_END: (
+        "PlanError",
+        "A step needs the end of its input, and a stream has none.",
+    ),
+    NOT_CHECKPOINTED: (
+        "PlanError",
+        "A step cannot be part of a job with checkpoints.",
+    ),
+    PLAN_CHANGED: (
+        "PlanError",
+        "The checkpoint was made by another plan.",
     ),
     FUNCTION_RAISED: (
         "UdfError",
@@ -145,5 +165,25 @@ CODES: dict[str, tuple[str, str]] = {
     OUT_OF_MEMORY: (
         "PlanError",
         "A relational step needs more memory than the engine's limit allows.",
+    ),
+    CHECKPOINT_FAILED: (
+        "DataError",
+        "A checkpoint could not be written or read.",
+    ),
+    CHECKPOINT_IN_USE: (
+        "DataError",
+        "Another job is using the checkpoint folder.",
+    ),
+    CHECKPOINT_DAMAGED: (
+        "DataError",
+        "None of the checkpoints in a folder can be read.",
+    ),
+    NULL_EVENT_TIME: (
+        "DataError",
+        "The event time of a row is NULL.",
+    ),
+    WINDOW_OVERFLOW: (
+        "DataError",
+        "An aggregate of a window has no place in the type of its result.",
     ),
 }
