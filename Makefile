@@ -32,7 +32,7 @@ export ALINK_TEST_PYTHON := $(VENV)/bin/python
 export UV_CACHE_DIR := $(CURDIR)/.cache/uv
 export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/golangci-lint
 # An activated environment or a stray setting must not leak into these.
-unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .PHONY: build
 build: $(VENV_READY) $(PYRUNNER) ## the engine (bin/pyrunner) and the client (.venv)

@@ -58,6 +58,9 @@ type Options struct {
 	Parallelism int
 	// SpillDir is the folder for data beyond memory; "" means one in RunDir.
 	SpillDir string
+	// Warm is an environment that a worker is started in ahead of the first
+	// job; nil means none.
+	Warm *plan.Environment
 	// WorkerPool is the command that starts the supervisor of workers; nil
 	// means `pyrunner worker-pool`, pyrunner being this program or found
 	// beside it or on PATH.

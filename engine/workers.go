@@ -31,8 +31,8 @@ var harnessRequirements = []string{"pyarrow", "grpcio", "numpy"}
 // workers are an engine's Python side: environments, the supervisor, the pool.
 type workers struct {
 	runner *fnapi.Runner
-	// starting is done when the supervisor has started, or could not; its
-	// failure is met again by whoever needs a worker.
+	// starting is done when the supervisor and a warm worker have started, or
+	// could not; a failure is met again by whoever needs a worker.
 	starting sync.WaitGroup
 	cancel   context.CancelFunc
 	stages   atomic.Int64
@@ -46,13 +46,13 @@ func openWorkers(options Options, artifacts *artifacts) (*workers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the run directory: %w", err)
 	}
-	harness := filepath.Join(runDir, "harness")
-	if err := python.WriteHarness(harness); err != nil {
-		return nil, err
-	}
 	environments, err := envmgr.Open(envmgr.Options{
 		CacheDir: options.CacheDir, UV: options.UV, Offline: options.Offline, HarnessRequirements: harnessRequirements,
 	})
+	if err != nil {
+		return nil, err
+	}
+	harness, err := python.SharedHarness(environments.CacheDir())
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,11 @@ func openWorkers(options Options, artifacts *artifacts) (*workers, error) {
 	}
 	var ctx context.Context
 	ctx, w.cancel = context.WithCancel(context.Background())
-	w.starting.Go(func() { _ = w.runner.Start(ctx) })
+	w.starting.Go(func() {
+		if w.runner.Start(ctx) == nil && options.Warm != nil {
+			w.runner.Warm(ctx, options.Warm)
+		}
+	})
 	return w, nil
 }
 

@@ -143,6 +143,9 @@ func Open(options Options) (*Store, error) {
 	return s, nil
 }
 
+// CacheDir is the directory in use, an absolute path.
+func (s *Store) CacheDir() string { return s.options.CacheDir }
+
 func cacheError(dir string, err error) error {
 	return diag.New(diag.BuildFailed, "the environment cache %s cannot be used", dir).WithCause(err).
 		WithHint("set ALINK_CACHE_DIR to a folder that can be written to")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/engine/plan"
 	"github.com/alink-runtime/alink/udfworker"
 )
 
@@ -57,6 +58,12 @@ func NewRunner(options Options) (*Runner, error) {
 
 // Start starts the supervisor of workers ahead of the first of them.
 func (r *Runner) Start(ctx context.Context) error { return r.pool.Start(ctx) }
+
+// Warm starts a worker of an environment ahead of its first stage, and returns
+// when it is there or cannot be had.
+func (r *Runner) Warm(ctx context.Context, environment *plan.Environment) {
+	r.pool.Warm(ctx, udfworker.Spec{Environment: environmentSpec(environment)})
+}
 
 // SupervisorPID is the number of the supervisor's process, or 0.
 func (r *Runner) SupervisorPID() int { return r.pool.SupervisorPID() }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/engine/plan"
 	"github.com/alink-runtime/alink/envmgr"
 	"github.com/alink-runtime/alink/udfworker"
 	"github.com/apache/arrow-go/v18/arrow"
@@ -91,17 +92,21 @@ func (s *session) locate(err error) error {
 
 // spec is what worker the stage wants.
 func (s *session) spec() udfworker.Spec {
-	spec := udfworker.Spec{}
-	if e := s.stage.Environment; e != nil {
-		spec.Environment = envmgr.Spec{
-			Interpreter: e.Interpreter, Paths: e.Paths, Python: e.Python,
-			BaseInterpreter: e.BaseInterpreter, Requirements: e.Requirements,
-		}
-	}
+	spec := udfworker.Spec{Environment: environmentSpec(s.stage.Environment)}
 	if s.runner.options.Progress != nil {
 		spec.Progress = func(text string) { s.runner.options.Progress(s.stage.ID, text) }
 	}
 	return spec
+}
+
+func environmentSpec(e *plan.Environment) envmgr.Spec {
+	if e == nil {
+		return envmgr.Spec{}
+	}
+	return envmgr.Spec{
+		Interpreter: e.Interpreter, Paths: e.Paths, Python: e.Python,
+		BaseInterpreter: e.BaseInterpreter, Requirements: e.Requirements,
+	}
 }
 
 // Submit implements exec.FunctionSession.

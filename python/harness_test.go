@@ -52,3 +52,38 @@ func TestWriteHarnessSaysWhatItCouldNotDo(t *testing.T) {
 		t.Error("a folder within a file was written to")
 	}
 }
+
+func TestEnginesShareTheHarness(t *testing.T) {
+	cache := t.TempDir()
+	dir, err := SharedHarness(cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := filepath.Join(dir, HarnessEntry)
+	want, err := os.ReadFile(entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := SharedHarness(cache); err != nil || again != dir {
+		t.Fatalf("a second engine got %q, %v", again, err)
+	}
+	if after, err := os.Stat(entry); err != nil || !os.SameFile(before, after) {
+		t.Errorf("an engine wrote again what was there: %v", err)
+	}
+	if err := os.WriteFile(entry, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := SharedHarness(cache); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(entry); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("a damaged file stayed: %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}

@@ -125,6 +125,9 @@ type Pool struct {
 	idle []*Worker
 	// freed is closed and replaced when a place or an idle worker may be had.
 	freed chan struct{}
+	// warming are the workers that Warm starts and nobody has asked for yet, by
+	// Spec.key.
+	warming map[string]*warmStart
 	// watching counts a goroutine for each worker, and one for each request to
 	// the supervisor to end one. None is started when closed is set.
 	watching sync.WaitGroup
@@ -189,6 +192,7 @@ func NewPool(options PoolOptions) (*Pool, error) {
 		options: options.withDefaults(),
 		workers: map[string]*Worker{},
 		freed:   make(chan struct{}),
+		warming: map[string]*warmStart{},
 	}, nil
 }
 
@@ -204,6 +208,13 @@ var errClosed = diag.New(diag.ConnectionLost, "the engine is shutting down")
 // Acquire leases a worker: a warm one, or a fresh one. The caller gives it
 // back with Release. Its errors are diagnostics or the context's.
 func (p *Pool) Acquire(ctx context.Context, spec Spec) (*Worker, error) {
+	if w, err := p.adopt(ctx, spec); w != nil || err != nil {
+		return w, err
+	}
+	return p.acquire(ctx, spec)
+}
+
+func (p *Pool) acquire(ctx context.Context, spec Spec) (*Worker, error) {
 	progress := spec.Progress
 	if progress == nil {
 		progress = func(string) {}

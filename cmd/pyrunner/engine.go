@@ -15,6 +15,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine"
+	"github.com/alink-runtime/alink/engine/plan"
 	"github.com/alink-runtime/alink/server"
 )
 
@@ -30,6 +31,8 @@ type embedded struct {
 	MemoryLimitBytes int64  `json:"memory_limit_bytes"`
 	Parallelism      int    `json:"parallelism"`
 	SpillDir         string `json:"spill_dir"`
+	// Warm is the environment of functions that the client has defined.
+	Warm *plan.Environment `json:"warm"`
 }
 
 // ready is what the engine answers.
@@ -84,6 +87,7 @@ func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) 
 	e, err := engine.Open(ctx, engine.Options{
 		RunDir: options.RunDir, CacheDir: options.CacheDir, UV: options.UV,
 		MemoryLimitBytes: options.MemoryLimitBytes, Parallelism: options.Parallelism, SpillDir: options.SpillDir,
+		Warm: options.Warm,
 	})
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ import pyarrow as pa
 
 from alink import _codes as codes
 from alink._diag import Diagnostic
+from alink._environment import environment_to_warm
 from alink._errors import ConnectionLost, Error, error_of, failure
 from alink._find import find_pyrunner
 from alink._plan import Plan
@@ -169,6 +170,7 @@ class Engine:
                 "memory_limit_bytes": options.memory_limit_bytes,
                 "parallelism": options.parallelism,
                 "spill_dir": options.spill_dir,
+                "warm": environment_to_warm(),
             }
         )
         assert self._process.stdin is not None

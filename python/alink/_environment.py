@@ -105,6 +105,21 @@ def runs_client_bytecode(environment: Environment | None) -> bool:
     return int(match[1]) == sys.version_info.minor
 
 
+# Whether a function has been defined that runs with the client's own interpreter.
+_default_wanted = False
+
+
+def note_function(environment: Environment | None) -> None:
+    """Note that a function of an environment has been defined."""
+    global _default_wanted
+    _default_wanted = _default_wanted or environment is None
+
+
+def environment_to_warm() -> dict[str, Any] | None:
+    """Give the environment in which an engine should start a worker ahead of the first job."""
+    return environment_json(None) if _default_wanted and sys.executable else None
+
+
 def environment_json(environment: Environment | None) -> dict[str, Any]:
     """Give the plan's form of an environment; None is the client's own interpreter."""
     if environment is None:

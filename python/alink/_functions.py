@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from alink import _codes as codes
 from alink._diag import did_you_mean, quote
-from alink._environment import Environment
+from alink._environment import Environment, note_function
 from alink._errors import failure
 from alink._expr import call
 from alink._model import Model
@@ -79,6 +79,7 @@ class WorkerFunction(Generic[P, R]):
     ) -> None:
         if not callable(target):
             raise bad_option(kind, f"a function is expected, not {target!r:.80}")
+        note_function(options.env)
         self._target = target
         self._instance: Callable[..., R] | None = None
         self.kind = kind

@@ -35,7 +35,7 @@ def test_start_options_and_calls(fake_engine, monkeypatch, tmp_path):
     options = first["options"]
     assert options.keys() == {
         "run_dir", "token", "client_pidfd", "client_pid", "cache_dir", "uv",
-        "memory_limit_bytes", "parallelism", "spill_dir",
+        "memory_limit_bytes", "parallelism", "spill_dir", "warm",
     }  # fmt: skip
     assert options["memory_limit_bytes"] == 2**30
     assert options["parallelism"] == 3
@@ -53,6 +53,21 @@ def test_start_options_and_calls(fake_engine, monkeypatch, tmp_path):
     get = next(call["get"] for call in calls if "get" in call)
     assert get == {"job": "j1", "output": "n2"}
     assert calls[-1]["action"] == "shutdown"
+
+
+@pytest.mark.parametrize("defined", [False, True])
+def test_a_worker_is_started_early_where_functions_are_defined(fake_engine, monkeypatch, defined):
+    monkeypatch.setattr("alink._environment._default_wanted", False)
+    fake_engine.plays(actions={"watch": SUCCEEDED})
+    al.udf("double", env=al.Environment())(abs)  # one of another environment does not count
+    if defined:
+        al.udf("double")(abs)
+    with al.connect() as ctx:
+        one_column(ctx).to_arrow()
+    warm = fake_engine.calls()[0]["options"]["warm"]
+    assert (warm is not None) == defined
+    if defined:
+        assert warm["interpreter"] == str(Path(sys.executable).absolute())
 
 
 def test_artifacts_are_sent_once(fake_engine):

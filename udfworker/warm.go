@@ -1,0 +1,83 @@
+package udfworker
+
+import (
+	"context"
+	"fmt"
+)
+
+// warmStart is a worker that Warm is starting. The first Acquire of its kind
+// adopts it instead of starting another one.
+type warmStart struct {
+	// done is closed when worker is final; it is nil where the start failed.
+	done   chan struct{}
+	worker *Worker
+	// adopted says that an Acquire waits for the worker. The pool's mu guards
+	// it and worker.
+	adopted bool
+}
+
+// key tells specs apart that cannot share a worker.
+func (s Spec) key() string {
+	s.Progress = nil
+	return fmt.Sprintf("%+v", s)
+}
+
+// Warm starts a worker ahead of the first Acquire of an equal spec, and returns
+// when it is there. Why a start fails is for that Acquire to find out.
+func (p *Pool) Warm(ctx context.Context, spec Spec) {
+	key := spec.key()
+	start := &warmStart{done: make(chan struct{})}
+	p.mu.Lock()
+	taken := p.closed || p.warming[key] != nil
+	if !taken {
+		p.warming[key] = start
+	}
+	p.mu.Unlock()
+	if taken {
+		return
+	}
+	w, err := p.acquire(ctx, spec)
+	if err != nil {
+		w = nil
+	}
+	p.mu.Lock()
+	if p.warming[key] == start {
+		delete(p.warming, key)
+	}
+	start.worker = w
+	adopted := start.adopted
+	p.mu.Unlock()
+	close(start.done)
+	if w != nil && !adopted {
+		p.Release(w, true)
+	}
+}
+
+// adopt waits for the worker that is being started for spec, if there is one.
+// It gives neither a worker nor an error where the caller has to start one.
+func (p *Pool) adopt(ctx context.Context, spec Spec) (*Worker, error) {
+	key := spec.key()
+	p.mu.Lock()
+	start := p.warming[key]
+	if start != nil {
+		delete(p.warming, key)
+		start.adopted = true
+	}
+	p.mu.Unlock()
+	if start == nil {
+		return nil, nil
+	}
+	select {
+	case <-start.done:
+		return start.worker, nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	start.adopted = false
+	w := start.worker
+	p.mu.Unlock()
+	if w != nil { // it has come meanwhile, and been left to us
+		p.Release(w, true)
+	}
+	return nil, context.Cause(ctx)
+}
