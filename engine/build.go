@@ -141,7 +141,7 @@ func (b *build) openRelational() (err error) {
 func (b *build) threads() int {
 	for _, n := range b.plan.Nodes {
 		switch n.Op.(type) {
-		case plan.Aggregate, plan.Join, plan.Sort:
+		case plan.Aggregate, plan.Join, plan.Sort, plan.Distinct:
 			return b.engine.options.Parallelism
 		}
 	}

@@ -145,7 +145,7 @@ ALK1003: "dep_delay AS gain" is not one SQL expression
 		{"a name of both tables", stage([]table{in, other}, plan.Join{On: []plan.JoinKey{{Left: "carrier", Right: "name"}}, How: plan.Left}), `
 ALK1004: both tables of the join have a column "carrier" that is not joined on
   File "job.py", line 1
-  hint: rename it in one of them before the join, or join on it too`},
+  hint: give the right one another name, join(…, suffix="_right"), or join on it too`},
 		{"a name twice", stage([]table{in}, add(sqlExpr("x", "1"), sqlExpr("X", "2"))), `
 ALK1004: the column "X" is defined twice
   File "job.py", line 1

@@ -17,12 +17,8 @@ import (
 // SQL would let an expression use the alias of another one, while ours are
 // evaluated against the table as it was before.
 func (c *compiler) generate(op plan.Op, inputs []*relation) (*fragment, []column, *diag.Diagnostic) {
-	wanted := 1
-	if _, isJoin := op.(plan.Join); isJoin {
-		wanted = 2
-	}
-	if len(inputs) != wanted {
-		return nil, nil, diag.New(diag.InvalidPlan, "%s has %d inputs instead of %d", op.Name(), len(inputs), wanted)
+	if problem := checkInputs(op, len(inputs)); problem != nil {
+		return nil, nil, problem
 	}
 	g := &generator{db: c.db, session: c.session, input: inputs[0], origin: c.origin}
 	columns := inputs[0].columns
@@ -44,6 +40,14 @@ func (c *compiler) generate(op plan.Op, inputs []*relation) (*fragment, []column
 		problem = g.sort(op)
 	case plan.Limit:
 		problem = g.limit(op)
+	case plan.Union:
+		columns, problem = g.union(op, inputs)
+	case plan.Distinct:
+		columns, problem = g.distinct(op)
+	case plan.Sample:
+		columns = g.sample(op)
+	case plan.Unnest:
+		columns, problem = g.unnest(op)
 	default:
 		problem = diag.New(diag.InvalidPlan, "%s is not a relational step", op.Name())
 	}
@@ -51,6 +55,20 @@ func (c *compiler) generate(op plan.Op, inputs []*relation) (*fragment, []column
 		return nil, nil, problem
 	}
 	return &g.out, append([]column(nil), columns...), nil
+}
+
+func checkInputs(op plan.Op, got int) *diag.Diagnostic {
+	wanted := 1
+	switch op.(type) {
+	case plan.Join:
+		wanted = 2
+	case plan.Union:
+		wanted = max(got, 1)
+	}
+	if got != wanted {
+		return diag.New(diag.InvalidPlan, "%s has %d inputs instead of %d", op.Name(), got, wanted)
+	}
+	return nil
 }
 
 func (g *generator) from() { g.out.write(" FROM " + quote(g.input.name)) }
@@ -182,7 +200,7 @@ func checkUnique(exprs []plan.NamedExpr) *diag.Diagnostic {
 
 var joinKeywords = map[plan.JoinKind]string{
 	plan.Inner: "INNER", plan.Left: "LEFT", plan.Right: "RIGHT",
-	plan.Full: "FULL", plan.Semi: "SEMI", plan.Anti: "ANTI",
+	plan.Full: "FULL", plan.Semi: "SEMI", plan.Anti: "ANTI", plan.Cross: "CROSS",
 }
 
 func (g *generator) join(op plan.Join, left, right *relation) ([]column, *diag.Diagnostic) {
@@ -190,8 +208,8 @@ func (g *generator) join(op plan.Join, left, right *relation) ([]column, *diag.D
 	if !ok {
 		return nil, diag.New(diag.InvalidPlan, "there is no join %q", op.How)
 	}
-	if len(op.On) == 0 {
-		return nil, diag.New(diag.InvalidPlan, "a join needs a column to join on")
+	if (len(op.On) == 0) != (op.How == plan.Cross) {
+		return nil, diag.New(diag.InvalidPlan, "a %s join cannot be on %d columns", op.How, len(op.On))
 	}
 	merged := map[int]int{} // columns of left to those of right that they are joined with under the same name
 	dropped := map[int]bool{}
@@ -230,24 +248,51 @@ func (g *generator) join(op plan.Join, left, right *relation) ([]column, *diag.D
 		if filtering || dropped[i] {
 			continue
 		}
-		if l, both := left.find(col.name); both {
+		if l, both := left.find(col.name); both && op.Suffix == "" {
 			return nil, diag.New(diag.InvalidPlan, "both tables of the join have a column %q that is not joined on", left.columns[l].name).
-				WithHint("rename it in one of them before the join, or join on it too")
+				WithHint("give the right one another name, join(…, suffix=\"_right\"), or join on it too")
 		}
-		g.out.write(", " + quote(rightName) + "." + quote(col.name))
+		if len(columns) > 0 {
+			g.out.write(", ")
+		}
+		g.out.write(quote(rightName) + "." + quote(col.name))
+		if _, both := left.find(col.name); both {
+			col.name += op.Suffix
+		}
 		columns = append(columns, col)
 	}
+	if len(columns) == 0 {
+		g.out.write("NULL::BOOLEAN")
+	}
+	if problem := checkSuffixed(op, columns); problem != nil {
+		return nil, problem
+	}
 	g.out.write(" FROM " + quote(left.name) + " AS " + quote(leftName) + " " + keyword + " JOIN " +
-		quote(right.name) + " AS " + quote(rightName) + " ON ")
+		quote(right.name) + " AS " + quote(rightName))
+	comparison := map[bool]string{false: " = ", true: " IS NOT DISTINCT FROM "}[op.NullsEqual]
 	for i, key := range op.On {
-		if i > 0 {
-			g.out.write(" AND ")
-		}
+		g.out.write([]string{" ON ", " AND "}[min(i, 1)])
 		start := g.out.len()
-		g.out.write(quote(leftName) + "." + quote(key.Left) + " = " + quote(rightName) + "." + quote(key.Right))
+		g.out.write(quote(leftName) + "." + quote(key.Left) + comparison + quote(rightName) + "." + quote(key.Right))
 		g.out.mark(start, joinSubject(key))
 	}
 	return columns, nil
+}
+
+// checkSuffixed refuses names that the suffix has made equal to others.
+func checkSuffixed(op plan.Join, columns []column) *diag.Diagnostic {
+	if op.Suffix == "" {
+		return nil
+	}
+	seen := map[string]bool{}
+	for _, c := range columns {
+		if seen[plan.Fold(c.name)] {
+			return diag.New(diag.InvalidPlan, "the join would give two columns the name %q, one of them with the suffix %q", c.name, op.Suffix).
+				WithHint("choose another suffix, or rename one of them before the join")
+		}
+		seen[plan.Fold(c.name)] = true
+	}
+	return nil
 }
 
 // checkJoinTypes refuses to compare text with something else. DuckDB would
@@ -295,6 +340,9 @@ func (g *generator) sort(op plan.Sort) *diag.Diagnostic {
 		}
 		g.out.write(map[bool]string{true: " DESC", false: " ASC"}[key.Descending])
 		g.out.write(map[bool]string{true: " NULLS FIRST", false: " NULLS LAST"}[key.NullsFirst])
+	}
+	if separator == ", " { // DuckDB's sort is not stable
+		g.out.write(", " + rowNumber)
 	}
 	return nil
 }

@@ -79,12 +79,15 @@ type (
 	}
 	// Join joins its two inputs on equality of columns. The result has the
 	// left columns, then the right ones without those that are joined on under
-	// the same name; a name that both sides have otherwise is refused.
+	// the same name. Another name that both sides have is refused, or gets
+	// Suffix on the right. NULL equals nothing, or NULL with NullsEqual.
 	Join struct {
-		On  []JoinKey `json:"on"`
-		How JoinKind  `json:"how"`
+		On         []JoinKey `json:"on,omitempty"`
+		How        JoinKind  `json:"how"`
+		Suffix     string    `json:"suffix,omitempty"`
+		NullsEqual bool      `json:"nulls_equal,omitempty"`
 	}
-	// Sort orders by keys.
+	// Sort orders by keys. Rows with equal keys keep their order.
 	Sort struct {
 		By []SortKey `json:"by"`
 	}
@@ -319,7 +322,7 @@ func projectName(keep bool) string {
 // Relational reports whether op runs in DuckDB.
 func Relational(op Op) bool {
 	switch op.(type) {
-	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit:
+	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest:
 		return true
 	}
 	return false
@@ -387,6 +390,14 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 		return decodeArgs[Sort](args)
 	case Limit{}.Name():
 		return decodeArgs[Limit](args)
+	case Union{}.Name():
+		return decodeArgs[Union](args)
+	case Distinct{}.Name():
+		return decodeArgs[Distinct](args)
+	case Sample{}.Name():
+		return decodeArgs[Sample](args)
+	case Unnest{}.Name():
+		return decodeArgs[Unnest](args)
 	case MapBatches{}.Name():
 		return decodeArgs[MapBatches](args)
 	case Fit{}.Name():

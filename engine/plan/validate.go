@@ -121,8 +121,8 @@ func (p *Plan) validateNode(n Node, before map[string]Op) error {
 	if n.ID == "" || before[n.ID] != nil {
 		return fmt.Errorf("node names must be unique and not empty")
 	}
-	if len(n.Inputs) != n.Op.inputCount() {
-		return fmt.Errorf("%s takes %d inputs, not %d", n.Op.Name(), n.Op.inputCount(), len(n.Inputs))
+	if err := validateInputs(n); err != nil {
+		return err
 	}
 	for _, id := range n.Inputs {
 		op := before[id]
@@ -159,12 +159,11 @@ func (p *Plan) validateOp(op Op) error {
 		}
 		return validateNames(slices.Concat(op.Keys, op.Aggregates))
 	case Join:
-		if len(op.On) == 0 {
-			return fmt.Errorf("a join needs at least one pair of columns")
-		}
-		if !slices.Contains([]JoinKind{Inner, Left, Right, Full, Semi, Anti}, op.How) {
-			return fmt.Errorf("unknown kind of join %q", op.How)
-		}
+		return validateJoin(op)
+	case Sample:
+		return validateSample(op)
+	case Unnest:
+		return required("column", op.Column)
 	case Sort:
 		if len(op.By) == 0 {
 			return fmt.Errorf("a sort needs at least one key")

@@ -21,6 +21,7 @@ from alink._connection import (
     from_any,
     from_arrow,
     from_pandas,
+    from_polars,
     read_parquet,
 )
 from alink._diag import Diagnostic, ExceptionInfo, Row, Source
@@ -79,6 +80,7 @@ __all__ = [
     "from_any",
     "from_arrow",
     "from_pandas",
+    "from_polars",
     "lit",
     "map_batches",
     "read_parquet",

@@ -23,6 +23,7 @@ from alink._upload import Upload, arrow_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
 _OPTIONS = ("memory", "parallelism", "spill_dir")
@@ -69,6 +70,10 @@ class Context:
     def from_pandas(self, data: pd.DataFrame) -> Table:
         """Make a table of a pandas DataFrame; its index is left out."""
         return self._from_table(arrow_table(data, "from_pandas"))
+
+    def from_polars(self, data: pl.DataFrame) -> Table:
+        """Make a table of a polars DataFrame."""
+        return self._from_table(arrow_table(data, "from_polars"))
 
     def from_any(self, data: Any) -> Table:
         """Make a table of anything that has ``__arrow_c_stream__``, of polars for example.
@@ -224,6 +229,11 @@ def from_arrow(data: Any) -> Table:
 def from_pandas(data: pd.DataFrame) -> Table:
     """Make a table of a DataFrame with the default context; see `Context.from_pandas`."""
     return default_context().from_pandas(data)
+
+
+def from_polars(data: pl.DataFrame) -> Table:
+    """Make a table of a polars DataFrame with the default context."""
+    return default_context().from_polars(data)
 
 
 def from_any(data: Any) -> Table:

@@ -188,13 +188,22 @@ def _describe(node: Node) -> str:
     elif node.op == "join":
         pairs = (
             k["left"] if k["left"] == k["right"] else f"{k['left']} = {k['right']}"
-            for k in args["on"]
+            for k in args.get("on", ())
         )
-        text = f"{args['how']} on {', '.join(pairs)}"
+        text = args["how"] + (f" on {', '.join(pairs)}" if args.get("on") else "")
     elif node.op == "order_by":
         text = ", ".join(map(_sort_key, args["by"]))
     elif node.op == "limit":
         text = str(args["n"]) + (f" offset {args['offset']}" if args.get("offset") else "")
+    elif node.op == "union":
+        text = "by name" if args.get("by_name") else ""
+    elif node.op == "distinct":
+        text = f"on {', '.join(args['on'])}" if "on" in args else ""
+    elif node.op == "sample":
+        text = f"{args['n']} rows" if "n" in args else f"{args['fraction']:.4g} of the rows"
+        text += f" seed={args['seed']}"
+    elif node.op == "unnest":
+        text = args["column"]
     elif node.op in ("map_batches", "fit"):
         text = args["function"].name
         if columns := args.get("columns"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import pyarrow as pa
 
 from alink import _codes as codes
+from alink._describe import STATISTICS, statistics
 from alink._diag import did_you_mean, quote
 from alink._display import render_table
 from alink._environment import Environment
@@ -30,16 +32,18 @@ from alink._plan import Node, build_plan, explain
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
 
     from alink._connection import Context
 
 T = TypeVar("T")
 
 #: How two tables are joined.
-JoinKind = Literal["inner", "left", "right", "full", "semi", "anti"]
-_JOIN_KINDS = ("inner", "left", "right", "full", "semi", "anti")
+JoinKind = Literal["inner", "left", "right", "full", "semi", "anti", "cross"]
+_JOIN_KINDS = ("inner", "left", "right", "full", "semi", "anti", "cross")
 
 _SHOWN_DEFAULT = 20
+_SEED_MAX = 2**63 - 1
 
 
 class Table:
@@ -108,8 +112,11 @@ class Table:
     def join(
         self,
         other: Table,
-        on: str | Sequence[str] | Mapping[str, str],
+        on: str | Sequence[str] | Mapping[str, str] | None = None,
         how: JoinKind = "inner",
+        *,
+        suffix: str | None = None,
+        nulls_equal: bool = False,
     ) -> Table:
         """Join with another table on equality of columns.
 
@@ -118,30 +125,131 @@ class Table:
         other : Table
             A table of the same context.
         on : str, sequence of str or dict
-            The columns that must be equal; a dict maps this table's to the other's. NULL
-            equals nothing.
-        how : {"inner", "left", "right", "full", "semi", "anti"}
-            "semi" and "anti" keep the rows of this table that have, or have not, a partner.
+            The columns that must be equal; a dict maps this table's to the other's.
+        how : {"inner", "left", "right", "full", "semi", "anti", "cross"}
+            "semi" and "anti" keep the rows of this table that have, or have not, a partner;
+            "cross" joins every row with every row and has no `on`.
+        suffix : str, optional
+            Put behind the other's name of a column that both have and that is not joined
+            on. Without it such a name is refused.
+        nulls_equal : bool, default False
+            Whether NULL equals NULL; by default it equals nothing.
 
         Returns
         -------
         Table
             This table's columns, then the other's without those joined on under the same
-            name. Another name that both have is refused: rename or select first.
+            name.
         """
-        if not isinstance(other, Table):
-            raise bad_option("join", f"join takes a table, not {type(other).__name__}")
-        if other._context is not self._context:
-            raise failure(
-                codes.INVALID_PLAN,
-                "join: the two tables belong to different connections",
-                operator="join",
-                source=user_origin(),
-                hint="make both with the same context",
-            )
+        self._require_mate("join", other)
         one_of("join", "how", how, _JOIN_KINDS)
-        args = {"on": _join_keys(on), "how": how}
+        if suffix is not None and (not isinstance(suffix, str) or not suffix):
+            raise bad_option("join", f"join: suffix must be a text, not {suffix!r}")
+        args: dict[str, Any] = {"how": how}
+        if how != "cross":
+            args["on"] = _join_keys(on)
+        elif on is not None:
+            raise bad_option("join", "join: a cross join has no on=")
+        if suffix is not None:
+            args["suffix"] = suffix
+        if nulls_equal:
+            args["nulls_equal"] = True
         return self._derive("join", args, other._node)
+
+    def union(self, *others: Table, by_name: bool = False) -> Table:
+        """Put the rows of other tables below this one's. Equal rows all stay.
+
+        Parameters
+        ----------
+        *others : Table
+            Tables of the same context.
+        by_name : bool, default False
+            Whether columns go together by their names, and what a table lacks is NULL. By
+            default they go together by position, under this table's names.
+
+        Returns
+        -------
+        Table
+            This table's rows, then the others', in their order. Numbers get a type that
+            holds all of them; columns of different kinds are refused.
+        """
+        for other in others:
+            self._require_mate("union", other)
+        args = {"by_name": True} if by_name else {}
+        return self._derive("union", args, *(other._node for other in others))
+
+    def distinct(self, *on: str) -> Table:
+        """Keep the first of equal rows, in their order.
+
+        Parameters
+        ----------
+        *on : str
+            The columns that are compared; the default is all. NULLs are equal here.
+        """
+        names = column_names("distinct", on or None)
+        return self._derive("distinct", {"on": names} if names else {})
+
+    def sample(
+        self, n: int | None = None, *, fraction: float | None = None, seed: int | None = None
+    ) -> Table:
+        """Pick rows at random, without picking one twice. They keep their order.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many rows; all if there are fewer.
+        fraction : float, optional
+            The probability of each row, between 0 and 1. Either this or `n` is given.
+        seed : int, optional
+            The same seed picks the same rows of the same table. The default is another
+            seed for each call.
+        """
+        if (n is None) == (fraction is None):
+            raise bad_option("sample", "sample takes either n or fraction")
+        args: dict[str, Any] = {}
+        if n is not None:
+            args["n"] = whole_number("sample", "n", n, 0)
+        elif isinstance(fraction, (int, float)) and 0 <= fraction <= 1:
+            args["fraction"] = float(fraction)
+        else:
+            raise bad_option(
+                "sample", f"sample: fraction must be between 0 and 1, not {fraction!r}"
+            )
+        if seed is None:
+            seed = random.SystemRandom().getrandbits(32)
+        args["seed"] = whole_number("sample", "seed", seed, 0)
+        if seed > _SEED_MAX:
+            raise bad_option("sample", f"sample: seed must be at most {_SEED_MAX}, not {seed}")
+        return self._derive("sample", args)
+
+    def unnest(self, column: str, *, keep_empty: bool = False) -> Table:
+        """Make one row of each element of a list, or columns of the fields of a struct.
+
+        Parameters
+        ----------
+        column : str
+            A list, whose elements take its place; a map, whose entries do, as structs of
+            key and value; or a struct, whose fields become columns in its place.
+        keep_empty : bool, default False
+            Whether a list that is empty or NULL gives one row with NULL instead of none.
+        """
+        if not isinstance(column, str):
+            raise bad_option("unnest", f"unnest takes the name of a column, not {column!r}")
+        args: dict[str, Any] = {"column": column}
+        if keep_empty:
+            args["keep_empty"] = True
+        return self._derive("unnest", args)
+
+    @without_our_frames
+    def describe(self) -> Table:
+        """Describe each column in a row: its type, NULLs, extremes and distribution.
+
+        ``distinct`` and the quartiles are estimates, so that memory stays bounded.
+        """
+        if not len(self.schema):
+            return self._context.from_arrow(STATISTICS.empty_table())
+        first, *rest = (self.agg({"s": text}) for text in statistics(self.schema))
+        return first.union(*rest).unnest("s").unnest("s")
 
     def group_by(self, *keys: IntoExpr | Mapping[str, IntoExpr], **named: IntoExpr) -> GroupBy:
         """Group rows that have equal keys; `GroupBy.agg` makes one row of each group."""
@@ -163,7 +271,7 @@ class Table:
         descending: bool = False,
         nulls_first: bool = False,
     ) -> Table:
-        """Sort the rows.
+        """Sort the rows. Those with equal keys keep their order.
 
         Parameters
         ----------
@@ -305,6 +413,15 @@ class Table:
         """Give the rows as a pandas DataFrame."""
         return self.to_arrow().to_pandas()
 
+    @without_our_frames
+    def to_polars(self) -> pl.DataFrame:
+        """Give the rows as a polars DataFrame. polars must be installed."""
+        import polars as pl
+
+        frame = pl.from_arrow(self.to_arrow())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
     def iter_batches(self) -> Generator[pa.RecordBatch]:
         """Give the rows batch by batch, while the job runs.
 
@@ -360,6 +477,19 @@ class Table:
         raise TypeError("a table belongs to its connection and is not sent to workers")
 
     # --- ---
+
+    def _require_mate(self, operator: str, other: Table) -> None:
+        """Refuse what is not a table of the same connection."""
+        if not isinstance(other, Table):
+            raise bad_option(operator, f"{operator} takes a table, not {type(other).__name__}")
+        if other._context is not self._context:
+            raise failure(
+                codes.INVALID_PLAN,
+                f"{operator}: the two tables belong to different connections",
+                operator=operator,
+                source=user_origin(),
+                hint="make both with the same context",
+            )
 
     def _run(self) -> Job:
         sink = Node("collect", (self._node,), None, user_origin())
@@ -453,7 +583,13 @@ def _refuse_twice(operator: str, names: Sequence[str]) -> None:
         seen.add(name.lower())
 
 
-def _join_keys(on: str | Sequence[str] | Mapping[str, str]) -> list[dict[str, str]]:
+def _join_keys(on: str | Sequence[str] | Mapping[str, str] | None) -> list[dict[str, str]]:
+    if on is None:
+        raise bad_option(
+            "join",
+            "join: on= is missing",
+            'name the columns that must be equal, or join every row with every: how="cross"',
+        )
     if isinstance(on, str):
         on = [on]
     pairs = list(on.items()) if isinstance(on, Mapping) else [(name, name) for name in on]
