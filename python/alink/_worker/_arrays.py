@@ -197,14 +197,16 @@ def to_numpy(array: pa.Array) -> np.ndarray[Any, Any]:
         values = np.fromiter(to_values(array), dtype=object, count=len(array))
     if array.null_count == 0:
         return values
+    from ._masked import NullableArray
+
     if types.is_null(array.type):
-        return np.ma.MaskedArray(values, mask=True)
+        return NullableArray(values, mask=True)
     mask = ~bits(array.buffers()[0], array)
     if values.dtype.kind != "O":
         # What lies under a NULL may be anything; let it be the same on every run.
         values = values.copy()
         values[mask] = "NaT" if values.dtype.kind in "mM" else 0
-    return np.ma.MaskedArray(values, mask=mask)
+    return NullableArray(values, mask=mask)
 
 
 def _lists(array: pa.Array) -> np.ndarray[Any, Any]:

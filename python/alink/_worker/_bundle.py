@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from . import _arrays, _errors, _wire
+from . import _wire
+from ._aggregate import Aggregate, Merge
 from ._calls import Call
 from ._elements import BatchWriter, read_batches
 from ._errors import Failure
-from ._exact import Misfit, type_name
+from ._flat import FlatMap
+from ._groups import MapGroups
+from ._task import Task, decode_schema
+from ._whole import Fit, MapBatches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -51,9 +54,9 @@ class Stage:
         self._schema = _schema_of(source["spec"]["payload"], descriptor["coders"])
         spec = _function_spec(_only(transforms, PARDO_URN)[1])
         try:
-            output = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(spec["output_schema"])))
+            output = decode_schema(spec["output_schema"])
             kind = _KINDS[spec["kind"]]
-            self._function = kind(spec["calls"], output, library, enter)
+            self._function = kind(Task(spec, self._schema, output, library, enter))
         except (KeyError, IndexError, TypeError, ValueError, pa.ArrowException) as error:
             text = f"the function's payload is malformed: {type(error).__name__}: {error}"
             raise Failure("protocol", text) from None
@@ -104,15 +107,15 @@ def _function_spec(transform: Mapping[str, Any]) -> dict[str, Any]:
 class _Columns:
     """Each call adds a column."""
 
-    def __init__(
-        self, specs: list[Any], output: pa.Schema, library: Library, enter: Callable[[str], None]
-    ) -> None:
-        self._output = output
-        self._enter = enter
-        specs = sorted(specs, key=lambda spec: spec["output"])
+    def __init__(self, task: Task) -> None:
+        output = self._output = task.output
+        self._enter = task.enter
+        specs = sorted(task.calls, key=lambda spec: spec["output"])
         if [spec["output"] for spec in specs] != list(range(len(output))):
             raise ValueError("the calls do not fill the output's columns")
-        self._calls = [Call(spec, output.field(i).type, library) for i, spec in enumerate(specs)]
+        self._calls = [
+            Call(spec, output.field(i).type, task.library) for i, spec in enumerate(specs)
+        ]
 
     def run(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         row = 0
@@ -126,164 +129,12 @@ class _Columns:
             row += batch.num_rows
 
 
-class _Whole:
-    """A function of whole batches: what map_batches and fit have in common."""
-
-    def __init__(
-        self, specs: list[Any], output: pa.Schema, library: Library, enter: Callable[[str], None]
-    ) -> None:
-        if len(specs) != 1:
-            raise ValueError(f"{len(specs)} calls where one is expected")
-        self._spec = specs[0]
-        self._id: str = specs[0]["id"]
-        self._name: str = specs[0]["name"]
-        self._rows_max: int = specs[0].get("batch_rows") or 0
-        self._output = output
-        self._library = library
-        self._enter = enter
-
-    def run(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        self._enter(self._name)
-        try:
-            yield from self._outputs(self._library.load(self._spec), self._cuts(batches))
-        except Failure as failure:
-            failure.details.setdefault("function", self._id)
-            failure.details.setdefault("name", self._name)
-            raise
-
-    def _outputs(
-        self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
-    ) -> Iterator[pa.RecordBatch]:
-        raise NotImplementedError
-
-    def _cuts(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Leave out empty batches and cut large ones to ``batch_rows``."""
-        for batch in batches:
-            cut = self._rows_max or batch.num_rows
-            for start in range(0, batch.num_rows, cut or 1):
-                yield batch if cut >= batch.num_rows else batch.slice(start, cut)
-
-    def _type_failure(self, got: str, expected: str, hint: str = "", **details: Any) -> Failure:
-        text = f"{self._name} returned {got} where {expected} is expected"
-        return Failure("type", text, got=got, expected=expected, hint=hint or None, **details)
-
-
-class _MapBatches(_Whole):
-    """Each batch gives any number of batches."""
-
-    def _outputs(
-        self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
-    ) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            try:
-                result = function(batch)
-            except BaseException as exception:
-                raise _errors.raised(exception, f"{self._name} raised") from None
-            for table in self._tables(result):
-                self._check_columns(table)
-                for part in table.to_batches():
-                    columns = [self._cast(part, field) for field in self._output]
-                    yield pa.RecordBatch.from_arrays(columns, schema=self._output)
-
-    def _tables(self, result: Any) -> Iterator[pa.Table]:
-        if result is None:
-            return
-        table = _as_table(result)
-        if table is not None:
-            yield table
-            return
-        if isinstance(result, (str, bytes, dict)) or not hasattr(result, "__iter__"):
-            raise self._type_failure(
-                type_name(result), "a RecordBatch, a Table or an iterator of them"
-            )
-        for item in self._items(result):
-            table = _as_table(item)
-            if table is None:
-                raise self._type_failure(
-                    f"an iterator of {type_name(item)}", "one of RecordBatch or Table"
-                )
-            yield table
-
-    def _items(self, result: Any) -> Iterator[Any]:
-        """Iterate what the function returned; a generator runs user code at every step."""
-        try:
-            items = iter(result)
-        except BaseException as exception:
-            raise _errors.raised(exception, f"{self._name} raised") from None
-        while True:
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            except BaseException as exception:
-                raise _errors.raised(exception, f"{self._name} raised") from None
-            yield item
-
-    def _check_columns(self, table: pa.Table) -> None:
-        given, wanted = table.schema.names, self._output.names
-        missing = [name for name in wanted if name not in given]
-        if missing or sorted(given) != sorted(wanted):
-            extra = [name for name in given if name not in wanted]
-            hint = f"missing: {', '.join(missing)}" if missing else ""
-            if extra:
-                hint += ("; " if hint else "") + f"not declared: {', '.join(extra)}"
-            hint = hint or "a column's name stands twice"
-            columns = f"a table of the columns {', '.join(given) or '(none)'}"
-            raise self._type_failure(columns, ", ".join(wanted), hint)
-
-    def _cast(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
-        try:
-            return _arrays.exact_cast(batch.column(field.name), field.type)
-        except Misfit as misfit:
-            got, hint = misfit.got, misfit.hint
-            if misfit.row is not None:
-                got = f"{_errors.short_repr(misfit.value)} ({got})"
-            column = f"its column {field.name}, which is {misfit.expected}"
-            text = f"{self._name} returned {got} in {column}"
-            raise Failure(
-                "type", text, got=misfit.got, expected=misfit.expected, hint=hint or None
-            ) from None
-
-
-def _as_table(value: Any) -> pa.Table | None:
-    if isinstance(value, pa.Table):
-        return value
-    if isinstance(value, pa.RecordBatch):
-        return pa.Table.from_batches([value])
-    if type(value).__module__.partition(".")[0] == "pandas" and type(value).__name__ == "DataFrame":
-        return pa.Table.from_pandas(value, preserve_index=False)
-    if hasattr(value, "__arrow_c_stream__"):
-        return pa.table(value)
-    return None
-
-
-class _Fit(_Whole):
-    """All batches give one object, which is pickled."""
-
-    def _outputs(
-        self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
-    ) -> Iterator[pa.RecordBatch]:
-        try:
-            model = function(batches)
-        except Failure:
-            raise  # of the input, which the function was reading
-        except BaseException as exception:
-            raise _errors.raised(exception, f"{self._name} raised") from None
-        try:
-            pickled = self._library.dump(model)
-        except BaseException as exception:
-            failure = _errors.raised(
-                exception, f"what {self._name} returned cannot be pickled:", "type"
-            )
-            failure.details.update(got=type_name(model), expected="an object that can be pickled")
-            raise failure from None
-        yield pa.RecordBatch.from_arrays(
-            [pa.array([pickled], self._output.field(0).type)], schema=self._output
-        )
-
-
-_KINDS: dict[str, Callable[..., _Columns | _Whole]] = {
+_KINDS: dict[str, Callable[..., Any]] = {
     "columns": _Columns,
-    "map_batches": _MapBatches,
-    "fit": _Fit,
+    "map_batches": MapBatches,
+    "fit": Fit,
+    "flat_map": FlatMap,
+    "aggregate": Aggregate,
+    "merge": Merge,
+    "map_groups": MapGroups,
 }

@@ -1,7 +1,7 @@
 """One call: a function applied to columns, which gives a column.
 
-A kind of function is a class here with one method, ``column``. What all kinds have in common
-(NULLs that are skipped, batches that are cut) stands in ``Call``.
+What row functions and vectorised ones have in common (NULLs that are skipped, batches that are
+cut) stands in ``Call``; the forms in which columns go in and come out stand in ``_forms``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from . import _arrays, _errors, _values
+from . import _errors, _values
 from ._errors import Failure
-from ._exact import Misfit, type_name
-from ._types import name_of
+from ._exact import Misfit
+from ._forms import FORMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ._forms import Arrow
     from ._functions import Library
 
 
@@ -47,12 +48,9 @@ class Call:
         self._type = type_
         self._spec = spec
         self._library = library
-        try:
-            self._kind = _KINDS[spec["kind"]]
-        except KeyError:
-            raise Failure(
-                "protocol", f"a function of kind {spec['kind']!r} makes no column"
-            ) from None
+        self._form = FORMS.get(spec["kind"])
+        if self._form is None and spec["kind"] != "row":
+            raise Failure("protocol", f"a function of kind {spec['kind']!r} makes no column")
 
     def column(self, batch: pa.RecordBatch, row: int, alone: bool) -> pa.Array:
         """Compute the column for a batch.
@@ -119,7 +117,9 @@ class Call:
     def _one(
         self, function: Callable[..., Any], arrays: list[pa.Array], rows: int, row: int, alone: bool
     ) -> pa.Array:
-        kind = self._kind(self, function)
+        kind = (
+            _Row(self, function) if self._form is None else _Vectorised(self, function, self._form)
+        )
         try:
             return kind.column(arrays, rows, self._type, alone)
         except Misfit as misfit:
@@ -131,7 +131,7 @@ class Call:
 
     def _type_failure(self, misfit: Misfit, arrays: list[pa.Array], row: int) -> Failure:
         if misfit.argument:
-            what = f"{self.name} cannot be given {misfit.value}, which Python's times cannot hold"
+            what = f"{self.name} cannot be given {misfit.value}, {misfit.argument}"
         elif misfit.row is None:
             what = f"{self.name} returned {misfit.got} where {misfit.expected} is declared"
         else:
@@ -222,63 +222,40 @@ class _Row:
         )
 
 
-class _Numpy:
-    """A function of numpy arrays."""
+class _Vectorised:
+    """A function of whole columns, in one of the forms."""
 
-    def __init__(self, call: Call, function: Callable[..., Any]) -> None:
+    def __init__(self, call: Call, function: Callable[..., Any], form: Arrow) -> None:
         self._call = call
         self._function = function
+        self._form = form
 
     def column(
         self, arrays: list[pa.Array], rows: int, type_: pa.DataType, alone: bool
     ) -> pa.Array:
-        try:
-            arguments = [_arrays.to_numpy(array) for array in arrays]
-        except ImportError as exception:
-            raise _errors.raised(exception, f"{self._call.name} takes numpy arrays:") from None
-        result = _called(self._call, self._function, arguments)
-        column = _arrays.from_numpy(result, type_, copy=not alone)
+        arguments = given(self._call.name, self._form, arrays)
+        result = called(self._call.name, self._form, self._function, arguments)
+        column = self._form.column(result, type_, copy=not alone)
         if len(column) != rows:
             raise _wrong_length(self._call, len(column), rows)
         return column
 
 
-class _Arrow:
-    """A function of Arrow arrays."""
-
-    def __init__(self, call: Call, function: Callable[..., Any]) -> None:
-        self._call = call
-        self._function = function
-
-    def column(
-        self, arrays: list[pa.Array], rows: int, type_: pa.DataType, alone: bool
-    ) -> pa.Array:
-        del alone  # Arrow arrays do not change
-        result = _called(self._call, self._function, arrays)
-        if hasattr(result, "__arrow_c_array__") and not isinstance(result, pa.Array):
-            result = pa.array(result)  # of another Arrow library; nothing is inferred
-        if not isinstance(result, (pa.Array, pa.ChunkedArray)):
-            misfit = Misfit(None, type_, "return a pyarrow.Array, with a value for each row")
-            misfit.got = type_name(result)
-            misfit.expected = f"a pyarrow.Array of {name_of(type_)}"
-            raise misfit
-        if len(result) != rows:
-            raise _wrong_length(self._call, len(result), rows)
-        return _arrays.exact_cast(_arrays.one_chunk(result), type_)
-
-
-_KINDS: dict[str, Callable[[Call, Callable[..., Any]], _Row | _Numpy | _Arrow]] = {
-    "row": _Row,
-    "numpy": _Numpy,
-    "arrow": _Arrow,
-}
-
-
-def _called(call: Call, function: Callable[..., Any], arguments: list[Any]) -> Any:
+def given(name: str, form: Arrow, arrays: Sequence[pa.Array]) -> list[Any]:
+    """Give columns in the form that a function takes."""
     try:
-        return function(*arguments)
+        return form.columns(arrays)
+    except ImportError as exception:
+        raise _errors.raised(exception, f"{name} takes {form.name} columns:") from None
+
+
+def called(name: str, form: Arrow, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    """Call a function of whole columns."""
+    try:
+        with form.context():
+            return function(*arguments)
     except BaseException as exception:
-        failure = _errors.raised(exception, f"{call.name} raised")
+        failure = _errors.raised(exception, f"{name} raised")
         if isinstance(exception, ValueError) and "read-only" in str(exception):
             failure.details["hint"] = "the arrays are views of the input: copy one to change it"
         raise failure from None

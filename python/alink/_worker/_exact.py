@@ -17,7 +17,8 @@ timestamptz           datetime with a zone
 decimal(p,s)          Decimal that needs no rounding, int
 interval              MonthDayNano, timedelta
 list<T>               list, tuple, range, numpy array
-struct<…>             dict (a missing key is NULL, an unknown one an error), named tuple
+struct<…>             dict (a missing key is NULL, an unknown one an error), named
+                      tuple, dataclass
 map<K, V>             dict, list of pairs
 ===================== ==================================================================
 
@@ -65,7 +66,8 @@ class Misfit(Exception):
     row
         The value's index in its column, once that is known.
     argument
-        It is a value that a function was to be given, not one that it returned.
+        Of a value that a function was to be given, not one that it returned: what is wrong
+        with it.
     """
 
     def __init__(self, value: Any, expected: pa.DataType, hint: str = "") -> None:
@@ -75,7 +77,24 @@ class Misfit(Exception):
         self.got = type_name(value)
         self.hint = hint
         self.row: int | None = None
-        self.argument = False
+        self.argument = ""
+
+
+class ColumnMisfit(Exception):
+    """A column of a data frame that cannot become what is declared.
+
+    Attributes
+    ----------
+    column
+        Its name.
+    misfit
+        Why.
+    """
+
+    def __init__(self, column: str, misfit: Misfit) -> None:
+        super().__init__(column)
+        self.column = column
+        self.misfit = misfit
 
 
 def type_name(value: Any) -> str:
@@ -84,6 +103,24 @@ def type_name(value: Any) -> str:
     module = kind.__module__.split(".")[0]
     prefix = {"numpy": "np.", "pandas": "pd.", "pyarrow": "pa."}.get(module, "")
     return prefix + kind.__qualname__
+
+
+def by_name(value: Any) -> Mapping[str, Any] | None:
+    """Give a value that has members by name (a dict, a named tuple, a dataclass) as a dict."""
+    if isinstance(value, Mapping):
+        return value
+    if hasattr(value, "_asdict"):
+        return value._asdict()
+    if is_dataclass(value):
+        import dataclasses
+
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return None
+
+
+def is_dataclass(value: Any) -> bool:
+    """Tell whether a value is of a dataclass; the module is slow to import."""
+    return hasattr(type(value), "__dataclass_fields__")
 
 
 def exact_of(type_: pa.DataType) -> Callable[[Any], Any]:
@@ -394,8 +431,8 @@ def _exact_struct(type_: pa.DataType) -> Callable[[Any], Any]:
     members = {f.name: exact_of(f.type) for f in fields}
 
     def exact(value: Any) -> Any:
-        given = value._asdict() if hasattr(value, "_asdict") else value
-        if not isinstance(given, Mapping):
+        given = by_name(value)
+        if given is None:
             raise Misfit(value, type_, "return a dict")
         unknown = [key for key in given if key not in members]
         if unknown:

@@ -56,6 +56,8 @@ class Library:
             raise
         except BaseException as exception:
             raise _load_failure(exception, name) from None
+        if call["kind"] == "aggregate":
+            return function  # its methods are called, not it
         if not callable(function):
             kind = type(function).__name__
             raise Failure("load", f"{name} is not a function but of type {kind}", got=kind)
@@ -118,7 +120,7 @@ class Library:
         else:
             raise Failure("protocol", f"{name} comes without code")
         if inspect.isclass(function):
-            function = _set_up(function)
+            function = _set_up(function, name)
         _remember(self._functions, key, function, FUNCTIONS_MAX)
         return function
 
@@ -198,11 +200,18 @@ def _from_attribute(attribute: str) -> Any:
     return value
 
 
-def _set_up(class_: type) -> Any:
-    instance = class_()
-    setup = getattr(instance, "setup", None)
-    if setup is not None:
-        setup()
+def _set_up(class_: type, name: str) -> Any:
+    step = "__init__"
+    try:
+        instance = class_()
+        step = "setup"
+        setup = getattr(instance, "setup", None)
+        if setup is not None:
+            setup()
+    except (ModuleNotFoundError, KeyboardInterrupt):
+        raise
+    except BaseException as exception:
+        raise _errors.raised(exception, f"{name}.{step} raised") from None
     return instance
 
 

@@ -121,7 +121,7 @@ def _cast_times(array: pa.Array, type_: pa.DataType) -> pa.Array:
             misfit = Misfit(str(array[row]), type_, "cast the column to timestamp first")
             misfit.got = name_of(array.type)
             misfit.row = row
-            misfit.argument = True
+            misfit.argument = "which Python's times cannot hold"
             raise misfit from None
     raise AssertionError("every value can be cast, but not the column")
 

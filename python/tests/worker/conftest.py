@@ -80,7 +80,12 @@ def descriptor(payload, input_schema, id_="stage"):
     return {"id": id_, "transforms": transforms, "coders": coders}
 
 
-def stage(kind, calls, input_schema, output_schema):
+def encode_schema(schema):
+    """A schema as it stands in a payload."""
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def stage(kind, calls, input_schema, output_schema, **payload):
     """The descriptor of calls, whose ids and outputs are filled in where they are missing."""
     calls = [
         {"id": f"f{i + 1}", "name": call["code"].get("name", f"f{i + 1}"), "output": i, **call}
@@ -89,7 +94,8 @@ def stage(kind, calls, input_schema, output_schema):
     payload = {
         "kind": kind,
         "calls": calls,
-        "output_schema": base64.b64encode(output_schema.serialize().to_pybytes()).decode(),
+        "output_schema": encode_schema(output_schema),
+        **payload,
     }
     return descriptor(payload, input_schema)
 
@@ -275,10 +281,11 @@ class Engine:
         views = iter([memoryview(data) for _, data in pieces])
         return list(_elements.read_batches(lambda: next(views, None), schema))
 
-    def run(self, kind, calls, table, output_schema):
+    def run(self, kind, calls, table, output_schema, **payload):
         """Run one bundle of a table's batches; return the output as a table."""
         batches = table.to_batches() if isinstance(table, pa.Table) else [table]
-        id_ = self.submit(stage(kind, calls, table.schema, output_schema), batches)
+        description = stage(kind, calls, table.schema, output_schema, **payload)
+        id_ = self.submit(description, batches)
         return pa.Table.from_batches(self.output(id_, output_schema), output_schema)
 
     def wait_for_log(self, found):

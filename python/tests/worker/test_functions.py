@@ -663,7 +663,6 @@ def source(text):
         (source("f = 5"), "load", None),
         (source("1 / 0"), "load", None),
         (source("def f(:"), "load", None),
-        (source("class f:\n    def setup(self): raise ValueError('no')"), "load", None),
         (source("raise SystemExit"), "load", None),
         (source("import sys; sys.exit(1)"), "load", None),
         ({"pickle": "/no/such/file"}, "load", None),
@@ -678,6 +677,21 @@ def test_code_that_cannot_be_loaded(shared_engine, code, error, missing):
     assert (details["function"], details["name"]) == ("f1", "f")
     if error == "load" and code.get("source", "").startswith("def f(:"):
         assert details["frames"][0]["line"] == 1
+
+
+@pytest.mark.parametrize("step", ["__init__", "setup"])
+def test_a_class_that_cannot_be_set_up(shared_engine, step):
+    text = f"""
+        class f:
+            def {step}(self):
+                raise ValueError("no table")
+            def __call__(self, x): return x
+    """
+    details = failure(shared_engine, "columns", [call(text)], pa.table({"x": pa.array([1.0])}))
+    assert details["error"] == "raised"
+    assert details["message"] == f"f.{step} raised ValueError: no table"
+    assert details["frames"][-1]["line"] == 4
+    assert "row" not in details
 
 
 def test_an_interrupt_while_loading_is_no_fault_of_the_code(shared_engine):

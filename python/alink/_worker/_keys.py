@@ -1,0 +1,132 @@
+"""Groups of equal keys within a batch, by columns and not by rows.
+
+Equal means: the same value, NaN equal to NaN, NULL equal to NULL. 0.0 and -0.0 may come as two
+groups. Numbers, strings and structs of them are grouped in C++; only lists and maps are looked at
+one by one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pyarrow import types
+
+from ._types import is_list
+from ._values import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    Codes = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Grouping:
+    """The rows of a batch in the order of their groups, which come as they first appear.
+
+    Attributes
+    ----------
+    count
+        The number of groups.
+    codes
+        The group of each row.
+    """
+
+    def __init__(self, keys: Sequence[pa.Array], rows: int) -> None:
+        import numpy as np
+
+        if keys:
+            self.codes, self.count = _combined([_codes(array) for array in keys])
+        else:
+            self.codes, self.count = np.zeros(rows, np.int64), int(rows > 0)
+        self._sorted = bool((self.codes[1:] >= self.codes[:-1]).all())
+
+    def first_rows(self) -> pa.Array:
+        """Give the first row of each group."""
+        import numpy as np
+
+        first = np.empty(self.count, np.int64)
+        rows = np.arange(len(self.codes), dtype=np.int64)
+        first[self.codes[::-1]] = rows[::-1]  # the last assignment stays
+        return pa.array(first)
+
+    def split(
+        self, arrays: Sequence[pa.Array], valid: Any = None
+    ) -> tuple[list[pa.Array], list[int]]:
+        """Give columns in the order of the groups, and where each group ends.
+
+        Parameters
+        ----------
+        valid
+            A mask of the rows to take; the default is all.
+        """
+        import numpy as np
+
+        codes = self.codes if valid is None else self.codes[valid]
+        ends = np.cumsum(np.bincount(codes, minlength=self.count)).tolist()
+        if valid is None and self._sorted:
+            return list(arrays), ends
+        kind: Any = np.uint16 if self.count <= 1 << 16 else np.int64  # the former is a radix sort
+        order = np.argsort(codes.astype(kind), kind="stable")
+        if valid is not None:
+            order = np.flatnonzero(valid)[order]
+        places = pa.array(order)
+        return [array.take(places) for array in arrays], ends
+
+
+def _combined(columns: list[tuple[Codes, int]]) -> tuple[Codes, int]:
+    """Give each combination of codes a number; the product of two counts is below rows squared."""
+    codes, count = columns[0]
+    for more, more_count in columns[1:]:
+        codes, count = _dense(codes * more_count + more)
+    return codes, count
+
+
+def _dense(values: Codes) -> tuple[Codes, int]:
+    return _encoded(pa.array(values))
+
+
+def _encoded(array: pa.Array) -> tuple[Codes, int]:
+    """Give each of a column's values a number, NULL too, as they first appear."""
+    import numpy as np
+
+    encoded = array.dictionary_encode("encode")
+    return numbers(encoded.indices).astype(np.int64), len(encoded.dictionary)
+
+
+def _codes(array: pa.Array) -> tuple[Codes, int]:
+    import numpy as np
+
+    type_ = array.type
+    if types.is_null(type_):
+        return np.zeros(len(array), np.int64), 1
+    if types.is_struct(type_):
+        # flatten gives a NULL in every member where the struct is NULL.
+        return _combined([_encoded(array.is_valid()), *(_codes(a) for a in array.flatten())])
+    if types.is_map(type_):
+        entries = pa.struct([("key", type_.key_type), ("value", type_.item_type)])
+        return _list_codes(array.cast(pa.list_(entries)))
+    if types.is_fixed_size_list(type_):
+        return _list_codes(array.cast(pa.list_(type_.value_type)))
+    if is_list(type_):
+        return _list_codes(array)
+    if types.is_interval(type_):
+        raw = pa.Array.from_buffers(pa.binary(16), len(array), array.buffers(), offset=array.offset)
+        return _encoded(raw)
+    return _encoded(array)
+
+
+def _list_codes(array: pa.Array) -> tuple[Codes, int]:
+    import numpy as np
+
+    elements = _codes(array.values)[0]
+    ends = numbers(array.offsets).tolist()
+    valid = array.is_valid().to_pylist()
+    seen: dict[bytes | None, int] = {}
+    codes = [
+        seen.setdefault(elements[ends[i] : ends[i + 1]].tobytes() if ok else None, len(seen))
+        for i, ok in enumerate(valid)
+    ]
+    return np.array(codes, np.int64), len(seen)

@@ -1,0 +1,181 @@
+"""Functions of whole batches, and what they have in common with those of groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from . import _arrays, _errors
+from ._calls import called
+from ._errors import Failure
+from ._exact import ColumnMisfit, Misfit, type_name
+from ._forms import FORMS, as_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ._task import Task
+
+
+class Whole:
+    """A stage of one function that gets rows as batches or tables."""
+
+    def __init__(self, task: Task) -> None:
+        self._spec = spec = task.only_call()
+        self._id: str = spec["id"]
+        self._name: str = spec["name"]
+        self._rows_max: int = spec.get("batch_rows") or 0
+        self._form = FORMS[spec.get("batch") or "arrow"]
+        self._output = task.output
+        self._library = task.library
+        self._enter = task.enter
+
+    def run(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Give the bundle's output."""
+        self._enter(self._name)
+        try:
+            yield from self._outputs(self._library.load(self._spec), batches)
+        except Failure as failure:
+            failure.details.setdefault("function", self._id)
+            failure.details.setdefault("name", self._name)
+            raise
+
+    def _outputs(
+        self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
+    ) -> Iterator[pa.RecordBatch]:
+        raise NotImplementedError
+
+    def _cuts(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Leave out empty batches and cut large ones to ``batch_rows``."""
+        for batch in batches:
+            cut = self._rows_max or batch.num_rows
+            for start in range(0, batch.num_rows, cut or 1):
+                yield batch if cut >= batch.num_rows else batch.slice(start, cut)
+
+    def _given(self, give: Callable[[Any], Any], rows: Any) -> Any:
+        """Give rows in the form that the function takes."""
+        try:
+            return give(rows)
+        except ImportError as exception:
+            what = f"{self._name} takes {self._form.name} data frames:"
+            raise _errors.raised(exception, what) from None
+        except Misfit as misfit:
+            text = f"{self._name} cannot be given {misfit.value}, {misfit.argument}"
+            raise Failure("type", text, hint=misfit.hint or None) from None
+
+    def _results(self, function: Callable[..., Any], rows: Any) -> Iterator[pa.RecordBatch]:
+        """Call the function and give what it returned as batches of the output's schema."""
+        result = called(self._name, self._form, function, (rows,))
+        for table in self._tables(result):
+            self._check_columns(table)
+            for part in table.to_batches():
+                columns = [self._cast(part, field) for field in self._output]
+                yield pa.RecordBatch.from_arrays(columns, schema=self._output)
+
+    def _tables(self, result: Any) -> Iterator[pa.Table]:
+        if result is None:
+            return
+        table = self._as_table(result)
+        if table is not None:
+            yield table
+            return
+        if isinstance(result, (str, bytes, dict)) or not hasattr(result, "__iter__"):
+            raise self._type_failure(
+                type_name(result), "a RecordBatch, a Table or an iterator of them"
+            )
+        for item in self._items(result):
+            table = self._as_table(item)
+            if table is None:
+                raise self._type_failure(
+                    f"an iterator of {type_name(item)}", "one of RecordBatch or Table"
+                )
+            yield table
+
+    def _as_table(self, value: Any) -> pa.Table | None:
+        try:
+            return as_table(value, self._output)
+        except ColumnMisfit as error:
+            raise self._column_failure(error.column, error.misfit) from None
+
+    def _items(self, result: Any) -> Iterator[Any]:
+        """Iterate what the function returned; a generator runs user code at every step."""
+        try:
+            items = iter(result)
+        except BaseException as exception:
+            raise _errors.raised(exception, f"{self._name} raised") from None
+        while True:
+            try:
+                with self._form.context():
+                    item = next(items)
+            except StopIteration:
+                return
+            except BaseException as exception:
+                raise _errors.raised(exception, f"{self._name} raised") from None
+            yield item
+
+    def _check_columns(self, table: pa.Table) -> None:
+        given, wanted = table.schema.names, self._output.names
+        missing = [name for name in wanted if name not in given]
+        if missing or sorted(given) != sorted(wanted):
+            extra = [name for name in given if name not in wanted]
+            hint = f"missing: {', '.join(missing)}" if missing else ""
+            if extra:
+                hint += ("; " if hint else "") + f"not declared: {', '.join(extra)}"
+            hint = hint or "a column's name stands twice"
+            columns = f"a table of the columns {', '.join(given) or '(none)'}"
+            raise self._type_failure(columns, ", ".join(wanted), hint)
+
+    def _cast(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+        try:
+            return _arrays.exact_cast(batch.column(field.name), field.type)
+        except Misfit as misfit:
+            raise self._column_failure(field.name, misfit) from None
+
+    def _type_failure(self, got: str, expected: str, hint: str = "", **details: Any) -> Failure:
+        text = f"{self._name} returned {got} where {expected} is expected"
+        return Failure("type", text, got=got, expected=expected, hint=hint or None, **details)
+
+    def _column_failure(self, column: str, misfit: Misfit) -> Failure:
+        got = misfit.got
+        if misfit.row is not None:
+            got = f"{_errors.short_repr(misfit.value)} ({got})"
+        text = f"{self._name} returned {got} in its column {column}, which is {misfit.expected}"
+        return Failure(
+            "type", text, got=misfit.got, expected=misfit.expected, hint=misfit.hint or None
+        )
+
+
+class MapBatches(Whole):
+    """Each batch gives any number of batches."""
+
+    def _outputs(
+        self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
+    ) -> Iterator[pa.RecordBatch]:
+        for batch in self._cuts(batches):
+            yield from self._results(function, self._given(self._form.batch, batch))
+
+
+class Fit(Whole):
+    """All batches give one object, which is pickled."""
+
+    def _outputs(
+        self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
+    ) -> Iterator[pa.RecordBatch]:
+        try:
+            model = function(self._cuts(batches))
+        except Failure:
+            raise  # of the input, which the function was reading
+        except BaseException as exception:
+            raise _errors.raised(exception, f"{self._name} raised") from None
+        try:
+            pickled = self._library.dump(model)
+        except BaseException as exception:
+            failure = _errors.raised(
+                exception, f"what {self._name} returned cannot be pickled:", "type"
+            )
+            failure.details.update(got=type_name(model), expected="an object that can be pickled")
+            raise failure from None
+        yield pa.RecordBatch.from_arrays(
+            [pa.array([pickled], self._output.field(0).type)], schema=self._output
+        )
