@@ -214,7 +214,7 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 	b.release = append(b.release, b.engine.workers.onNote(shared.ID, v.Note))
 	if a.Kind == plan.FitFunction {
 		fit := &ops.Fit{Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns, Spool: exec.SpoolOptions{
-			MemoryBytes: exec.SpoolBytesDefault, Dir: b.engine.options.SpillDir,
+			MemoryBytes: b.engine.shares().spoolBytes, Dir: b.engine.options.SpillDir,
 		}}
 		v.New = func(int) exec.Operator { return fit }
 		return

@@ -50,8 +50,8 @@ type Options struct {
 	UV string
 	// Offline forbids building environments from an index.
 	Offline bool
-	// MemoryLimitBytes bounds what relational work holds, over all jobs; 0
-	// means half of the machine's memory.
+	// MemoryLimitBytes bounds what the engine's jobs hold; see shares. 0 means
+	// half of the machine's memory.
 	MemoryLimitBytes int64
 	// Parallelism is the number of subtasks and workers of a stage and of
 	// DuckDB's threads; 0 means the number of processors.
@@ -117,7 +117,7 @@ func Open(_ context.Context, options Options) (*Engine, error) {
 	if options.Log == nil {
 		options.Log = os.Stderr
 	}
-	e := &Engine{options: options, jobs: map[string]*Job{}, budget: &budget{freeBytes: options.MemoryLimitBytes}}
+	e := &Engine{options: options, jobs: map[string]*Job{}, budget: &budget{freeBytes: sharesOf(options.MemoryLimitBytes).relationalBytes}}
 	if options.RunDir == "" {
 		dir, err := os.MkdirTemp("", "alink-")
 		if err != nil {
@@ -141,13 +141,15 @@ func (e *Engine) open() (err error) {
 	if e.artifacts, err = newArtifacts(filepath.Join(e.options.RunDir, "artifacts")); err != nil {
 		return fmt.Errorf("make the artifacts' folder: %w", err)
 	}
-	e.tables = newTables(exec.SpoolOptions{MemoryBytes: tablesMemoryBytes(e.options.MemoryLimitBytes), Dir: e.options.SpillDir})
+	e.tables = newTables(exec.SpoolOptions{MemoryBytes: e.shares().tableBytes, Dir: e.options.SpillDir})
 	e.workers, err = openWorkers(e.options, e.artifacts)
 	return err
 }
 
-// tablesMemoryBytes is what each uploaded table may hold in memory.
-func tablesMemoryBytes(limit int64) int64 { return limit / 8 }
+func (e *Engine) shares() shares { return sharesOf(e.options.MemoryLimitBytes) }
+
+// MemoryLimitBytes is the limit in force.
+func (e *Engine) MemoryLimitBytes() int64 { return e.options.MemoryLimitBytes }
 
 // RunDir is the engine's private folder.
 func (e *Engine) RunDir() string { return e.options.RunDir }

@@ -61,7 +61,9 @@ var errCancelled = diag.New(diag.Cancelled, "the job was cancelled")
 func newJob(e *Engine) *Job {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &Job{
-		graph: exec.NewGraph(exec.Options{SpillDir: e.options.SpillDir}), ctx: ctx, cancel: cancel,
+		graph: exec.NewGraph(exec.Options{
+			SpillDir: e.options.SpillDir, SpoolBytes: e.shares().spoolBytes, QueuesBytes: e.shares().queuesBytes,
+		}), ctx: ctx, cancel: cancel,
 		done: make(chan struct{}), results: map[string]*result{},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/alink-runtime/alink/diag"
@@ -83,6 +84,21 @@ func readEmbedded(stdin io.Reader) (embedded, error) {
 	return options, nil
 }
 
+// collectOften makes Go's collector run when the heap has grown by half instead
+// of when it has doubled, and more often near half of the engine's limit; the
+// other half is DuckDB's, of which Go knows nothing. Collections are cheap
+// here: the heap is Arrow buffers, in which there is nothing to follow. GOGC and
+// GOMEMLIMIT, where they are set, win.
+func collectOften(limitBytes int64) {
+	const percent = 50
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limitBytes / 2)
+	}
+}
+
 func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) (err error) {
 	e, err := engine.Open(ctx, engine.Options{
 		RunDir: options.RunDir, CacheDir: options.CacheDir, UV: options.UV,
@@ -92,6 +108,7 @@ func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) 
 	if err != nil {
 		return err
 	}
+	collectOften(e.MemoryLimitBytes())
 	defer func() {
 		err = errors.Join(err, e.Close())
 		if err == nil {

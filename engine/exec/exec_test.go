@@ -654,3 +654,31 @@ func TestNormalizeKeepsInstants(t *testing.T) {
 		t.Errorf("%s of %s, %v", got, normal.Column(0).DataType(), err)
 	}
 }
+
+// TestQueuesShareTheirBytes: many queues together hold no more than a few.
+func TestQueuesShareTheirBytes(t *testing.T) {
+	const limit, total = 1 << 20, 4 << 20
+	for parallelism, want := range map[int]int64{1: limit, 5: total / 12, 64: queueBytesMin} {
+		g := NewGraph(Options{QueueBytes: limit, QueuesBytes: total})
+		for _, v := range []*Vertex{
+			{ID: "source", Parallelism: 1},
+			{ID: "spread", Parallelism: parallelism, Inputs: []string{"source"}},
+			{ID: "sink", Parallelism: 1, Inputs: []string{"spread"}},
+		} {
+			v.New = func(int) Operator { return Handle(PassThrough{}) }
+			if err := g.Add(v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := wiring{graph: g, outputs: map[string]edge{}, ports: map[string][]port{}}
+		if err := w.connect(); err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range w.queues {
+			if q.bytesLimit != want {
+				t.Errorf("parallelism %d: each of %d queues holds %d bytes, want %d", parallelism, len(w.queues), q.bytesLimit, want)
+			}
+		}
+		w.close()
+	}
+}

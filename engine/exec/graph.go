@@ -16,6 +16,7 @@ import (
 // Defaults of Options.
 const (
 	QueueBytesDefault  = 8 << 20
+	queueBytesMin      = 256 << 10
 	SpoolBytesDefault  = 64 << 20
 	parallelismMax     = 256
 	fanOutReadersLimit = 64
@@ -26,6 +27,9 @@ type Options struct {
 	// QueueBytes bounds each queue between two subtasks; 0 means
 	// QueueBytesDefault.
 	QueueBytes int64
+	// QueuesBytes bounds the queues together: where there are many, each gets
+	// an equal share, but queueBytesMin at least. 0 means no bound.
+	QueuesBytes int64
 	// SpoolBytes is what a spool keeps in memory before it goes on in files;
 	// 0 means SpoolBytesDefault.
 	SpoolBytes int64
@@ -188,6 +192,7 @@ type wiring struct {
 	// consumers read has one port for each of them.
 	outputs map[string]edge
 	ports   map[string][]port
+	queues  []*Queue
 	closers []func()
 }
 
@@ -209,7 +214,21 @@ func (w *wiring) connect() error {
 			return err
 		}
 	}
+	w.shareQueueBytes()
 	return nil
+}
+
+// shareQueueBytes narrows the queues, which nobody uses yet, to what they may
+// hold together.
+func (w *wiring) shareQueueBytes() {
+	total := w.graph.options.QueuesBytes
+	if total == 0 || len(w.queues) == 0 {
+		return
+	}
+	share := max(queueBytesMin, total/int64(len(w.queues)))
+	for _, q := range w.queues {
+		q.bytesLimit = min(q.bytesLimit, share)
+	}
 }
 
 func (w *wiring) add(v *Vertex, consumers int) error {
@@ -340,6 +359,7 @@ func (w *wiring) takePort(id string) port {
 
 func (w *wiring) queue() *Queue {
 	q := NewQueue(w.graph.options.QueueBytes)
+	w.queues = append(w.queues, q)
 	w.closers = append(w.closers, q.Close)
 	return q
 }

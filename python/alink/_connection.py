@@ -160,8 +160,9 @@ def connect(
     Parameters
     ----------
     memory : int or str, optional
-        Memory that the engine's relational work may use, in bytes or as "4GiB"; beyond it
-        spills to disk. The default is the engine's choice.
+        Memory that the engine's jobs may use, in bytes or as "4GiB". What does not fit
+        spills to disk or waits; workers have limits of their own. The default is half of
+        the machine's memory.
     parallelism : int, optional
         Number of subtasks of an operator; the default is the number of cores.
     spill_dir : str or path-like, optional
