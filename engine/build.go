@@ -186,9 +186,9 @@ func (b *build) vertex(stage *plan.Stage, job *Job) (*exec.Vertex, error) {
 	}
 	switch work := stage.Work.(type) {
 	case plan.ScanParquet:
-		v.New = once(exec.FromSource(b.sources[sourceKey(work)]))
+		v.New = once(b.scan(work))
 	case plan.ScanTable:
-		v.New = once(exec.FromSource(b.sources[sourceKey(work)]))
+		v.New = once(b.scan(work))
 	case *plan.Relation:
 		v.New = once(&ops.Relational{Engine: b.relational, Stage: relationalStage(work)})
 	case *plan.Arrangement:
@@ -205,6 +205,10 @@ func (b *build) vertex(stage *plan.Stage, job *Job) (*exec.Vertex, error) {
 		return nil, fmt.Errorf("stage %s has no operator: %T", stage.ID, work)
 	}
 	return v, nil
+}
+
+func (b *build) scan(op plan.Op) exec.Operator {
+	return exec.FromSource(cut(b.sources[sourceKey(op)], int64(b.engine.options.BatchRows)))
 }
 
 // application makes the vertex of Python functions. Each subtask leases a

@@ -56,6 +56,9 @@ type Options struct {
 	// Parallelism is the number of subtasks and workers of a stage and of
 	// DuckDB's threads; 0 means the number of processors.
 	Parallelism int
+	// BatchRows is the largest number of rows in a batch that a source or a
+	// relational step gives; 0 leaves it to them.
+	BatchRows int
 	// SpillDir is the folder for data beyond memory; "" means one in RunDir.
 	SpillDir string
 	// Warm is an environment that a worker is started in ahead of the first
@@ -74,6 +77,9 @@ type Options struct {
 func (o Options) Validate() error {
 	if o.MemoryLimitBytes < 0 {
 		return diag.New(diag.BadOption, "memory must be positive, not %d bytes", o.MemoryLimitBytes)
+	}
+	if o.BatchRows < 0 {
+		return diag.New(diag.BadOption, "the rows of a batch must be positive, not %d", o.BatchRows)
 	}
 	if o.Parallelism < 0 {
 		return diag.New(diag.BadOption, "parallelism must be positive, not %d", o.Parallelism)

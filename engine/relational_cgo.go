@@ -9,5 +9,5 @@ import (
 
 // openRelational opens a job's DuckDB instance.
 func openRelational(options Options, threads int, memoryBytes int64) (exec.Relational, error) {
-	return duck.Open(duck.Options{Threads: threads, MemoryLimitBytes: memoryBytes, SpillDir: options.SpillDir})
+	return duck.Open(duck.Options{Threads: threads, MemoryLimitBytes: memoryBytes, SpillDir: options.SpillDir, BatchRowsMax: options.BatchRows})
 }

@@ -65,6 +65,12 @@ func cacheDir(t *testing.T) string {
 // openEngine starts an engine in this process, closed at the test's end.
 func openEngine(t *testing.T) *engine.Engine {
 	t.Helper()
+	return openEngineWith(t, func(*engine.Options) {})
+}
+
+// openEngineWith is openEngine with other options.
+func openEngineWith(t *testing.T, change func(*engine.Options)) *engine.Engine {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -73,10 +79,12 @@ func openEngine(t *testing.T) *engine.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := engine.Open(t.Context(), engine.Options{
+	options := engine.Options{
 		RunDir: runDir, CacheDir: cacheDir(t), UV: fromEnv(t, "ALINK_UV", ".venv/bin/uv"),
 		Parallelism: 2, WorkerPool: []string{self, "worker-pool"}, SpillDir: t.TempDir(),
-	})
+	}
+	change(&options)
+	e, err := engine.Open(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
