@@ -39,7 +39,7 @@ build: $(VENV_READY) $(PYRUNNER) ## the engine (bin/pyrunner) and the client (.v
 
 # Linking takes seconds, so it is left out where nothing has changed. The
 # harness is embedded in the binary.
-GO_ROOMS := cmd diag engine envmgr fnapi python server udfworker
+GO_ROOMS := cmd config diag engine envmgr fnapi python server udfworker
 SOURCES := go.mod go.sum $(shell find $(GO_ROOMS) -name '*.go' ! -name '*_test.go') $(wildcard python/alink/_worker/*.py)
 
 $(PYRUNNER): $(SOURCES) | toolchain

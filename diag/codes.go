@@ -46,6 +46,13 @@ const (
 	CheckpointDamaged Code = "ALK5022"
 	NullEventTime     Code = "ALK5023"
 	WindowOverflow    Code = "ALK5024"
+	BadSetting        Code = "ALK5030"
+	ServerEnding      Code = "ALK5031"
+	NotAuthorized     Code = "ALK5032"
+	UnknownJob        Code = "ALK5033"
+	NotYours          Code = "ALK5034"
+	EnvironmentBusy   Code = "ALK5035"
+	ServeRefused      Code = "ALK5036"
 )
 
 // Entry documents a code.
@@ -149,6 +156,34 @@ var Entries = []Entry{
 	{CheckpointDamaged, "DataError", "None of the checkpoints in a folder can be read.", "Files have been altered or removed since they were written. Starting over would write again what the output holds already, so the job does not start. To start over, remove the checkpoint folder and the job's output."},
 	{NullEventTime, "DataError", "The event time of a row is NULL.", "A row without a time belongs to no window and would be lost. Filter such rows out before with_watermark."},
 	{WindowOverflow, "DataError", "An aggregate of a window has no place in the type of its result.", "Sums of integers are bigint and sums of decimals have at most 38 digits, as in the rest of the engine."},
+	{
+		BadSetting, "PlanError", "A setting is not known or has a value that it cannot take.",
+		"Settings are flags, ALINK_* variables, and keys of alink.toml or [tool.alink] in pyproject.toml of the working directory. `pyrunner config` lists all of them with their values and where each was set.",
+	},
+	{
+		ServerEnding, "ConnectionLost", "The server is being ended and takes no new jobs.",
+		"After SIGTERM a server lets the jobs that run go on for a while (serve --grace) and refuses new ones. Connect again once it has been started anew.",
+	},
+	{
+		NotAuthorized, "ConnectionLost", "The server refuses the token, or was given none.",
+		"The token is the content of the file that the server was started with (serve --token-file), or of the one that it made and named at its start. Pass it with al.connect(..., token=...), ALINK_TOKEN or ALINK_TOKEN_FILE.",
+	},
+	{
+		UnknownJob, "PlanError", "There is no job of this name.",
+		"A server keeps the outcome of the last 64 jobs that have ended. `pyrunner jobs ls` lists those that it knows.",
+	},
+	{
+		NotYours, "PlanError", "A table or a result belongs to another connection.",
+		"What a client uploads and the rows of its jobs are seen by that connection alone, and are dropped when it ends. Files that a job writes are for everybody.",
+	},
+	{
+		EnvironmentBusy, "EnvironmentBuildError", "An environment is in use and cannot be removed.",
+		"Workers of a running engine use it, or it is being built. It can be removed when they have ended; env gc passes over such environments by itself.",
+	},
+	{
+		ServeRefused, "PlanError", "A server cannot be started like this.",
+		"A server runs whatever code its clients send. Beyond this machine it therefore needs a token and TLS: --token-file, --tls-cert and --tls-key. Without them it listens on a unix socket of the user or on 127.0.0.1.",
+	},
 }
 
 // Find returns the entry of a code.

@@ -30,7 +30,8 @@ var harnessRequirements = []string{"pyarrow", "grpcio", "numpy"}
 
 // workers are an engine's Python side: environments, the supervisor, the pool.
 type workers struct {
-	runner *fnapi.Runner
+	runner       *fnapi.Runner
+	environments *envmgr.Store
 	// starting is done when the supervisor and a warm worker have started, or
 	// could not; a failure is met again by whoever needs a worker.
 	starting sync.WaitGroup
@@ -46,9 +47,7 @@ func openWorkers(options Options, artifacts *artifacts) (*workers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the run directory: %w", err)
 	}
-	environments, err := envmgr.Open(envmgr.Options{
-		CacheDir: options.CacheDir, UV: options.UV, Offline: options.Offline, HarnessRequirements: harnessRequirements,
-	})
+	environments, err := OpenEnvironments(options)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +61,7 @@ func openWorkers(options Options, artifacts *artifacts) (*workers, error) {
 			return nil, err
 		}
 	}
-	w := &workers{notes: map[string]func(string){}}
+	w := &workers{environments: environments, notes: map[string]func(string){}}
 	w.runner, err = fnapi.NewRunner(fnapi.Options{
 		Pool: udfworker.PoolOptions{
 			Supervisor: udfworker.SupervisorOptions{Command: command, RunDir: runDir, Stderr: options.Log},
@@ -151,4 +150,5 @@ func (w *workers) close() {
 	w.cancel()
 	w.starting.Wait()
 	w.runner.Close()
+	_ = w.environments.Close() // locks, which the end of the process gives up too
 }

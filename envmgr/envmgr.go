@@ -8,10 +8,12 @@
 //	envs/<key>/venv         the virtual environment, found by workers
 //	envs/<key>/lock.txt     what is installed, with hashes
 //	envs/<key>/meta.json    what it was made for
+//	envs/<key>/uses         who asked for it
 //	envs/<key>/.complete    the marker, written last; its time is the last use
 //	envs/.build-<key>-*     being built, or abandoned
 //	locks/<spec>.txt        the versions chosen for a specification
 //	locks/*.lock            file locks, held while one of the above is written
+//	locks/<key>.use.lock    shared by the stores that have resolved <key>
 //
 // A directory without its marker is never used. The package imports diag and
 // x/sys only.
@@ -69,6 +71,8 @@ type Store struct {
 	probed map[string]interpreter
 	// installers remembers uv's version, by path.
 	installers map[string]installer
+	// held are the locks of the environments in use, by key, until Close.
+	held map[string]*os.File
 }
 
 // Spec says what an environment must offer. See plan.Environment.
@@ -85,6 +89,9 @@ type Spec struct {
 	BaseInterpreter string
 	// Requirements are PEP 508 requirements; none is legal.
 	Requirements []string
+	// AskedBy names the function or program that wants it, for people; it has
+	// no part in what the environment is.
+	AskedBy string
 }
 
 // Environment is an environment that workers can be started in.
@@ -124,6 +131,7 @@ func Open(options Options) (*Store, error) {
 		locks:      filepath.Join(dir, "locks"),
 		probed:     map[string]interpreter{},
 		installers: map[string]installer{},
+		held:       map[string]*os.File{},
 	}
 	for _, text := range options.HarnessRequirements {
 		r, err := parseRequirement(text)
@@ -188,9 +196,14 @@ func (s *Store) resolve(ctx context.Context, spec Spec, progress func(string)) (
 	if err := b.resolve(ctx); err != nil {
 		return nil, err
 	}
+	// Before the environment is looked for: it must not be removed after that.
+	if err := s.hold(ctx, b.key); err != nil {
+		return nil, err
+	}
 	if err := b.make(ctx); err != nil {
 		return nil, err
 	}
+	s.noteUse(b.key, spec.AskedBy)
 	return &Environment{ID: b.key, Interpreter: venvPython(filepath.Join(s.envs, b.key)), PythonVersion: python.Version}, nil
 }
 

@@ -22,9 +22,15 @@ const (
 // files stay: removing one while another process waits for it would let two
 // in.
 func (s *Store) lock(ctx context.Context, name string, waiting func()) (*os.File, error) {
+	return s.flock(ctx, name, unix.LOCK_EX, waiting)
+}
+
+// flock is lock with a choice: unix.LOCK_EX, or unix.LOCK_SH, which several
+// can have at once.
+func (s *Store) flock(ctx context.Context, name string, how int, waiting func()) (*os.File, error) {
 	pause := lockPauseMin
 	for {
-		f, err := s.tryLock(name)
+		f, err := s.tryFlock(name, how)
 		if err != nil || f != nil {
 			return f, err
 		}
@@ -42,13 +48,15 @@ func (s *Store) lock(ctx context.Context, name string, waiting func()) (*os.File
 
 // tryLock is lock without waiting: nil without an error means that somebody
 // else holds it.
-func (s *Store) tryLock(name string) (*os.File, error) {
+func (s *Store) tryLock(name string) (*os.File, error) { return s.tryFlock(name, unix.LOCK_EX) }
+
+func (s *Store) tryFlock(name string, how int) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(s.locks, name+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}

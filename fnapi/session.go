@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/alink-runtime/alink/diag"
@@ -93,6 +95,7 @@ func (s *session) locate(err error) error {
 // spec is what worker the stage wants.
 func (s *session) spec() udfworker.Spec {
 	spec := udfworker.Spec{Environment: environmentSpec(s.stage.Environment)}
+	spec.Environment.AskedBy = askedBy(s.stage.Calls)
 	if s.runner.options.Progress != nil {
 		spec.Progress = func(text string) { s.runner.options.Progress(s.stage.ID, text) }
 	}
@@ -107,6 +110,21 @@ func environmentSpec(e *plan.Environment) envmgr.Spec {
 		Interpreter: e.Interpreter, Paths: e.Paths, Python: e.Python,
 		BaseInterpreter: e.BaseInterpreter, Requirements: e.Requirements,
 	}
+}
+
+// askedBy names the functions of a stage and where the first is used.
+func askedBy(calls []exec.FunctionCall) string {
+	var names []string
+	for _, c := range calls {
+		if !slices.Contains(names, c.Function.Name) {
+			names = append(names, c.Function.Name)
+		}
+	}
+	text := strings.Join(names, ", ")
+	if len(calls) > 0 && calls[0].Origin != nil {
+		text += " (" + calls[0].Origin.File + ")"
+	}
+	return text
 }
 
 // Submit implements exec.FunctionSession.

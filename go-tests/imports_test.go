@@ -32,6 +32,7 @@ var none = []string{}
 
 var rooms = []room{
 	{"diag", none, none, "every room reports through it, so it depends on none"},
+	{"config", []string{"diag"}, []string{"github.com/pelletier/go-toml/"}, "settings mean the same to whoever reads them"},
 	{"engine/plan", []string{"diag"}, []string{"github.com/apache/arrow-go/"}, "what a job is does not depend on how it runs"},
 	{"engine/state", []string{"diag"}, []string{"github.com/apache/arrow-go/", "github.com/zeebo/xxh3"}, "what operators remember does not depend on how they run"},
 	{

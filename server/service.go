@@ -20,6 +20,9 @@ import (
 	"github.com/alink-runtime/alink/engine/plan"
 )
 
+// Protocol is the version of what client and server say to one another.
+const Protocol = 1
+
 // watchInterval is the time between two reports of a job's progress.
 const watchInterval = 100 * time.Millisecond
 

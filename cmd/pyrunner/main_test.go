@@ -44,12 +44,16 @@ func TestCommands(t *testing.T) {
 		code           int
 		stdout, stderr string
 	}{
-		{nil, exitUsage, "", "pyrunner error CODE"},
-		{[]string{"help"}, exitDone, "pyrunner error CODE", ""},
+		{nil, exitUsage, "", "error "},
+		{[]string{"help"}, exitDone, "error ", ""},
+		{[]string{"--help"}, exitDone, "error ", ""},
+		{[]string{"help", "error"}, exitDone, "pyrunner error CODE", ""},
 		{[]string{"version"}, exitDone, "pyrunner " + version, ""},
+		{[]string{"version", "--json"}, exitDone, `"protocol": 1`, ""},
+		{[]string{"--version"}, exitDone, "pyrunner " + version, ""},
 		{[]string{"versio"}, exitUsage, "", "did you mean version?"},
 		{[]string{"error", "alk2001"}, exitDone, "ALK2001 (alink.UdfError): A Python function raised an exception.", ""},
-		{[]string{"error", "ALK20001"}, exitUsage, "", "did you mean ALK2001"},
+		{[]string{"error", "ALK2001", "--json"}, exitDone, `"class": "UdfError"`, ""},
 		{[]string{"error"}, exitUsage, "", "usage: pyrunner error CODE"},
 	} {
 		code, stdout, stderr := command(t, "", c.args...)

@@ -39,6 +39,13 @@ CHECKPOINT_IN_USE = "ALK5021"
 CHECKPOINT_DAMAGED = "ALK5022"
 NULL_EVENT_TIME = "ALK5023"
 WINDOW_OVERFLOW = "ALK5024"
+BAD_SETTING = "ALK5030"
+SERVER_ENDING = "ALK5031"
+NOT_AUTHORIZED = "ALK5032"
+UNKNOWN_JOB = "ALK5033"
+NOT_YOURS = "ALK5034"
+ENVIRONMENT_BUSY = "ALK5035"
+SERVE_REFUSED = "ALK5036"
 
 # Code -> (name of the exception class, summary).
 CODES: dict[str, tuple[str, str]] = {
@@ -185,5 +192,33 @@ CODES: dict[str, tuple[str, str]] = {
     WINDOW_OVERFLOW: (
         "DataError",
         "An aggregate of a window has no place in the type of its result.",
+    ),
+    BAD_SETTING: (
+        "PlanError",
+        "A setting is not known or has a value that it cannot take.",
+    ),
+    SERVER_ENDING: (
+        "ConnectionLost",
+        "The server is being ended and takes no new jobs.",
+    ),
+    NOT_AUTHORIZED: (
+        "ConnectionLost",
+        "The server refuses the token, or was given none.",
+    ),
+    UNKNOWN_JOB: (
+        "PlanError",
+        "There is no job of this name.",
+    ),
+    NOT_YOURS: (
+        "PlanError",
+        "A table or a result belongs to another connection.",
+    ),
+    ENVIRONMENT_BUSY: (
+        "EnvironmentBuildError",
+        "An environment is in use and cannot be removed.",
+    ),
+    SERVE_REFUSED: (
+        "PlanError",
+        "A server cannot be started like this.",
     ),
 }

@@ -27,6 +27,7 @@ var outputs = []struct {
 }{
 	{"python/alink/_worker/_fields.py", renderFields},
 	{"python/alink/_codes.py", renderCodes},
+	{"python/alink/_settings.py", renderSettings},
 }
 
 func main() {

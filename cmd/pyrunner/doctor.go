@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine"
+)
+
+// finding is one line of what the machine offers.
+type finding struct {
+	Name string `json:"name"`
+	// OK tells whether it is there and works.
+	OK bool `json:"ok"`
+	// Value is what was found, Reason why it is not (more), or what it is for.
+	Value  string `json:"value"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// checkup is the answer of `pyrunner doctor`.
+type checkup struct {
+	// Isolation is what engines of this version do to workers.
+	Isolation string    `json:"isolation"`
+	Machine   []finding `json:"machine"`
+	Sandbox   []finding `json:"sandbox"`
+	Memory    []finding `json:"memory"`
+	Python    []finding `json:"python"`
+	Disk      []finding `json:"disk"`
+}
+
+// isolationNow says honestly what confines workers in this version.
+const isolationNow = "processes only: workers are separate processes, not sandboxed; no layer below is enforced yet"
+
+func (c *cli) doctorCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use: "doctor", Short: "What this machine offers: sandbox layers, memory control, Pythons, uv, disk",
+		Long: "Probes, by doing, what this machine offers to the engine, and says for each part\n" +
+			"why there is not more. Layers of a sandbox are reported whether or not this\n" +
+			"version uses them; the first line says what is enforced.",
+		Args: cobra.NoArgs,
+	}
+	probe := command.Flags().Bool("probe-namespaces", false, "")
+	_ = command.Flags().MarkHidden("probe-namespaces") // fails only for a flag that is not there
+	settingFlags(command, "cache_dir", "uv")
+	asJSON := jsonFlag(command)
+	command.RunE = func(command *cobra.Command, _ []string) error {
+		if *probe {
+			return probeInNamespaces()
+		}
+		s, err := settings(command)
+		if err != nil {
+			return err
+		}
+		options := engine.Options{CacheDir: s.Text("cache_dir"), UV: s.Text("uv")}
+		report := examine(command.Context(), options)
+		if *asJSON {
+			return printJSON(c.stdout, report)
+		}
+		return report.print(c.stdout)
+	}
+	return command
+}
+
+func examine(ctx context.Context, options engine.Options) checkup {
+	report := checkup{Isolation: isolationNow, Sandbox: sandboxFindings(ctx), Memory: memoryFindings()}
+	report.Machine = append([]finding{
+		{Name: "platform", OK: runtime.GOOS == "linux", Value: runtime.GOOS + "/" + runtime.GOARCH, Reason: ifNot(runtime.GOOS == "linux", "Linux is what is tested")},
+		{Name: "processors", OK: true, Value: fmt.Sprint(runtime.NumCPU()), Reason: "the default of parallelism"},
+	}, machineFindings()...)
+	report.Python, report.Disk = pythonFindings(ctx, options)
+	return report
+}
+
+func ifNot(ok bool, reason string) string {
+	if ok {
+		return ""
+	}
+	return reason
+}
+
+// pythonFindings are interpreters, uv, and the cache of environments.
+func pythonFindings(ctx context.Context, options engine.Options) (python, disk []finding) {
+	disk = append(disk, shmFinding())
+	s, err := engine.OpenEnvironments(options)
+	if err != nil {
+		return nil, append(disk, finding{Name: "cache", Value: options.CacheDir, Reason: sentence(err)})
+	}
+	libc := ""
+	for _, p := range s.Pythons(ctx) {
+		f := finding{Name: "Python " + p.Version, OK: p.Recent, Value: p.Path, Reason: ifNot(p.Recent, "too old: workers need 3.10 or later")}
+		python = append(python, f)
+		if fields := strings.Fields(p.Platform); libc == "" && len(fields) > 3 {
+			libc = strings.Join(fields[2:], " ")
+		}
+	}
+	if len(python) == 0 {
+		python = append(python, finding{Name: "Python", Reason: "no interpreter was found on PATH or where uv and pyenv put them"})
+	}
+	path, version, err := s.Installer(ctx)
+	python = append(python, finding{Name: "uv", OK: err == nil, Value: strings.TrimSpace(version + " " + path), Reason: ifNot(err == nil, sentence(err))})
+	python = append(python, finding{Name: "C library", OK: libc != "", Value: libc, Reason: ifNot(libc != "", "the interpreters name none: wheels for glibc may not fit")})
+	cache := freeSpace("cache", s.CacheDir())
+	if list, err := s.List(); err == nil {
+		cache.Value += fmt.Sprintf(", %s of %s", count(len(list), "environment"), bytesText(sizeOf(list)))
+	}
+	return python, append(disk, cache, freeSpace("temporary files", os.TempDir()))
+}
+
+// sentence is an error in one line.
+func sentence(err error) string {
+	if err == nil {
+		return ""
+	}
+	d := diag.From(err)
+	return strings.Join(strings.Fields(d.Message+ifAny(": ", d.Cause)+ifAny("; hint: ", d.Hint)), " ")
+}
+
+func ifAny(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
+}
+
+func (r checkup) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "isolation of workers now: %s\n", r.Isolation)
+	for _, part := range []struct {
+		title string
+		list  []finding
+	}{
+		{"machine", r.Machine},
+		{"sandbox layers (not enforced yet)", r.Sandbox},
+		{"memory control (not enforced yet)", r.Memory},
+		{"Python", r.Python},
+		{"disk", r.Disk},
+	} {
+		fmt.Fprintf(w, "\n%s\n", part.title)
+		for _, f := range part.list {
+			mark := "yes"
+			if !f.OK {
+				mark = "no"
+			}
+			fmt.Fprintf(w, "  %s\t%s\t%s%s\n", mark, f.Name, f.Value, reasonText(f))
+		}
+	}
+	return w.Flush()
+}
+
+func reasonText(f finding) string {
+	switch {
+	case f.Reason == "":
+		return ""
+	case f.Value == "":
+		return f.Reason
+	}
+	return " (" + f.Reason + ")"
+}
+
+// executable is this program's path, to run itself as a probe.
+func executable() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(self)
+}
