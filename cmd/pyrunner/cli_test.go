@@ -70,7 +70,7 @@ func walk(command *cobra.Command, visit func(*cobra.Command)) {
 
 func help(t *testing.T, command *cobra.Command) string {
 	t.Helper()
-	args := append(strings.Fields(command.CommandPath())[1:], "--help")
+	args := strings.Fields(command.CommandPath() + " --help")[1:]
 	code, stdout, stderr := run1(t, args...)
 	if code != exitDone || stderr != "" {
 		t.Errorf("%v: exit %d, %q", args, code, stderr)
@@ -88,7 +88,7 @@ func run1(t *testing.T, args ...string) (code int, stdout, stderr string) {
 func TestEveryCommandRefusesWhatItDoesNotKnow(t *testing.T) {
 	root := newRoot(&cli{stdout: os.Stdout, stderr: os.Stderr})
 	walk(root, func(command *cobra.Command) {
-		args := append(strings.Fields(command.CommandPath())[1:], "--hlp")
+		args := strings.Fields(command.CommandPath() + " --hlp")[1:]
 		code, stdout, stderr := run1(t, args...)
 		if code != exitUsage || stdout != "" || !strings.Contains(stderr, command.CommandPath()+" has no flag --hlp") || !strings.Contains(stderr, "did you mean --help?") {
 			t.Errorf("%v: exit %d\n%s\n%s", args, code, stdout, stderr)

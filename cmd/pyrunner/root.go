@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
 	"github.com/alink-runtime/alink/config"
 	"github.com/alink-runtime/alink/diag"
@@ -38,8 +37,6 @@ func newRoot(c *cli) *cobra.Command {
 		Long:  about,
 	}
 	root.AddGroup(
-		&cobra.Group{ID: groupWork, Title: "Work:"},
-		&cobra.Group{ID: groupServer, Title: "Servers:"},
 		&cobra.Group{ID: groupMachine, Title: "This machine:"},
 		&cobra.Group{ID: groupMore, Title: "More:"},
 	)
@@ -68,8 +65,6 @@ func newRoot(c *cli) *cobra.Command {
 
 // Groups of commands in the help.
 const (
-	groupWork    = "work"
-	groupServer  = "server"
 	groupMachine = "machine"
 	groupMore    = "more"
 )
@@ -197,6 +192,3 @@ func printJSON(w io.Writer, value any) error {
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(value)
 }
-
-// isTerminal reports whether a file is a terminal.
-func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
