@@ -27,8 +27,6 @@ const (
 	NotShippable      Code = "ALK2005"
 	ModuleMissing     Code = "ALK2006"
 	WorkerNotStarted  Code = "ALK2007"
-	WorkerTimedOut    Code = "ALK2020"
-	WorkerTooLarge    Code = "ALK2021"
 	NotResolved       Code = "ALK3001"
 	BuildFailed       Code = "ALK3002"
 	NoInterpreter     Code = "ALK3003"
@@ -37,6 +35,11 @@ const (
 	FileUnreadable    Code = "ALK4002"
 	OutputExists      Code = "ALK4003"
 	OutputUnwritable  Code = "ALK4004"
+	ValueUnreadable   Code = "ALK4010"
+	SchemasDiffer     Code = "ALK4011"
+	UnexpectedFiles   Code = "ALK4012"
+	TooManyPartitions Code = "ALK4013"
+	ValueUnwritable   Code = "ALK4014"
 	ConnectionLost    Code = "ALK5001"
 	Cancelled         Code = "ALK5002"
 	Internal          Code = "ALK5003"
@@ -137,14 +140,6 @@ var Entries = []Entry{
 		"The interpreter of the environment did not run, or pyarrow or grpcio could not be imported by it.",
 	},
 	{
-		WorkerTimedOut, "WorkerTimeout", "A Python function made no progress for longer than its time limit.",
-		"The limit, timeout=, is for one row of a row function and for one call of a function that takes arrays or batches, setting up included; the default is 60 seconds. The worker was interrupted, and killed a second later if it went on. A function that hangs once would most likely hang again, so the batch is not run again, whatever retries= says.",
-	},
-	{
-		WorkerTooLarge, "WorkerMemoryExceeded", "The Python process that ran a function held more memory than it may.",
-		"The limit, memory=, is for a worker with all the processes that it starts; the default is 1 GiB. The engine looks at its workers up to forty times a second and ends one that is over its limit: a watch, not a wall, so a worker may be over it for a moment. Pages of files that are mapped do not count. The batch was run again on a fresh worker as often as retries= allows. Raise memory=, or lower batch_rows= so that less is held at a time.",
-	},
-	{
 		NotResolved, "EnvironmentBuildError", "The requirements of an environment cannot be satisfied.",
 		"No set of package versions fulfils all requirements on this Python and platform, or a package does not exist. The installer's own words are shown.",
 	},
@@ -155,6 +150,26 @@ var Entries = []Entry{
 	{FileUnreadable, "DataError", "An input file cannot be read.", "The file is damaged, is not of the expected format, or permission is lacking."},
 	{OutputExists, "DataError", "The output exists already.", "mode=\"overwrite\" replaces it once the job has succeeded; until then the old one stays."},
 	{OutputUnwritable, "DataError", "The output cannot be written.", "The folder is missing, permission is lacking or the disk is full. What was written so far has been removed."},
+	{
+		ValueUnreadable, "DataError", "A value in a file does not fit the type of its column.",
+		"Types that are not declared are found by looking at the first rows (sample_rows=). A later value that does not fit is an error and is never rounded, cut or left out. Declare the type of the column, schema={\"x\": \"string\"}, or look at more rows: sample_rows=None looks at all.",
+	},
+	{
+		SchemasDiffer, "DataError", "Files that are read as one table do not have the same columns.",
+		"Every file must have the same columns, in any order, of types that widen to one another (int to bigint, bigint to double). union_by_name=True gives NULL for columns that a file does not have, and schema= declares a type for all files.",
+	},
+	{
+		UnexpectedFiles, "DataError", "A folder holds other files than it should.",
+		"A folder is read as a table when all its files are of the format; names that begin with . or _ are passed over. A pattern picks files: \"data/*.csv\". A folder is only overwritten when it holds nothing but data files, so that nothing else is deleted.",
+	},
+	{
+		TooManyPartitions, "DataError", "An output has too many partitions.",
+		"Each combination of values of the columns of partition_by becomes a folder. Choose columns with fewer values, or derive some: year(ts) instead of ts.",
+	},
+	{
+		ValueUnwritable, "DataError", "A value cannot be written in the format of the output.",
+		"The message names the column. Cast or drop it, or write Parquet, which holds every type.",
+	},
 	{ConnectionLost, "ConnectionLost", "The engine's process ended or can no longer be reached.", "The job's result is lost; outputs that were not finished have not appeared. A new connection starts a new engine."},
 	{Cancelled, "Cancelled", "The job was cancelled.", "By Ctrl-C, by job.cancel(), or because its client ended."},
 	{Internal, "Error", "The engine failed in a way it does not know.", "This is a fault of the engine. Please report it with the text of the message."},

@@ -2,11 +2,12 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/connector/file"
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/ops"
@@ -71,12 +72,10 @@ func (b *build) close() {
 // sourceKey tells the scans of a plan apart.
 func sourceKey(op plan.Op) string {
 	switch op := op.(type) {
-	case plan.ScanParquet:
-		columns := "*"
-		if op.Columns != nil {
-			columns = strings.Join(op.Columns, "\x00")
+	case plan.FileScan:
+		if text, err := json.Marshal(op); err == nil {
+			return op.Name() + "\x00" + string(text)
 		}
-		return "parquet\x00" + op.Path + "\x00" + columns
 	case plan.ScanTable:
 		return "table\x00" + op.Table
 	}
@@ -84,12 +83,12 @@ func sourceKey(op plan.Op) string {
 }
 
 // ScanSchema implements plan.Typer; it keeps the source for the build.
-func (b *build) ScanSchema(_ context.Context, op plan.Op) (*arrow.Schema, error) {
+func (b *build) ScanSchema(ctx context.Context, op plan.Op) (*arrow.Schema, error) {
 	key := sourceKey(op)
 	if source, ok := b.sources[key].(exec.Source); ok {
 		return source.Schema(), nil
 	}
-	source, err := b.openSource(op)
+	source, err := b.openSource(ctx, op)
 	if err != nil {
 		return nil, err
 	}
@@ -97,10 +96,10 @@ func (b *build) ScanSchema(_ context.Context, op plan.Op) (*arrow.Schema, error)
 	return source.Schema(), nil
 }
 
-func (b *build) openSource(op plan.Op) (exec.Source, error) {
+func (b *build) openSource(ctx context.Context, op plan.Op) (exec.Source, error) {
 	switch op := op.(type) {
-	case plan.ScanParquet:
-		return file.OpenParquet(op.Path, op.Columns)
+	case plan.FileScan:
+		return file.Open(ctx, op)
 	case plan.ScanTable:
 		spool, release, err := b.engine.tables.use(op.Table)
 		if err != nil {
@@ -185,8 +184,8 @@ func (b *build) vertex(stage *plan.Stage, job *Job) (*exec.Vertex, error) {
 		return func(int) exec.Operator { return operator }
 	}
 	switch work := stage.Work.(type) {
-	case plan.ScanParquet:
-		v.New = once(b.scan(work))
+	case plan.FileScan:
+		v.New = once(located{b.scan(work), stage})
 	case plan.ScanTable:
 		v.New = once(b.scan(work))
 	case *plan.Relation:
@@ -195,8 +194,12 @@ func (b *build) vertex(stage *plan.Stage, job *Job) (*exec.Vertex, error) {
 		v.New = once(exec.Handle(&ops.Arrange{Columns: work.Columns, Schema: stage.Schema}))
 	case *plan.Application:
 		b.application(v, stage, work, job)
-	case plan.WriteParquet:
-		v.New = once(ops.NewSink(file.ParquetSink{Path: work.Path, Mode: work.Mode}, stage.Schema))
+	case plan.WriteParquet, plan.WriteCSV, plan.WriteJSON:
+		sink, err := file.NewSink(work.(plan.Op))
+		if err != nil {
+			return nil, diag.From(err).At(stage.Name, stage.Origin)
+		}
+		v.New = once(located{ops.NewSink(sink, stage.Schema), stage})
 	case plan.Collect:
 		queue := exec.NewQueue(exec.QueueBytesDefault)
 		job.results[stage.ID] = &result{queue: queue, schema: stage.Schema}
@@ -242,7 +245,6 @@ func (b *build) functionStage(a *plan.Application, job *Job) *exec.FunctionStage
 	s := &exec.FunctionStage{
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
 		Input: a.Crossing, Output: a.Result, Retries: a.Retries, Log: job.log,
-		MemoryBytes: a.Calls[0].Function.MemoryBytes(),
 	}
 	for i, c := range a.Calls {
 		s.Calls = append(s.Calls, exec.FunctionCall{

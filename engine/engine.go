@@ -290,7 +290,7 @@ type JobStatus struct {
 
 // Status reports processes and jobs.
 func (e *Engine) Status() Status {
-	s := Status{EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(), ArrowBytes: arrowMemory.bytes.Load(), Jobs: []JobStatus{}}
+	s := Status{EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(), ArrowBytes: arrowMemory.live(), Jobs: []JobStatus{}}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range e.order {

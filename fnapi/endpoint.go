@@ -37,7 +37,6 @@ type endpoint struct {
 	fnpb.UnimplementedProvisionServiceServer
 
 	id, token, dir, url string
-	page                *page
 	server              *grpc.Server
 	serving             sync.WaitGroup
 	closing             sync.Once
@@ -54,7 +53,7 @@ type endpoint struct {
 
 	mu           sync.Mutex
 	descriptors  map[string]*fnpb.ProcessBundleDescriptor
-	instructions uint64
+	instructions int
 	// logged counts the log entries that have come; logGrown is closed and
 	// replaced when more have.
 	logged   int
@@ -109,9 +108,6 @@ func (e *endpoint) URL() string { return e.url }
 // Token implements udfworker.Endpoint.
 func (e *endpoint) Token() string { return e.token }
 
-// Page implements udfworker.Endpoint.
-func (e *endpoint) Page() string { return e.page.path }
-
 // Ready implements udfworker.Endpoint: the worker has opened its control
 // stream.
 func (e *endpoint) Ready() <-chan struct{} { return e.control.opened }
@@ -122,7 +118,6 @@ func (e *endpoint) Close() {
 		e.server.Stop()
 		e.serving.Wait()
 		e.lose()
-		e.page.close()
 		_ = os.RemoveAll(e.dir)
 	})
 }
@@ -311,7 +306,7 @@ func (e *endpoint) newInstruction() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.instructions++
-	return instructionID(e.instructions)
+	return fmt.Sprintf("b%d", e.instructions)
 }
 
 var errHungUp = errors.New("the worker has hung up")

@@ -60,10 +60,9 @@ func NewRunner(options Options) (*Runner, error) {
 func (r *Runner) Start(ctx context.Context) error { return r.pool.Start(ctx) }
 
 // Warm starts a worker of an environment ahead of its first stage, and returns
-// when it is there or cannot be had. It has the limits that functions have
-// where they say nothing.
+// when it is there or cannot be had.
 func (r *Runner) Warm(ctx context.Context, environment *plan.Environment) {
-	r.pool.Warm(ctx, udfworker.Spec{Environment: environmentSpec(environment), MemoryBytes: plan.MemoryBytesDefault})
+	r.pool.Warm(ctx, udfworker.Spec{Environment: environmentSpec(environment)})
 }
 
 // SupervisorPID is the number of the supervisor's process, or 0.

@@ -77,7 +77,9 @@ func source(name, text string, kind plan.FunctionKind, result, environment strin
 // featureNodes end with node "features": flights with weather and what the two
 // functions add.
 func featureNodes(data string) []plan.Node {
-	parquet := func(name string) plan.ScanParquet { return plan.ScanParquet{Path: filepath.Join(data, name)} }
+	parquet := func(name string) plan.ScanParquet {
+		return plan.ScanParquet{Files: plan.Files{Path: filepath.Join(data, name)}}
+	}
 	return []plan.Node{
 		node("flights", parquet("flights.parquet")),
 		node("weather all", parquet("weather.parquet")),
@@ -188,7 +190,7 @@ func TestFlights(t *testing.T) {
 	scored := filepath.Join(t.TempDir(), "scored.parquet")
 	p := flightsPlan(t,
 		node("scored", plan.Project{Keep: true, Exprs: []plan.NamedExpr{named("late_probability", plan.Call("score", asDoubles()...))}}, "features"),
-		node("written", plan.WriteParquet{Path: scored, Mode: plan.ErrorIfExists}, "scored"),
+		node("written", plan.WriteParquet{Output: plan.Output{Path: scored, Mode: plan.ErrorIfExists}}, "scored"),
 	)
 	p.Functions["score"].Models = map[string]string{"model": model}
 	job, err := e.Submit(t.Context(), p)
@@ -206,7 +208,7 @@ func checkScored(t *testing.T, e *engine.Engine, path string) {
 	var rows, late, arrived int64
 	var foreseen float64
 	run(t, e, &plan.Plan{Version: plan.Version, Nodes: []plan.Node{
-		node("scored", plan.ScanParquet{Path: path}), node("out", plan.Collect{}, "scored"),
+		node("scored", plan.ScanParquet{Files: plan.Files{Path: path}}), node("out", plan.Collect{}, "scored"),
 	}}, func(batch arrow.RecordBatch) {
 		c := columnsOf(batch)
 		for i := range int(batch.NumRows()) {

@@ -12,7 +12,7 @@ import (
 
 // Typer gives schemas that only other rooms know.
 type Typer interface {
-	// ScanSchema is the schema of a ScanParquet or ScanTable.
+	// ScanSchema is the schema of a FileScan or ScanTable.
 	ScanSchema(ctx context.Context, op Op) (*arrow.Schema, error)
 	// Describe is the schema of a group of relational nodes.
 	Describe(ctx context.Context, group *Relation) (*arrow.Schema, error)
@@ -25,8 +25,8 @@ type Physical struct {
 	Results map[string]*Stage
 }
 
-// Stage is one vertex of the dataflow. Its Work is a ScanParquet, ScanTable,
-// WriteParquet or Collect, or one of *Relation, *Application and *Arrangement.
+// Stage is one vertex of the dataflow. Its Work is a FileScan, a ScanTable, one
+// of the sinks, *Relation, *Application or *Arrangement.
 type Stage struct {
 	ID     string
 	Name   string
@@ -142,7 +142,7 @@ type lowering struct {
 
 func (l *lowering) node(ctx context.Context, n Node) error {
 	switch op := n.Op.(type) {
-	case ScanParquet, ScanTable:
+	case ScanParquet, ScanCSV, ScanJSON, ScanTable:
 		schema, err := l.typer.ScanSchema(ctx, op)
 		if err == nil {
 			err = refuseReserved(schema)
@@ -165,7 +165,7 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 		return l.wholeBatches(ctx, n, op.Function, op.Columns)
 	case Fit:
 		return l.wholeBatches(ctx, n, op.Function, op.Columns)
-	case WriteParquet, Collect:
+	case WriteParquet, WriteCSV, WriteJSON, Collect:
 		input, err := l.result(ctx, n.Inputs[0])
 		if err != nil {
 			return err
@@ -309,18 +309,20 @@ func (l *lowering) arrange(ctx context.Context, n Node, op arrange) error {
 // narrow makes a scan read only the columns that its one reader picks, and
 // gives their places in what it then reads.
 func (l *lowering) narrow(ctx context.Context, input *Stage, picked []int) ([]int, error) {
-	scan, ok := input.Work.(ScanParquet)
+	scan, ok := input.Work.(FileScan)
 	used := slices.Compact(slices.Sorted(slices.Values(picked)))
-	if !ok || scan.Columns != nil || len(used) == 0 || len(used) == input.Schema.NumFields() {
+	if !ok || scan.Scanned().Columns != nil || len(used) == 0 || len(used) == input.Schema.NumFields() {
 		return picked, nil
 	}
+	names := make([]string, 0, len(used))
 	for _, i := range used {
 		name := input.Schema.Field(i).Name
 		if len(input.Schema.FieldIndices(name)) > 1 {
 			return picked, nil // the file has two columns of this name
 		}
-		scan.Columns = append(scan.Columns, name)
+		names = append(names, name)
 	}
+	scan = scan.WithColumns(names)
 	schema, err := l.typer.ScanSchema(ctx, scan)
 	if err != nil {
 		return nil, err

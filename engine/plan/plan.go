@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/alink-runtime/alink/diag"
 )
@@ -44,13 +43,9 @@ type Op interface {
 	inputCount() int
 }
 
-// The operators. Everything relational (Filter to Limit) runs in DuckDB.
+// The operators, those of files apart (files.go). Everything relational
+// (Filter to Limit) runs in DuckDB.
 type (
-	// ScanParquet reads a Parquet file. Columns nil reads all of them.
-	ScanParquet struct {
-		Path    string   `json:"path"`
-		Columns []string `json:"columns,omitempty"`
-	}
 	// ScanTable reads a table that the client has uploaded.
 	ScanTable struct {
 		Table string `json:"table"`
@@ -109,13 +104,6 @@ type (
 		Function string   `json:"function"`
 		Columns  []string `json:"columns,omitempty"`
 	}
-	// WriteParquet writes one Parquet file: beside its place, renamed when
-	// whole. Each output of a plan appears by itself: when a later one fails,
-	// an earlier one stays.
-	WriteParquet struct {
-		Path string    `json:"path"`
-		Mode WriteMode `json:"mode"`
-	}
 	// Collect hands the rows to the client.
 	Collect struct{}
 )
@@ -159,6 +147,8 @@ type WriteMode string
 const (
 	ErrorIfExists WriteMode = "error"
 	Overwrite     WriteMode = "overwrite"
+	// Append adds files to a folder.
+	Append WriteMode = "append"
 )
 
 // Function is a Python function as a job carries it.
@@ -204,40 +194,6 @@ type FunctionOptions struct {
 	// BatchRows is the largest number of rows in one call; 0 leaves it to the
 	// engine.
 	BatchRows int `json:"batch_rows,omitempty"`
-	// TimeoutMS is how long the function may be without progress (a row of a
-	// row function, a call of another), in milliseconds: 0 means for ever, nil
-	// TimeoutDefault, and for a fit function for ever.
-	TimeoutMS *int64 `json:"timeout_ms,omitempty"`
-	// MemoryBytes is what a worker may hold; 0 means MemoryBytesDefault.
-	MemoryBytes int64 `json:"memory_bytes,omitempty"`
-}
-
-// Defaults of a function's limits.
-const (
-	TimeoutDefault     = 60 * time.Second
-	MemoryBytesDefault = 1 << 30
-	// MemoryBytesMin is little more than a worker needs before it has loaded
-	// a function.
-	MemoryBytesMin = 64 << 20
-)
-
-// Timeout is how long the function may be without progress; 0 means for ever.
-func (f *Function) Timeout() time.Duration {
-	switch {
-	case f.Options.TimeoutMS != nil:
-		return time.Duration(*f.Options.TimeoutMS) * time.Millisecond
-	case f.Kind == FitFunction:
-		return 0
-	}
-	return TimeoutDefault
-}
-
-// MemoryBytes is what a worker of the function may hold.
-func (f *Function) MemoryBytes() int64 {
-	if f.Options.MemoryBytes == 0 {
-		return MemoryBytesDefault
-	}
-	return f.Options.MemoryBytes
 }
 
 // RetriesDefault is how often a batch is run again after deaths.
@@ -291,9 +247,6 @@ type Field struct {
 }
 
 // Name implements Op.
-func (ScanParquet) Name() string { return "read_parquet" }
-
-// Name implements Op.
 func (ScanTable) Name() string { return "table" }
 
 // Name implements Op.
@@ -324,28 +277,23 @@ func (MapBatches) Name() string { return "map_batches" }
 func (Fit) Name() string { return "fit" }
 
 // Name implements Op.
-func (WriteParquet) Name() string { return "write_parquet" }
-
-// Name implements Op.
 func (Collect) Name() string { return "collect" }
 
 // Name implements Op.
 func (p Project) Name() string { return projectName(p.Keep) }
 
-func (ScanParquet) inputCount() int  { return 0 }
-func (ScanTable) inputCount() int    { return 0 }
-func (Filter) inputCount() int       { return 1 }
-func (Drop) inputCount() int         { return 1 }
-func (Rename) inputCount() int       { return 1 }
-func (Aggregate) inputCount() int    { return 1 }
-func (Join) inputCount() int         { return 2 }
-func (Sort) inputCount() int         { return 1 }
-func (Limit) inputCount() int        { return 1 }
-func (MapBatches) inputCount() int   { return 1 }
-func (Fit) inputCount() int          { return 1 }
-func (WriteParquet) inputCount() int { return 1 }
-func (Collect) inputCount() int      { return 1 }
-func (Project) inputCount() int      { return 1 }
+func (ScanTable) inputCount() int  { return 0 }
+func (Filter) inputCount() int     { return 1 }
+func (Drop) inputCount() int       { return 1 }
+func (Rename) inputCount() int     { return 1 }
+func (Aggregate) inputCount() int  { return 1 }
+func (Join) inputCount() int       { return 2 }
+func (Sort) inputCount() int       { return 1 }
+func (Limit) inputCount() int      { return 1 }
+func (MapBatches) inputCount() int { return 1 }
+func (Fit) inputCount() int        { return 1 }
+func (Collect) inputCount() int    { return 1 }
+func (Project) inputCount() int    { return 1 }
 
 func projectName(keep bool) string {
 	if keep {
@@ -366,7 +314,7 @@ func Relational(op Op) bool {
 // Sink reports whether op ends a plan's branch.
 func Sink(op Op) bool {
 	switch op.(type) {
-	case WriteParquet, Collect:
+	case WriteParquet, WriteCSV, WriteJSON, Collect:
 		return true
 	}
 	return false
@@ -407,6 +355,10 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 	switch name {
 	case ScanParquet{}.Name():
 		return decodeArgs[ScanParquet](args)
+	case ScanCSV{}.Name():
+		return decodeArgs[ScanCSV](args)
+	case ScanJSON{}.Name():
+		return decodeArgs[ScanJSON](args)
 	case ScanTable{}.Name():
 		return decodeArgs[ScanTable](args)
 	case Filter{}.Name():
@@ -439,6 +391,10 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 		return decodeArgs[Fit](args)
 	case WriteParquet{}.Name():
 		return decodeArgs[WriteParquet](args)
+	case WriteCSV{}.Name():
+		return decodeArgs[WriteCSV](args)
+	case WriteJSON{}.Name():
+		return decodeArgs[WriteJSON](args)
 	case Collect{}.Name():
 		return decodeArgs[Collect](args)
 	}

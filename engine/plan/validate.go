@@ -15,8 +15,6 @@ const (
 	exprDepthMax = 200
 	// workersMax is the largest number of workers that a function may ask for.
 	workersMax = 32
-	// timeoutMSMax is a year.
-	timeoutMSMax = 366 * 24 * 3600 * 1000
 )
 
 // reservedPrefix begins the names of columns that lowering makes.
@@ -44,8 +42,8 @@ func (p *Plan) Validate() error {
 	sinks := 0
 	for _, n := range p.Nodes {
 		if err := p.validateNode(n, ops); err != nil {
-			if _, ok := err.(*diag.Diagnostic); ok { //nolint:errorlint // made just below, never wrapped
-				return err
+			if d, ok := err.(*diag.Diagnostic); ok { //nolint:errorlint // made just below, never wrapped
+				return d.At(opName(n.Op), n.Origin)
 			}
 			return invalid(n.Origin, opName(n.Op), "node %q: %v", n.ID, err)
 		}
@@ -100,12 +98,6 @@ func (p *Plan) validateFunction(f *Function) error {
 	if f.Options.Workers < 0 || f.Options.BatchRows < 0 || f.Options.Retries != nil && *f.Options.Retries < 0 {
 		return fmt.Errorf("workers, batch_rows and retries cannot be negative")
 	}
-	if t := f.Options.TimeoutMS; t != nil && (*t < 0 || *t > timeoutMSMax) {
-		return fmt.Errorf("timeout_ms must be between 0 and %d, not %d", int64(timeoutMSMax), *t)
-	}
-	if m := f.Options.MemoryBytes; m != 0 && m < MemoryBytesMin {
-		return fmt.Errorf("memory_bytes must be at least %d, not %d", MemoryBytesMin, m)
-	}
 	switch f.Kind {
 	case MapBatchesFunction:
 		for _, field := range f.Schema {
@@ -151,8 +143,8 @@ func (p *Plan) validateNode(n Node, before map[string]Op) error {
 
 func (p *Plan) validateOp(op Op) error {
 	switch op := op.(type) {
-	case ScanParquet:
-		return required("path", op.Path)
+	case ScanParquet, ScanCSV, ScanJSON, WriteParquet, WriteCSV, WriteJSON:
+		return validateFiles(op)
 	case ScanTable:
 		return required("table", op.Table)
 	case Project:
@@ -184,11 +176,6 @@ func (p *Plan) validateOp(op Op) error {
 		return p.requireFunction(op.Function, MapBatchesFunction)
 	case Fit:
 		return p.requireFunction(op.Function, FitFunction)
-	case WriteParquet:
-		if op.Mode != ErrorIfExists && op.Mode != Overwrite {
-			return fmt.Errorf("mode must be %q or %q, not %q", ErrorIfExists, Overwrite, op.Mode)
-		}
-		return required("path", op.Path)
 	}
 	return nil
 }

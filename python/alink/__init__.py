@@ -22,6 +22,8 @@ from alink._connection import (
     from_arrow,
     from_pandas,
     from_polars,
+    read_csv,
+    read_json,
     read_parquet,
 )
 from alink._diag import Diagnostic, ExceptionInfo, Row, Source
@@ -83,6 +85,8 @@ __all__ = [
     "from_polars",
     "lit",
     "map_batches",
+    "read_csv",
+    "read_json",
     "read_parquet",
     "udf",
 ]

@@ -20,8 +20,6 @@ WORKER_DIED = "ALK2004"
 NOT_SHIPPABLE = "ALK2005"
 MODULE_MISSING = "ALK2006"
 WORKER_NOT_STARTED = "ALK2007"
-WORKER_TIMED_OUT = "ALK2020"
-WORKER_TOO_LARGE = "ALK2021"
 NOT_RESOLVED = "ALK3001"
 BUILD_FAILED = "ALK3002"
 NO_INTERPRETER = "ALK3003"
@@ -30,6 +28,11 @@ FILE_MISSING = "ALK4001"
 FILE_UNREADABLE = "ALK4002"
 OUTPUT_EXISTS = "ALK4003"
 OUTPUT_UNWRITABLE = "ALK4004"
+VALUE_UNREADABLE = "ALK4010"
+SCHEMAS_DIFFER = "ALK4011"
+UNEXPECTED_FILES = "ALK4012"
+TOO_MANY_PARTITIONS = "ALK4013"
+VALUE_UNWRITABLE = "ALK4014"
 CONNECTION_LOST = "ALK5001"
 CANCELLED = "ALK5002"
 INTERNAL = "ALK5003"
@@ -119,14 +122,6 @@ CODES: dict[str, tuple[str, str]] = {
         "WorkerCrashed",
         "A Python worker could not be started.",
     ),
-    WORKER_TIMED_OUT: (
-        "WorkerTimeout",
-        "A Python function made no progress for longer than its time limit.",
-    ),
-    WORKER_TOO_LARGE: (
-        "WorkerMemoryExceeded",
-        "The Python process that ran a function held more memory than it may.",
-    ),
     NOT_RESOLVED: (
         "EnvironmentBuildError",
         "The requirements of an environment cannot be satisfied.",
@@ -158,6 +153,26 @@ CODES: dict[str, tuple[str, str]] = {
     OUTPUT_UNWRITABLE: (
         "DataError",
         "The output cannot be written.",
+    ),
+    VALUE_UNREADABLE: (
+        "DataError",
+        "A value in a file does not fit the type of its column.",
+    ),
+    SCHEMAS_DIFFER: (
+        "DataError",
+        "Files that are read as one table do not have the same columns.",
+    ),
+    UNEXPECTED_FILES: (
+        "DataError",
+        "A folder holds other files than it should.",
+    ),
+    TOO_MANY_PARTITIONS: (
+        "DataError",
+        "An output has too many partitions.",
+    ),
+    VALUE_UNWRITABLE: (
+        "DataError",
+        "A value cannot be written in the format of the output.",
     ),
     CONNECTION_LOST: (
         "ConnectionLost",

@@ -6,19 +6,18 @@ import atexit
 import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from alink import _codes as codes
-from alink._diag import quote
 from alink._engine import Engine, EngineOptions, close_when_collected
 from alink._errors import failure, without_our_frames
-from alink._functions import column_names
-from alink._options import bad_option, byte_size, refuse_unknown, whole_number
+from alink._files import PathsLike, absolute_path, csv_args, sample_args, scan_args
+from alink._options import byte_size, refuse_unknown, whole_number
 from alink._origin import user_origin
 from alink._plan import Node
 from alink._table import Table
+from alink._types import SchemaLike
 from alink._upload import Upload, arrow_table
 
 if TYPE_CHECKING:
@@ -43,21 +42,156 @@ class Context:
         self._closed = False
 
     def read_parquet(
-        self, path: str | os.PathLike[str], *, columns: Sequence[str] | None = None
+        self,
+        path: PathsLike,
+        *,
+        columns: Sequence[str] | None = None,
+        schema: SchemaLike | None = None,
+        partitions: bool = True,
+        union_by_name: bool = False,
     ) -> Table:
-        """Read a Parquet file when a job needs it.
+        """Read Parquet files when a job needs them.
 
         Parameters
         ----------
-        path : str or path-like
-            The file; a relative path starts at the client's working directory.
+        path : path or sequence of paths
+            A file, a folder (with the folders in it), a pattern (``"data/*.parquet"``,
+            ``**`` stands for folders of any depth), or a list of these. Files are read in
+            the order of their names; a relative path starts at the client's working
+            directory.
         columns : sequence of str, optional
             The columns to read; the default is all.
+        schema : str, pyarrow.Schema or dict, optional
+            Types of some or all columns, in place of the files' own.
+        partitions : bool, default True
+            Whether folders named ``key=value`` below `path` are columns: of bigint or date
+            if all their values are, otherwise of string.
+        union_by_name : bool, default False
+            Give NULL for columns that a file does not have; by default that is an error.
         """
-        args: dict[str, Any] = {"path": absolute_path("read_parquet", path)}
-        if (names := column_names("read_parquet", columns)) is not None:
-            args["columns"] = names
+        args = scan_args(
+            "read_parquet",
+            path,
+            columns=columns,
+            schema=schema,
+            partitions=partitions,
+            union_by_name=union_by_name,
+        )
         return Table(self, Node("read_parquet", (), args, user_origin()))
+
+    def read_csv(
+        self,
+        path: PathsLike,
+        *,
+        columns: Sequence[str] | None = None,
+        schema: SchemaLike | None = None,
+        delimiter: str = ",",
+        quote: str | None = '"',
+        escape: str | None = None,
+        header: bool = True,
+        null_values: str | Sequence[str] = "",
+        skip_rows: int = 0,
+        comment: str | None = None,
+        encoding: str = "utf-8",
+        sample_rows: int | None = 10_000,
+        partitions: bool = True,
+        union_by_name: bool = False,
+    ) -> Table:
+        """Read CSV files when a job needs them; ``.gz`` and ``.zst`` are decompressed.
+
+        Types that `schema` does not declare are found by looking at the first rows:
+        boolean, bigint, double, date, time, timestamp, timestamptz, or else string. A later
+        value that does not fit is an error, never rounded or cut.
+
+        Parameters
+        ----------
+        path : path or sequence of paths
+            Files, folders or patterns; see `read_parquet`.
+        columns : sequence of str, optional
+            The columns to read; the default is all.
+        schema : str, pyarrow.Schema or dict, optional
+            Types of some or all columns. Without a header, all columns in their order.
+        delimiter : str, default ","
+            What stands between fields.
+        quote : str or None, default '"'
+            What encloses a field; None gives it no meaning.
+        escape : str, optional
+            What stands before a quote in a field; by default the quote is doubled.
+        header : bool, default True
+            Whether the first line names the columns.
+        null_values : str or sequence of str, default ""
+            Texts that stand for NULL where they are not in quotes.
+        skip_rows : int, default 0
+            Lines to leave out at the beginning.
+        comment : str, optional
+            What begins lines to leave out.
+        encoding : str, default "utf-8"
+            Only UTF-8 is read, with or without a byte order mark.
+        sample_rows : int or None, default 10,000
+            How many rows are looked at for types; None looks at all.
+        partitions, union_by_name : bool
+            See `read_parquet`.
+        """
+        args = scan_args(
+            "read_csv",
+            path,
+            columns=columns,
+            schema=schema,
+            partitions=partitions,
+            union_by_name=union_by_name,
+        )
+        args |= sample_args("read_csv", sample_rows)
+        args |= csv_args(
+            "read_csv",
+            delimiter=delimiter,
+            quote_mark=quote,
+            escape=escape,
+            header=header,
+            null_values=null_values,
+            skip_rows=skip_rows,
+            comment=comment,
+            encoding=encoding,
+        )
+        return Table(self, Node("read_csv", (), args, user_origin()))
+
+    def read_json(
+        self,
+        path: PathsLike,
+        *,
+        columns: Sequence[str] | None = None,
+        schema: SchemaLike | None = None,
+        sample_rows: int | None = 10_000,
+        partitions: bool = True,
+    ) -> Table:
+        """Read JSON files when a job needs them; ``.gz`` and ``.zst`` are decompressed.
+
+        A file holds JSON objects, one a line, or one array of objects. Nested objects are
+        structs, arrays lists; a key that an object lacks is NULL. Values of a key that have
+        no type in common are read as string, which keeps their JSON text.
+
+        Parameters
+        ----------
+        path : path or sequence of paths
+            Files, folders or patterns; see `read_parquet`.
+        columns : sequence of str, optional
+            The columns to read; the default is all.
+        schema : str, pyarrow.Schema or dict, optional
+            Types of some or all columns.
+        sample_rows : int or None, default 10,000
+            How many rows are looked at for keys and types; None looks at all.
+        partitions : bool
+            See `read_parquet`.
+        """
+        args = scan_args(
+            "read_json",
+            path,
+            columns=columns,
+            schema=schema,
+            partitions=partitions,
+            union_by_name=False,
+        )
+        args |= sample_args("read_json", sample_rows)
+        return Table(self, Node("read_json", (), args, user_origin()))
 
     def from_arrow(self, data: Any) -> Table:
         """Make a table of an Arrow table, record batch or record batch reader.
@@ -217,9 +351,19 @@ def _forget_default() -> None:
 atexit.register(_forget_default)
 
 
-def read_parquet(path: str | os.PathLike[str], *, columns: Sequence[str] | None = None) -> Table:
-    """Read a Parquet file with the default context; see `Context.read_parquet`."""
-    return default_context().read_parquet(path, columns=columns)
+def read_parquet(path: PathsLike, **options: Any) -> Table:
+    """Read Parquet files with the default context; see `Context.read_parquet`."""
+    return default_context().read_parquet(path, **options)
+
+
+def read_csv(path: PathsLike, **options: Any) -> Table:
+    """Read CSV files with the default context; see `Context.read_csv`."""
+    return default_context().read_csv(path, **options)
+
+
+def read_json(path: PathsLike, **options: Any) -> Table:
+    """Read JSON files with the default context; see `Context.read_json`."""
+    return default_context().read_json(path, **options)
 
 
 def from_arrow(data: Any) -> Table:
@@ -240,12 +384,3 @@ def from_polars(data: pl.DataFrame) -> Table:
 def from_any(data: Any) -> Table:
     """Make a table of any tabular data with the default context; see `Context.from_any`."""
     return default_context().from_any(data)
-
-
-def absolute_path(operator: str, path: str | os.PathLike[str]) -> str:
-    """Make a path absolute; a relative one starts at the working directory."""
-    text = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise bad_option(operator, f"{operator}: {quote(str(text))} is not a path")
-    # Not Path.resolve: the user's own names stay, symbolic links are not followed.
-    return os.path.abspath(Path(text).expanduser())  # noqa: PTH100

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from alink._diag import Source
 from alink._environment import Environment, environment_json, runs_client_bytecode
 from alink._expr import Expr, expr_json
+from alink._files import describe_output, describe_scan
 from alink._functions import Function, MapBatchesFunction, WorkerFunction
 from alink._ship import Artifact, ship
 from alink._upload import Upload
@@ -172,10 +173,8 @@ def explain(root: Node) -> str:
 
 def _describe(node: Node) -> str:
     args = node.args
-    if node.op == "read_parquet":
-        text = args["path"]
-        if columns := args.get("columns"):
-            text += f" [{', '.join(columns)}]"
+    if node.op in ("read_parquet", "read_csv", "read_json"):
+        text = describe_scan(args)
     elif node.op == "table":
         text = args["table"].describe()
     elif node.op == "filter":
@@ -208,8 +207,8 @@ def _describe(node: Node) -> str:
         text = args["function"].name
         if columns := args.get("columns"):
             text += f"({', '.join(columns)})"
-    elif node.op == "write_parquet":
-        text = f"{args['path']} mode={args['mode']}"
+    elif node.op in ("write_parquet", "write_csv", "write_json"):
+        text = describe_output(args)
     else:
         text = ""
     return f"{node.op} {text}".rstrip()

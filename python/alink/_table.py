@@ -17,6 +17,7 @@ from alink._display import render_table
 from alink._environment import Environment
 from alink._errors import failure, without_our_frames
 from alink._expr import Expr, IntoExpr, into_expr, output_name, parse_order
+from alink._files import WriteMode, csv_output_args, output_args
 from alink._functions import (
     FitFunction,
     Function,
@@ -330,8 +331,6 @@ class Table:
         env: Environment | None = None,
         columns: Sequence[str] | None = None,
         retries: int | None = None,
-        timeout: float | str | None = None,
-        memory: int | str | None = None,
     ) -> Model:
         """Run a function over all batches of the table, in one worker, and keep what it returns.
 
@@ -345,19 +344,13 @@ class Table:
             The columns that it needs; the default is all.
         retries : int, optional
             How often it is run again after its worker died; the default is 2.
-        timeout : number of seconds or str, optional
-            How long it may go without asking for the next batch; the default is for ever.
-        memory : int or str, optional
-            What its worker may hold; the default is "1GiB".
 
         Returns
         -------
         Model
             Opaque bytes; see there how a function gets it.
         """
-        options = FunctionOptions(
-            env=env, retries=retries, timeout=timeout, memory=memory, timeout_ms_default=0
-        )
+        options = FunctionOptions(env=env, retries=retries)
         options.check("fit")
         args: dict[str, Any] = {"function": FitFunction(_plain(function), options)}
         if (names := column_names("fit", columns)) is not None:
@@ -448,17 +441,25 @@ class Table:
         self,
         path: str | os.PathLike[str],
         *,
-        mode: Literal["error", "overwrite"] = "error",
+        mode: WriteMode = "error",
+        partition_by: str | Sequence[str] | None = None,
+        compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] | None = None,
         wait: bool = True,
     ) -> Job:
-        """Write the rows to one Parquet file, which appears when it is whole.
+        """Write the rows to a Parquet file or a folder of them, which appears when whole.
 
         Parameters
         ----------
         path : str or path-like
-            The file; a relative path starts at the client's working directory.
-        mode : {"error", "overwrite"}
-            What to do if it exists.
+            A file; a folder if it is one, ends in ``/`` or `partition_by` is given. A
+            relative path starts at the client's working directory.
+        mode : {"error", "overwrite", "append"}
+            What to do if it exists: refuse, replace it in one step at the end, or add files
+            to the folder.
+        partition_by : str or sequence of str, optional
+            Columns whose values become folders ``key=value``; the files do not hold them.
+        compression : str, optional
+            The default is zstd.
         wait : bool, default True
             Whether to wait for the job's end.
 
@@ -467,15 +468,86 @@ class Table:
         Job
             The job; with ``wait=False`` it runs still.
         """
-        from alink._connection import absolute_path
+        args = output_args(
+            "write_parquet", path, mode=mode, partition_by=partition_by, compression=compression
+        )
+        return self._write("write_parquet", args, wait)
 
-        one_of("write_parquet", "mode", mode, ("error", "overwrite"))
-        args = {"path": absolute_path("write_parquet", path), "mode": mode}
-        sink = Node("write_parquet", (self._node,), args, user_origin())
-        job = Job(self._context.engine(), sink, quiet=not wait)
-        if wait:
-            job.result()
-        return job
+    @without_our_frames
+    def write_csv(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mode: WriteMode = "error",
+        partition_by: str | Sequence[str] | None = None,
+        compression: Literal["none", "gzip", "zstd"] | None = None,
+        delimiter: str = ",",
+        quote: str = '"',
+        header: bool = True,
+        null_value: str = "",
+        wait: bool = True,
+    ) -> Job:
+        """Write the rows to a CSV file or a folder of them, which appears when whole.
+
+        Nested values are written as JSON, binary ones as base64.
+
+        Parameters
+        ----------
+        path, mode, partition_by, wait
+            See `write_parquet`.
+        compression : str, optional
+            The default is what the file's name says: ``.gz`` or ``.zst``.
+        delimiter, quote : str
+            What stands between fields, and what encloses those that need it.
+        header : bool, default True
+            Whether the first line names the columns.
+        null_value : str, default ""
+            What stands for NULL; a text that equals it is put into quotes.
+
+        Returns
+        -------
+        Job
+            The job; with ``wait=False`` it runs still.
+        """
+        args = output_args(
+            "write_csv", path, mode=mode, partition_by=partition_by, compression=compression
+        )
+        args |= csv_output_args(
+            "write_csv", delimiter=delimiter, quote_mark=quote, header=header, null_value=null_value
+        )
+        return self._write("write_csv", args, wait)
+
+    @without_our_frames
+    def write_json(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mode: WriteMode = "error",
+        partition_by: str | Sequence[str] | None = None,
+        compression: Literal["none", "gzip", "zstd"] | None = None,
+        wait: bool = True,
+    ) -> Job:
+        """Write the rows as JSON objects, one a line, to a file or a folder of files.
+
+        Times are written as in ISO 8601, binary values as base64, and NaN and the infinities
+        as strings of these names.
+
+        Parameters
+        ----------
+        path, mode, partition_by, wait
+            See `write_parquet`.
+        compression : str, optional
+            The default is what the file's name says: ``.gz`` or ``.zst``.
+
+        Returns
+        -------
+        Job
+            The job; with ``wait=False`` it runs still.
+        """
+        args = output_args(
+            "write_json", path, mode=mode, partition_by=partition_by, compression=compression
+        )
+        return self._write("write_json", args, wait)
 
     def __repr__(self) -> str:
         step = explain(self._node).split("\n", 1)[0]
@@ -498,6 +570,13 @@ class Table:
                 source=user_origin(),
                 hint="make both with the same context",
             )
+
+    def _write(self, operator: str, args: Mapping[str, Any], wait: bool) -> Job:
+        sink = Node(operator, (self._node,), args, user_origin())
+        job = Job(self._context.engine(), sink, quiet=not wait)
+        if wait:
+            job.result()
+        return job
 
     def _run(self) -> Job:
         sink = Node("collect", (self._node,), None, user_origin())

@@ -1,5 +1,3 @@
-// Package file reads and writes tables in files. It implements exec.Source and
-// exec.Sink and knows nothing of workers or SQL.
 package file
 
 import (
@@ -7,279 +5,375 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	parquetfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/parquet"
-	"github.com/apache/arrow-go/v18/parquet/compress"
-	parquetfile "github.com/apache/arrow-go/v18/parquet/file"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
 const (
 	// readRowsMax is the number of rows in a batch that is read.
 	readRowsMax = 65536
-	// rowGroupRowsMax bounds what a writer holds in memory before it writes.
-	rowGroupRowsMax = 1 << 18
 	// pageBufferBytes is what is read ahead of each column.
 	pageBufferBytes = 1 << 20
 )
 
-// ParquetSource is one Parquet file.
-type ParquetSource struct {
-	path    string
-	columns []int
-	raw     *arrow.Schema
-	schema  *arrow.Schema
+// parquetFormat reads Parquet files.
+type parquetFormat struct {
+	declared []arrow.Field
+	union    bool
 }
 
-// OpenParquet reads the file's schema. columns nil means all of them.
-func OpenParquet(path string, columns []string) (_ *ParquetSource, err error) {
+func (*parquetFormat) label() string        { return "Parquet" }
+func (*parquetFormat) extensions() []string { return []string{".parquet", ".parq", ".pq"} }
+
+// parquetFile is an open Parquet file.
+type parquetFile struct {
+	path   string
+	file   *parquetfile.Reader
+	arrow  *pqarrow.FileReader
+	raw    *arrow.Schema
+	normal *arrow.Schema
+}
+
+// openParquet opens a file and reads its schema.
+func openParquet(path string) (_ *parquetFile, err error) {
 	defer recovered(path, &err)
-	file, err := openParquetFile(path)
+	plain, err := openFile(path)
 	if err != nil {
-		return nil, err
+		return nil, unreadable(path, "Parquet", err)
 	}
-	defer func() { _ = file.Close() }() // only read
-	reader, err := arrowReader(file)
+	properties := parquet.NewReaderProperties(memory.DefaultAllocator)
+	properties.BufferSize = pageBufferBytes
+	properties.BufferedStreamEnabled = true
+	file, err := parquetfile.NewParquetReader(plain, parquetfile.WithReadProps(properties))
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, unreadable(path, "Parquet", errors.Join(err, plain.Close()))
 	}
-	raw, err := reader.Schema()
+	f := &parquetFile{path: path, file: file}
+	// Columns are read one after the other by the goroutine that recovers from
+	// faults: in goroutines of the library a damaged file would end the engine.
+	f.arrow, err = pqarrow.NewFileReader(file, pqarrow.ArrowReadProperties{BatchSize: readRowsMax}, memory.DefaultAllocator)
+	if err == nil {
+		f.raw, err = f.arrow.Schema()
+	}
 	if err != nil {
-		return nil, unreadable(path, err)
+		f.close()
+		return nil, unreadable(path, "Parquet", err)
 	}
-	s := &ParquetSource{path: path, raw: raw}
-	if columns != nil {
-		if err := s.pickColumns(columns, file); err != nil {
-			return nil, err
-		}
-	}
-	s.schema = exec.NormalSchema(s.raw)
-	return s, nil
+	f.normal = exec.NormalSchema(f.raw)
+	return f, nil
 }
 
-// pickColumns resolves column names to the leaves that they consist of.
-func (s *ParquetSource) pickColumns(names []string, file *parquetfile.Reader) error {
-	fields := make([]arrow.Field, 0, len(names))
-	all := make([]string, s.raw.NumFields())
-	for i, f := range s.raw.Fields() {
-		all[i] = f.Name
-	}
-	wanted := map[string]bool{}
-	for _, name := range names {
-		index := s.raw.FieldIndices(name)
-		if len(index) == 0 {
-			return diag.New(diag.UnknownColumn, "%s has no column %q", s.path, name).
-				WithHint("%s", diag.DidYouMean(name, "its columns", all))
-		}
-		wanted[name] = true
-	}
-	for _, f := range s.raw.Fields() {
-		if wanted[f.Name] {
-			fields = append(fields, f)
-		}
-	}
-	leaves := file.MetaData().Schema
-	s.columns = []int{}
-	for i := range leaves.NumColumns() {
-		if wanted[leaves.ColumnRoot(i).Name()] {
-			s.columns = append(s.columns, i)
-		}
-	}
-	s.raw = arrow.NewSchema(fields, nil)
-	return nil
-}
-
-// Schema implements exec.Source.
-func (s *ParquetSource) Schema() *arrow.Schema { return s.schema }
-
-// Open implements exec.Source. The file is read row group by row group, page
-// by page, so that memory does not grow with the file.
-func (s *ParquetSource) Open(ctx context.Context) (_ exec.BatchReader, err error) {
-	defer recovered(s.path, &err)
-	file, err := openParquetFile(s.path)
-	if err != nil {
-		return nil, err
-	}
-	reader, err := arrowReader(file)
-	if err != nil {
-		return nil, errors.Join(unreadable(s.path, err), file.Close())
-	}
-	records, err := reader.GetRecordReader(ctx, s.columns, nil)
-	if err != nil {
-		return nil, errors.Join(unreadable(s.path, err), file.Close())
-	}
-	return &parquetReader{source: s, file: file, records: records}, nil
-}
+func (f *parquetFile) close() { _ = f.file.Close() } // only read
 
 // recovered makes an error of a fault in the library, which trusts some of
 // what a file says. It is deferred.
 func recovered(path string, err *error) {
 	if fault := recover(); fault != nil {
-		*err = unreadable(path, fmt.Errorf("its content is damaged: %v", fault))
+		*err = unreadable(path, "Parquet", fmt.Errorf("its content is damaged: %v", fault))
 	}
 }
 
-func arrowReader(file *parquetfile.Reader) (*pqarrow.FileReader, error) {
-	// Columns are read one after the other by the goroutine that recovers from
-	// faults: in goroutines of the library a damaged file would end the engine.
-	return pqarrow.NewFileReader(file, pqarrow.ArrowReadProperties{BatchSize: readRowsMax}, memory.DefaultAllocator)
+// schema implements format: the columns of the first file, whose types are
+// widened to hold those of the others.
+func (f *parquetFormat) schema(ctx context.Context, paths []string) (*arrow.Schema, error) {
+	var fields []arrow.Field
+	from := map[string]int{} // the file that gave a column's type
+	names := func(fields []arrow.Field) []string {
+		out := make([]string, len(fields))
+		for i, f := range fields {
+			out[i] = f.Name
+		}
+		return out
+	}
+	for i, path := range paths {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		file, err := openParquet(path)
+		if err != nil {
+			return nil, err
+		}
+		file.close()
+		if i == 0 {
+			fields = file.normal.Fields()
+			continue
+		}
+		if !f.union {
+			if err := compareNames(paths[0], names(fields), path, names(file.normal.Fields())); err != nil {
+				return nil, err
+			}
+		}
+		for _, field := range file.normal.Fields() {
+			at := slices.Index(names(fields), field.Name)
+			if at < 0 {
+				fields, from[field.Name] = append(fields, field), i
+				continue
+			}
+			wide := widerType(fields[at].Type, field.Type)
+			if wide == nil && !isDeclared(f.declared, field.Name) {
+				return nil, diag.New(diag.SchemasDiffer, "the column %q is %s in %s, but %s in %s", field.Name,
+					plan.FormatType(fields[at].Type), paths[from[field.Name]], plan.FormatType(field.Type), path).
+					WithHint("declare one type for all files: schema={%q: …}", field.Name)
+			}
+			if wide != nil && !arrow.TypeEqual(wide, fields[at].Type) {
+				fields[at].Type, from[field.Name] = wide, i
+			}
+		}
+	}
+	return declare(paths[0], slices.Clone(fields), f.declared)
 }
 
-func openParquetFile(path string) (*parquetfile.Reader, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, missing(path)
+// widerType is the type that holds all values of both exactly; nil if there is
+// none.
+func widerType(a, b arrow.DataType) arrow.DataType {
+	if arrow.TypeEqual(a, b) {
+		return a
 	}
+	widths := []arrow.Type{arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64}
+	x, y := slices.Index(widths, a.ID()), slices.Index(widths, b.ID())
+	switch {
+	case a.ID() == arrow.NULL:
+		return b
+	case b.ID() == arrow.NULL:
+		return a
+	case x >= 0 && y >= 0:
+		if x > y {
+			return a
+		}
+		return b
+	case a.ID() == arrow.FLOAT32 && b.ID() == arrow.FLOAT64, x >= 0 && x < 3 && b.ID() == arrow.FLOAT64:
+		return b
+	case a.ID() == arrow.FLOAT64 && b.ID() == arrow.FLOAT32, y >= 0 && y < 3 && a.ID() == arrow.FLOAT64:
+		return a
+	}
+	return nil
+}
+
+// open implements format. The file is read row group by row group, page by
+// page, so that memory does not grow with it.
+func (f *parquetFormat) open(ctx context.Context, path string, table *arrow.Schema, wanted []int) (_ exec.BatchReader, err error) {
+	file, err := openParquet(path)
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, err
 	}
-	if info.IsDir() {
-		return nil, unreadable(path, errors.New("it is a folder, not a file"))
+	r := &parquetReader{parquetFile: file, rows: file.file.NumRows()}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	defer recovered(path, &err)
+	if err := r.choose(table, wanted, f.union); err != nil {
+		return nil, err
 	}
-	properties := parquet.NewReaderProperties(memory.DefaultAllocator)
-	properties.BufferSize = pageBufferBytes
-	properties.BufferedStreamEnabled = true
-	file, err := parquetfile.OpenParquetFile(path, false, parquetfile.WithReadProps(properties))
-	if err != nil {
-		return nil, unreadable(path, err)
+	if len(r.roots) == 0 {
+		return r, nil // all its columns are NULL
 	}
-	return file, nil
+	r.leaves = file.leavesOf(r.roots)
+	if r.records, err = file.arrow.GetRecordReader(ctx, r.leaves, nil); err != nil {
+		return nil, unreadable(path, "Parquet", err)
+	}
+	return r, nil
 }
 
-// missing says which file is not there and which names near it are.
-func missing(path string) error {
-	d := diag.New(diag.FileMissing, "there is no file %s", path)
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil {
-		return d.WithHint("the folder %s does not exist either; relative paths are taken from the client's working directory", filepath.Dir(path))
+// leavesOf are the leaves that columns consist of.
+func (f *parquetFile) leavesOf(roots []int) []int {
+	schema := f.file.MetaData().Schema
+	leaves := []int{}
+	for i := range schema.NumColumns() {
+		if slices.Contains(roots, schema.Root().FieldIndexByField(schema.ColumnRoot(i))) {
+			leaves = append(leaves, i)
+		}
 	}
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = e.Name()
-	}
-	if near := diag.Suggest(filepath.Base(path), names); len(near) > 0 {
-		return d.WithHint("did you mean %s?", filepath.Join(filepath.Dir(path), near[0]))
-	}
-	return d.WithHint("relative paths are taken from the client's working directory")
+	return leaves
 }
 
-func unreadable(path string, err error) error {
-	return diag.New(diag.FileUnreadable, "%s cannot be read as Parquet", path).WithCause(err).
-		WithHint("check that the file is whole and that it may be read")
-}
-
+// parquetReader reads columns of a Parquet file.
 type parquetReader struct {
-	source  *ParquetSource
-	file    *parquetfile.Reader
+	*parquetFile
+	schema *arrow.Schema // of the result
+	// roots are the columns of the file that are read, in its order; places
+	// are for each column of the result its place in roots, or -1.
+	roots   []int
+	places  []int
+	leaves  []int
 	records pqarrow.RecordReader
-	closed  bool
+	// rows are those of the file, done those that were read.
+	rows, done int64
+	closed     bool
 }
 
+// choose finds the columns of a table in the file.
+func (r *parquetReader) choose(table *arrow.Schema, wanted []int, union bool) error {
+	same := table.NumFields() == r.normal.NumFields() // a file may have two columns of one name
+	for i := 0; same && i < table.NumFields(); i++ {
+		same = table.Field(i).Name == r.normal.Field(i).Name
+	}
+	fields, roots := make([]arrow.Field, len(wanted)), make([]int, len(wanted))
+	for i, at := range wanted {
+		fields[i], roots[i] = table.Field(at), at
+		if same {
+			continue
+		}
+		roots[i] = -1
+		if found := r.normal.FieldIndices(fields[i].Name); len(found) > 0 {
+			roots[i] = found[0]
+		} else if !union { // the file has changed since
+			return diag.New(diag.SchemasDiffer, "%s has no column %q", r.path, fields[i].Name)
+		}
+	}
+	for _, root := range slices.Sorted(slices.Values(roots)) {
+		if root >= 0 && !slices.Contains(r.roots, root) {
+			r.roots = append(r.roots, root)
+		}
+	}
+	for _, root := range roots {
+		r.places = append(r.places, slices.Index(r.roots, root))
+	}
+	r.schema = arrow.NewSchema(fields, nil)
+	return nil
+}
+
+// Next implements exec.BatchReader.
 func (r *parquetReader) Next(ctx context.Context) (_ arrow.RecordBatch, err error) {
-	if r.closed {
+	if r.closed || r.done == r.rows {
 		return nil, io.EOF
 	}
-	defer recovered(r.source.path, &err)
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
+	if r.records == nil {
+		rows := min(r.rows-r.done, readRowsMax)
+		r.done += rows
+		return r.arrange(ctx, nil, rows)
+	}
+	batch, err := r.read()
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, r.damaged(ctx, err)
+	}
+	if batch == nil {
+		return nil, io.EOF
+	}
+	r.done += batch.NumRows()
+	normal, err := exec.Normalize(ctx, batch, r.normalOf(r.roots))
+	if err != nil {
+		return nil, unreadable(r.path, "Parquet", err)
+	}
+	defer normal.Release()
+	return r.arrange(ctx, normal.Columns(), normal.NumRows())
+}
+
+// read gives the library's next batch, nil at the end.
+func (r *parquetReader) read() (_ arrow.RecordBatch, err error) {
+	defer recovered(r.path, &err)
 	if !r.records.Next() {
 		if err := r.records.Err(); err != nil && !errors.Is(err, io.EOF) {
-			return nil, unreadable(r.source.path, err)
+			return nil, err
 		}
-		return nil, io.EOF
+		return nil, nil
 	}
 	batch := r.records.RecordBatch()
 	batch.Retain()
-	normal, err := exec.Normalize(ctx, batch, r.source.schema)
-	if err != nil {
-		return nil, unreadable(r.source.path, err)
-	}
-	return normal, nil
+	return batch, nil
 }
 
+func (f *parquetFile) normalOf(roots []int) *arrow.Schema {
+	fields := make([]arrow.Field, len(roots))
+	for i, root := range roots {
+		fields[i] = f.normal.Field(root)
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// arrange makes a batch of the table's columns and types.
+func (r *parquetReader) arrange(ctx context.Context, columns []arrow.Array, rows int64) (arrow.RecordBatch, error) {
+	out := make([]arrow.Array, 0, len(r.places))
+	defer func() {
+		for _, c := range out {
+			c.Release()
+		}
+	}()
+	for i, place := range r.places {
+		field := r.schema.Field(i)
+		if place < 0 {
+			out = append(out, array.MakeArrayOfNull(memory.DefaultAllocator, field.Type, int(rows)))
+			continue
+		}
+		column := columns[place]
+		if arrow.TypeEqual(column.DataType(), field.Type) {
+			column.Retain()
+			out = append(out, column)
+			continue
+		}
+		cast, err := compute.CastArray(ctx, column, compute.SafeCastOptions(field.Type))
+		if err != nil {
+			return nil, diag.New(diag.ValueUnreadable, "%s: the column %q of type %s cannot be read as %s", r.path, field.Name,
+				plan.FormatType(column.DataType()), plan.FormatType(field.Type)).WithCause(err).
+				WithHint("declare another type in schema=, or none")
+		}
+		out = append(out, cast)
+	}
+	return array.NewRecordBatch(r.schema, out, rows), nil
+}
+
+// damaged says which row group and column cannot be read, by reading those
+// that come next one by one.
+func (r *parquetReader) damaged(ctx context.Context, cause error) error {
+	problem := diag.From(unreadable(r.path, "Parquet", cause))
+	first, groups := int64(0), r.file.NumRowGroups()
+	for group := range groups {
+		rows := r.file.MetaData().RowGroups[group].NumRows
+		if first+rows > r.done && first <= r.done+readRowsMax {
+			for _, leaf := range r.leaves {
+				if r.readable(ctx, group, leaf) != nil {
+					path := r.file.MetaData().Schema.Column(leaf).Path()
+					return problem.WithFact("in the column %q of row group %d of %d (rows %d to %d)", path, group+1, groups, first, first+rows-1)
+				}
+			}
+		}
+		first += rows
+	}
+	return problem
+}
+
+// readable tells why a column of a row group cannot be read.
+func (r *parquetReader) readable(ctx context.Context, group, leaf int) (err error) {
+	defer recovered(r.path, &err)
+	records, err := r.arrow.GetRecordReader(ctx, []int{leaf}, []int{group})
+	if err != nil {
+		return err
+	}
+	defer records.Release()
+	for records.Next() { // only its errors matter
+	}
+	if err := records.Err(); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+// Close implements exec.BatchReader.
 func (r *parquetReader) Close() {
 	if r.closed {
 		return
 	}
 	r.closed = true
-	r.records.Release()
-	_ = r.file.Close() // only read
-}
-
-// ParquetSink writes one Parquet file.
-type ParquetSink struct {
-	Path string
-	Mode plan.WriteMode
-}
-
-// Open implements exec.Sink.
-func (s ParquetSink) Open(_ context.Context, schema *arrow.Schema) (exec.SinkWriter, error) {
-	target, err := createBeside(s.Path, s.Mode)
-	if err != nil {
-		return nil, err
+	if r.records != nil {
+		r.records.Release()
 	}
-	properties := parquet.NewWriterProperties(
-		parquet.WithCompression(compress.Codecs.Zstd),
-		parquet.WithMaxRowGroupLength(rowGroupRowsMax),
-		parquet.WithCreatedBy("alink"),
-	)
-	// The writer closes what it is given; the file is still needed then.
-	writer, err := pqarrow.NewFileWriter(schema, notClosed{target}, properties, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
-	if err != nil {
-		target.discard()
-		return nil, diag.New(diag.TypeMismatch, "%s cannot be written as Parquet", s.Path).WithCause(err).
-			WithHint("cast or drop the column that Parquet has no type for")
-	}
-	return &parquetWriter{path: s.Path, target: target, writer: writer}, nil
-}
-
-type notClosed struct{ io.Writer }
-
-type parquetWriter struct {
-	path   string
-	target *beside
-	writer *pqarrow.FileWriter
-}
-
-func (w *parquetWriter) Write(_ context.Context, batch arrow.RecordBatch) error {
-	if batch.NumRows() == 0 {
-		return nil
-	}
-	if err := w.writer.WriteBuffered(batch); err != nil {
-		return w.unwritable(err)
-	}
-	return nil
-}
-
-func (w *parquetWriter) Commit(context.Context) error {
-	if err := w.writer.Close(); err != nil {
-		w.target.discard()
-		return w.unwritable(err)
-	}
-	if err := w.target.publish(); err != nil {
-		w.target.discard()
-		if d := diag.From(err); d.Code != diag.Internal {
-			return d
-		}
-		return w.unwritable(err)
-	}
-	return nil
-}
-
-func (w *parquetWriter) Abort() { w.target.discard() }
-
-func (w *parquetWriter) unwritable(err error) error { return unwritable(w.path, err) }
-
-func unwritable(path string, err error) error {
-	return diag.New(diag.OutputUnwritable, "%s cannot be written", path).WithCause(fmt.Errorf("%w", err)).
-		WithHint("check that the folder exists, that it may be written to and that the disk has room")
+	r.close()
 }

@@ -37,9 +37,23 @@ func rows(t *testing.T, text string) arrow.RecordBatch {
 	return batch
 }
 
+func openPath(t *testing.T, path string, columns ...string) (*Source, error) {
+	t.Helper()
+	return Open(t.Context(), plan.ScanParquet{Files: plan.Files{Path: path, Columns: columns}})
+}
+
+func sinkTo(t *testing.T, path string, mode plan.WriteMode) (exec.SinkWriter, error) {
+	t.Helper()
+	sink, err := NewSink(plan.WriteParquet{Output: plan.Output{Path: path, Mode: mode}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sink.Open(t.Context(), testSchema)
+}
+
 func write(t *testing.T, path string, mode plan.WriteMode, batches ...arrow.RecordBatch) error {
 	t.Helper()
-	w, err := ParquetSink{path, mode}.Open(t.Context(), testSchema)
+	w, err := sinkTo(t, path, mode)
 	if err != nil {
 		return err
 	}
@@ -100,7 +114,7 @@ func TestParquetRoundTrip(t *testing.T) {
 	if err := write(t, path, plan.ErrorIfExists, batch, batch); err != nil {
 		t.Fatal(err)
 	}
-	source, err := OpenParquet(path, nil)
+	source, err := openPath(t, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +128,7 @@ func TestParquetRoundTrip(t *testing.T) {
 			t.Errorf("%d rows:\n%s\nwant\n%s", n, got, want)
 		}
 	}
-	some, err := OpenParquet(path, []string{"parts", "id"})
+	some, err := openPath(t, path, "parts", "id")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +142,7 @@ func TestEmptyTableIsAFileToo(t *testing.T) {
 	if err := write(t, path, plan.ErrorIfExists); err != nil {
 		t.Fatal(err)
 	}
-	source, err := OpenParquet(path, nil)
+	source, err := openPath(t, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +154,7 @@ func TestEmptyTableIsAFileToo(t *testing.T) {
 func TestOutputAppearsWholeOrNotAtAll(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "t.parquet")
-	w, err := ParquetSink{path, plan.ErrorIfExists}.Open(t.Context(), testSchema)
+	w, err := sinkTo(t, path, plan.ErrorIfExists)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +177,7 @@ func TestOverwriteKeepsTheOldUntilTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	old, _ := os.ReadFile(path)
-	w, err := ParquetSink{path, plan.Overwrite}.Open(t.Context(), testSchema)
+	w, err := sinkTo(t, path, plan.Overwrite)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +198,7 @@ func TestOverwriteKeepsTheOldUntilTheEnd(t *testing.T) {
 func TestErrorModeNeverReplaces(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "t.parquet")
-	w, err := ParquetSink{path, plan.ErrorIfExists}.Open(t.Context(), testSchema)
+	w, err := sinkTo(t, path, plan.ErrorIfExists)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,18 +240,16 @@ func TestBadFiles(t *testing.T) {
 		"missing folder": {"/nowhere/at/all.parquet", nil, diag.FileMissing, "does not exist either"},
 		"cut":            {cut, nil, diag.FileUnreadable, "whole"},
 		"text":           {text, nil, diag.FileUnreadable, "whole"},
-		"folder":         {dir, nil, diag.FileUnreadable, "whole"},
+		"folder":         {dir, nil, diag.FileUnreadable, "whole"}, // of which one file is not
 		"no such column": {good, []string{"idd"}, diag.UnknownColumn, "did you mean id?"},
 	} {
-		_, err := OpenParquet(c.path, c.columns)
+		_, err := openPath(t, c.path, c.columns...)
 		if d := diag.From(err); d == nil || d.Code != c.code || !strings.Contains(d.Hint, c.hint) {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}
-	for name, path := range map[string]string{"no folder": dir + "/no/t.parquet", "a folder": dir} {
-		if d := diag.From(write(t, path, plan.Overwrite)); d == nil || d.Code != diag.OutputUnwritable {
-			t.Errorf("%s: %v", name, d)
-		}
+	if d := diag.From(write(t, dir+"/no/t.parquet", plan.Overwrite)); d == nil || d.Code != diag.OutputUnwritable || !strings.Contains(d.Hint, "make the folder") {
+		t.Errorf("no folder: %v", d)
 	}
 	if got := fmt.Sprint(files(t, dir)); got != "cut.parquet flights.parquet text.parquet" {
 		t.Errorf("left behind: %s", got)
@@ -260,7 +272,7 @@ func TestDamageInTheMiddleIsAnError(t *testing.T) {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	source, err := OpenParquet(path, nil)
+	source, err := openPath(t, path)
 	if err != nil {
 		t.Fatal("the damage is in the part that is read first:", err)
 	}
@@ -333,7 +345,7 @@ func TestFlippedBitsAreErrors(t *testing.T) {
 // readQuietly reads a file to its end or to its first error.
 func readQuietly(t *testing.T, path string) error {
 	t.Helper()
-	source, err := OpenParquet(path, nil)
+	source, err := openPath(t, path)
 	if err != nil {
 		return err
 	}

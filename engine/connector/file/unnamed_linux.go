@@ -24,3 +24,8 @@ func (b *beside) link(name string) error {
 	}
 	return nil
 }
+
+// exchange swaps two folders, in one step.
+func exchange(a, b string) error {
+	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+}

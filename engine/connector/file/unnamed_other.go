@@ -11,3 +11,6 @@ import (
 func createUnnamed(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func (b *beside) link(string) error { return errors.ErrUnsupported }
+
+// exchange is not possible here.
+func exchange(string, string) error { return errors.ErrUnsupported }
