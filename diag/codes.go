@@ -27,6 +27,8 @@ const (
 	NotShippable      Code = "ALK2005"
 	ModuleMissing     Code = "ALK2006"
 	WorkerNotStarted  Code = "ALK2007"
+	WorkerTimedOut    Code = "ALK2020"
+	WorkerTooLarge    Code = "ALK2021"
 	NotResolved       Code = "ALK3001"
 	BuildFailed       Code = "ALK3002"
 	NoInterpreter     Code = "ALK3003"
@@ -138,6 +140,14 @@ var Entries = []Entry{
 	{
 		WorkerNotStarted, "WorkerCrashed", "A Python worker could not be started.",
 		"The interpreter of the environment did not run, or pyarrow or grpcio could not be imported by it.",
+	},
+	{
+		WorkerTimedOut, "WorkerTimeout", "A Python function made no progress for longer than its time limit.",
+		"The limit, timeout=, is for one row of a row function and for one call of a function that takes arrays or batches, setting up included; the default is 60 seconds. The worker was interrupted, and killed a second later if it went on. A function that hangs once would most likely hang again, so the batch is not run again, whatever retries= says.",
+	},
+	{
+		WorkerTooLarge, "WorkerMemoryExceeded", "The Python process that ran a function held more memory than it may.",
+		"The limit, memory=, is for a worker with all the processes that it starts; the default is 1 GiB. The engine looks at its workers up to forty times a second and ends one that is over its limit: a watch, not a wall, so a worker may be over it for a moment. Pages of files that are mapped do not count. The batch was run again on a fresh worker as often as retries= allows. Raise memory=, or lower batch_rows= so that less is held at a time.",
 	},
 	{
 		NotResolved, "EnvironmentBuildError", "The requirements of an environment cannot be satisfied.",

@@ -245,6 +245,7 @@ func (b *build) functionStage(a *plan.Application, job *Job) *exec.FunctionStage
 	s := &exec.FunctionStage{
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
 		Input: a.Crossing, Output: a.Result, Retries: a.Retries, Log: job.log,
+		MemoryBytes: a.Calls[0].Function.MemoryBytes(),
 	}
 	for i, c := range a.Calls {
 		s.Calls = append(s.Calls, exec.FunctionCall{

@@ -37,6 +37,7 @@ type endpoint struct {
 	fnpb.UnimplementedProvisionServiceServer
 
 	id, token, dir, url string
+	page                *page
 	server              *grpc.Server
 	serving             sync.WaitGroup
 	closing             sync.Once
@@ -53,7 +54,7 @@ type endpoint struct {
 
 	mu           sync.Mutex
 	descriptors  map[string]*fnpb.ProcessBundleDescriptor
-	instructions int
+	instructions uint64
 	// logged counts the log entries that have come; logGrown is closed and
 	// replaced when more have.
 	logged   int
@@ -108,6 +109,9 @@ func (e *endpoint) URL() string { return e.url }
 // Token implements udfworker.Endpoint.
 func (e *endpoint) Token() string { return e.token }
 
+// Page implements udfworker.Endpoint.
+func (e *endpoint) Page() string { return e.page.path }
+
 // Ready implements udfworker.Endpoint: the worker has opened its control
 // stream.
 func (e *endpoint) Ready() <-chan struct{} { return e.control.opened }
@@ -118,6 +122,7 @@ func (e *endpoint) Close() {
 		e.server.Stop()
 		e.serving.Wait()
 		e.lose()
+		e.page.close()
 		_ = os.RemoveAll(e.dir)
 	})
 }
@@ -306,7 +311,7 @@ func (e *endpoint) newInstruction() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.instructions++
-	return fmt.Sprintf("b%d", e.instructions)
+	return instructionID(e.instructions)
 }
 
 var errHungUp = errors.New("the worker has hung up")

@@ -21,6 +21,10 @@ const (
 	outputLinesMax = 4
 )
 
+// memoryError ends the name of Python's exception for want of memory, and of
+// numpy's.
+const memoryError = "MemoryError"
+
 // failure is the JSON in an InstructionResponse's error.
 type failure struct {
 	Error     string          `json:"error"`
@@ -35,6 +39,8 @@ type failure struct {
 	Got       string          `json:"got"`
 	Hint      string          `json:"hint"`
 	Missing   string          `json:"missing"`
+	// PeakBytes is the most memory that the worker had, where it matters.
+	PeakBytes int64 `json:"peak_bytes"`
 }
 
 // failureCodes says which diagnostic a kind of failure is.
@@ -74,6 +80,9 @@ func failureOf(stage *exec.FunctionStage, text string, firstRow int64) *diag.Dia
 	}
 	if f.Expected != "" && f.Got != "" && !strings.Contains(f.Message, f.Got) {
 		d.WithFact("expected %s, got %s", cut(f.Expected), cut(f.Got))
+	}
+	if f.PeakBytes > 0 {
+		d.WithFact("peak memory of the worker %s, limit %s", udfworker.FormatBytes(f.PeakBytes), udfworker.FormatBytes(stage.MemoryBytes))
 	}
 	d.Hint = cut(f.Hint)
 	if d.Hint == "" {
@@ -156,38 +165,50 @@ func cut(text string) string {
 
 // workerDied is the diagnostic of the first of the bundles that were begun,
 // which is given up.
-func workerDied(stage *exec.FunctionStage, begun []*bundle, worker *udfworker.Worker, death udfworker.Death) *diag.Diagnostic {
-	first, last := begun[0], begun[len(begun)-1]
+func workerDied(stage *exec.FunctionStage, begun []*bundle, l *lease, death udfworker.Death) *diag.Diagnostic {
+	first := begun[0]
 	times := "once"
 	if first.deaths > 1 {
 		times = fmt.Sprintf("%d times", first.deaths)
 	}
-	d := diag.New(diag.WorkerDied, "%s killed its Python worker %s (%s)", functionNames(stage), times, death)
-	if death.Kind == udfworker.SupervisorLost {
-		d.Message = fmt.Sprintf("the Python worker of %s was lost %s (%s)", functionNames(stage), times, death)
+	names := functionNames(stage)
+	d := diag.New(diag.WorkerDied, "%s killed its Python worker %s (%s)", names, times, death)
+	switch {
+	case death.Kind == udfworker.OverLimit:
+		d = diag.New(diag.WorkerTooLarge, "%s needed more memory than its limit of %s (tried %s)", names, udfworker.FormatBytes(death.LimitBytes), times)
+	case death.Kind == udfworker.KernelOOM:
+		d.Message = fmt.Sprintf("the kernel ended the Python worker of %s %s, for want of memory (%s)", names, times, death.SignalText())
+	case death.Kind == udfworker.SupervisorLost:
+		d.Message = fmt.Sprintf("the Python worker of %s was lost %s (%s)", names, times, death)
+	case l.silent:
+		d.Message = fmt.Sprintf("the Python worker of %s lost its connection to the engine %s", names, times)
+	case death.Signal == 0:
+		d.Message = fmt.Sprintf("%s ended its Python worker %s (%s)", names, times, death)
 	}
 	if len(stage.Calls) == 1 {
 		d.Function = stage.Calls[0].Function.Name
 	}
-	switch end := last.firstRow + last.rows; {
-	case !last.sentAll:
-		d.WithFact("rows from %d on of its input", first.firstRow)
-	case end > first.firstRow:
-		d.WithFact("rows %d to %d of its input", first.firstRow, end-1)
-	}
-	d.WithFact("process %d in environment %s (Python %s)", worker.PID(), worker.Environment().ID, worker.Environment().PythonVersion)
+	rowsFact(d, first, begun[len(begun)-1])
+	workerFact(d, l.worker)
 	d.Facts = append(d.Facts, death.Facts()...)
 	d.Cause = death.LastWords(outputLinesMax)
 	d.Hint = deathHint(death)
+	if l.silent && death.Kind != udfworker.OverLimit {
+		d.Hint = "the function, or a library that it calls, closed descriptors that are not its own (os.closerange does that)"
+	}
 	return d.At(stage.Calls[0].Operator, stage.Calls[0].Origin)
 }
 
 func deathHint(death udfworker.Death) string {
 	switch {
+	case death.Kind == udfworker.OverLimit:
+		return "raise the limit (memory=\"4GiB\"), or hold less at a time: a smaller batch_rows="
+	case death.Kind == udfworker.KernelOOM, death.ProbablyKernel():
+		return "the machine has too little memory for this: a smaller batch_rows= or fewer workers= hold less at a time"
 	case death.Kind == udfworker.SupervisorLost:
 		return "something ended the engine's worker-pool process; the system's log may say what"
 	case death.Signal == int(syscall.SIGKILL):
-		return "signal 9 is often the kernel's answer to a shortage of memory: try a smaller batch_rows=, or hold less at a time"
+		return "if the function did not do it, look for what ends the engine's processes; the kernel's log tells whether memory was short"
 	case death.Signal == int(syscall.SIGSEGV), death.Signal == int(syscall.SIGBUS), death.Signal == int(syscall.SIGILL),
 		death.Signal == int(syscall.SIGFPE), death.Signal == int(syscall.SIGABRT):
 		return "this is a fault in native code: run the function on these rows with python -X faulthandler, and update the library that it names"

@@ -36,12 +36,19 @@ func (h *host) Listen(id string) (udfworker.Endpoint, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the endpoint of worker %s: %w", id, err)
 	}
-	listener, err := new(net.ListenConfig).Listen(context.Background(), "unix", path)
+	shared, err := newPage(filepath.Join(dir, pageName))
 	if err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, fmt.Errorf("make the endpoint of worker %s: %w", id, err)
 	}
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "unix", path)
+	if err != nil {
+		shared.close()
+		_ = os.RemoveAll(dir)
+		return nil, fmt.Errorf("make the endpoint of worker %s: %w", id, err)
+	}
 	e := newEndpoint(id, newToken(), dir, "unix:"+path)
+	e.page = shared
 	e.server = grpc.NewServer(
 		grpc.MaxRecvMsgSize(messageBytesMax),
 		grpc.MaxSendMsgSize(messageBytesMax),

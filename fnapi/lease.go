@@ -2,6 +2,7 @@ package fnapi
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/alink-runtime/alink/engine/exec"
@@ -20,6 +21,8 @@ type lease struct {
 	// watched is closed when the goroutine that waits for the worker's death
 	// has ended.
 	watched chan struct{}
+	// timed is closed when the goroutine that watches the time has ended.
+	timed chan struct{}
 
 	// The session's mu guards these.
 
@@ -33,6 +36,10 @@ type lease struct {
 	// bundles are those that the worker was asked to run and that are not
 	// settled, by instruction.
 	bundles map[string]*bundle
+	// overdue is set when the worker was interrupted for taking too long.
+	overdue *overdue
+	// silent says that the worker hung up and yet lived on.
+	silent bool
 }
 
 // newLease leases a worker. Its errors are diagnostics or the context's.
@@ -43,7 +50,7 @@ func (s *session) newLease(ctx context.Context) (*lease, error) {
 	}
 	l := &lease{
 		session: s, worker: worker, endpoint: worker.Endpoint().(*endpoint),
-		watched: make(chan struct{}), bundles: map[string]*bundle{},
+		watched: make(chan struct{}), timed: make(chan struct{}), bundles: map[string]*bundle{},
 	}
 	descriptor, err := s.code.descriptor(l.endpoint.URL())
 	if err != nil {
@@ -53,6 +60,7 @@ func (s *session) newLease(ctx context.Context) (*lease, error) {
 	l.ctx, l.cancel = context.WithCancel(s.ctx)
 	go l.watch()
 	l.endpoint.attach(l, descriptor)
+	go l.watchTime()
 	return l, nil
 }
 
@@ -86,6 +94,7 @@ func (l *lease) end(reusable bool) {
 	l.cancel()
 	l.endpoint.detach(l.session.stage.ID)
 	<-l.watched
+	<-l.timed
 	l.session.runner.pool.Release(l.worker, reusable)
 }
 
@@ -97,6 +106,7 @@ func (l *lease) awaitDeath() udfworker.Death {
 		case <-l.worker.Dead():
 			return l.worker.Death()
 		case <-time.After(wait):
+			l.silent = true
 			l.session.runner.pool.Interrupt(l.worker)
 		}
 	}
@@ -148,7 +158,15 @@ func (l *lease) response(r *fnpb.InstructionResponse) {
 		return
 	}
 	if r.GetError() != "" {
-		s.settleLocked(b, failureOf(s.stage, r.GetError(), b.firstRow))
+		failure := failureOf(s.stage, r.GetError(), b.firstRow)
+		if l.overdue != nil && l.overdue.bundle == b {
+			failure = l.timedOut(failure)
+		}
+		// A worker that had no memory left is not used again.
+		if failure.Exception != nil && strings.HasSuffix(failure.Exception.Type, memoryError) {
+			l.dirty = true
+		}
+		s.settleLocked(b, failure)
 		return
 	}
 	b.responded = true

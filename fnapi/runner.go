@@ -60,9 +60,10 @@ func NewRunner(options Options) (*Runner, error) {
 func (r *Runner) Start(ctx context.Context) error { return r.pool.Start(ctx) }
 
 // Warm starts a worker of an environment ahead of its first stage, and returns
-// when it is there or cannot be had.
+// when it is there or cannot be had. It has the limits that functions have
+// where they say nothing.
 func (r *Runner) Warm(ctx context.Context, environment *plan.Environment) {
-	r.pool.Warm(ctx, udfworker.Spec{Environment: environmentSpec(environment)})
+	r.pool.Warm(ctx, udfworker.Spec{Environment: environmentSpec(environment), MemoryBytes: plan.MemoryBytesDefault})
 }
 
 // SupervisorPID is the number of the supervisor's process, or 0.

@@ -94,7 +94,7 @@ func (s *session) locate(err error) error {
 
 // spec is what worker the stage wants.
 func (s *session) spec() udfworker.Spec {
-	spec := udfworker.Spec{Environment: environmentSpec(s.stage.Environment)}
+	spec := udfworker.Spec{Environment: environmentSpec(s.stage.Environment), MemoryBytes: s.stage.MemoryBytes}
 	spec.Environment.AskedBy = askedBy(s.stage.Calls)
 	if s.runner.options.Progress != nil {
 		spec.Progress = func(text string) { s.runner.options.Progress(s.stage.ID, text) }
@@ -319,10 +319,12 @@ func (s *session) bury(l *lease) {
 	s.lease = nil
 	l.bundles = nil
 	var err error
-	if begun := s.begunLocked(); len(begun) > 0 && !l.dirty {
+	if begun := s.begunLocked(); l.overdue != nil && slices.Contains(begun, l.overdue.bundle) {
+		err = l.timedOut(nil)
+	} else if len(begun) > 0 && !l.dirty {
 		begun[0].deaths++
 		if begun[0].deaths > s.stage.Retries {
-			err = workerDied(s.stage, begun, l.worker, death)
+			err = workerDied(s.stage, begun, l, death)
 		}
 		for _, b := range begun {
 			b.alone = true

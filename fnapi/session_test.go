@@ -329,7 +329,7 @@ func TestWorkerKilledEachTime(t *testing.T) {
 	}{
 		{"die@25", 2, "function made_up killed its Python worker 3 times (signal 9, SIGKILL)", "memory"},
 		{"die@25", 0, "function made_up killed its Python worker once (signal 9, SIGKILL)", "memory"},
-		{"exit@25", 1, "function made_up killed its Python worker 2 times (exit status 3)", "os._exit"},
+		{"exit@25", 1, "function made_up ended its Python worker 2 times (exit status 3)", "os._exit"},
 	} {
 		t.Run(fmt.Sprint(test.command, test.retries), func(t *testing.T) {
 			r := newRunner(t, nil)

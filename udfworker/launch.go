@@ -131,6 +131,10 @@ type launchParams struct {
 	Token       string   `json:"token"`
 	Paths       []string `json:"paths"`
 	ScratchDir  string   `json:"scratch_dir"`
+	// Page is the file in which the worker says how far it is.
+	Page string `json:"page,omitempty"`
+	// MemoryBytes is what the worker may hold; 0 is no limit.
+	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 }
 
 const launchParamsKey = "alink:launch:v1"
@@ -150,7 +154,8 @@ func (p launchParams) command(id, endpoint, scratch string, environ []string) (C
 		Endpoint string   `json:"endpoint"`
 		Token    string   `json:"token"`
 		Paths    []string `json:"paths"`
-	}{id, endpoint, p.Token, p.Paths})
+		Page     string   `json:"page,omitempty"`
+	}{id, endpoint, p.Token, p.Paths, p.Page})
 	if err != nil {
 		return Command{}, err
 	}

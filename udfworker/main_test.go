@@ -2,6 +2,7 @@ package udfworker
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -33,6 +34,8 @@ func TestMain(m *testing.M) {
 	case os.Getenv(handshake.MagicCookieKey) != "":
 		must(ServeSupervisor())
 		os.Exit(0)
+	case len(os.Args) == 2 && os.Args[1] == "hoard":
+		hoard()
 	case len(os.Args) == 3 && os.Args[1] == "-I":
 		fakeWorker(filepath.Base(filepath.Dir(os.Args[2])))
 	case os.Getenv(engineVariable) != "":
@@ -74,6 +77,13 @@ func fakeWorker(behaviour string) {
 		hello(launch.Endpoint, launch.Token)
 		must(syscall.Kill(os.Getpid(), syscall.SIGKILL))
 		select {}
+	case "greedy":
+		hello(launch.Endpoint, launch.Token)
+		hoard()
+	case "greedychild":
+		// The memory is a child's of a child, in a session of its own.
+		hello(launch.Endpoint, launch.Token)
+		spawn("setsid "+os.Args[0]+" hoard & wait", true)
 	case "exit":
 		hello(launch.Endpoint, launch.Token)
 		os.Exit(7)
@@ -105,6 +115,17 @@ func fakeWorker(behaviour string) {
 	// os.Exit would sleep for a second under the race detector, as long as the
 	// supervisor's patience is: GORACE does not get through to workers.
 	syscall.Exit(0)
+}
+
+// hoard takes memory until somebody ends the process.
+func hoard() {
+	var kept [][]byte
+	for range 10_000 {
+		kept = append(kept, bytes.Repeat([]byte{1}, 1<<20))
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Fprintln(os.Stderr, "nobody has stopped", len(kept))
+	os.Exit(9)
 }
 
 // spawn starts a shell that outlives its parent if nobody does anything.
@@ -206,6 +227,7 @@ func (e *testEndpoint) accept(id string) {
 
 func (e *testEndpoint) URL() string            { return e.url }
 func (e *testEndpoint) Token() string          { return "secret" }
+func (e *testEndpoint) Page() string           { return "" }
 func (e *testEndpoint) Ready() <-chan struct{} { return e.ready }
 func (e *testEndpoint) Close() {
 	e.once.Do(func() {

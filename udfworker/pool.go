@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +45,8 @@ type Endpoint interface {
 	// present there.
 	URL() string
 	Token() string
+	// Page is the path of a file in which the worker says how far it is, or "".
+	Page() string
 	// Ready is closed when the worker has said hello.
 	Ready() <-chan struct{}
 	// Close forgets the worker. It may be called more than once.
@@ -136,6 +139,9 @@ type Pool struct {
 // Spec says what worker is wanted.
 type Spec struct {
 	Environment envmgr.Spec
+	// MemoryBytes is what the worker may hold with all its processes; 0 is no
+	// limit.
+	MemoryBytes int64
 	// Progress is told of the steps of building the environment; nil is legal.
 	Progress func(string)
 }
@@ -145,6 +151,7 @@ type Worker struct {
 	id          string
 	key         string
 	environment *envmgr.Environment
+	memoryBytes int64
 	endpoint    Endpoint
 	supervisor  *Supervisor
 	process     *Process
@@ -196,10 +203,10 @@ func NewPool(options PoolOptions) (*Pool, error) {
 	}, nil
 }
 
-// keyOf is what workers must agree in to stand in for each other. The sandbox
-// policy will be part of it.
-func keyOf(e *envmgr.Environment) string {
-	return strings.Join(append([]string{e.ID, e.Interpreter}, e.Paths...), "\x00")
+// keyOf is what workers must agree in to stand in for each other: environment
+// and policy, of which the limit of memory is all there is so far.
+func keyOf(e *envmgr.Environment, spec Spec) string {
+	return strings.Join(append([]string{e.ID, e.Interpreter, strconv.FormatInt(spec.MemoryBytes, 10)}, e.Paths...), "\x00")
 }
 
 // errClosed is returned where a pool is used after Close.
@@ -223,7 +230,7 @@ func (p *Pool) acquire(ctx context.Context, spec Spec) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := keyOf(environment)
+	key := keyOf(environment, spec)
 	timeout := time.NewTimer(p.options.PlaceTime)
 	defer timeout.Stop()
 	for starts := 1; ; {
@@ -232,7 +239,7 @@ func (p *Pool) acquire(ctx context.Context, spec Spec) (*Worker, error) {
 			return w, err
 		}
 		if id != "" {
-			w, err := p.startWorker(ctx, id, key, environment)
+			w, err := p.startWorker(ctx, &Worker{id: id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, leased: true})
 			if _, killed := errors.AsType[killedAtStart](err); !killed || starts == startsMax {
 				return w, err
 			}
@@ -283,9 +290,8 @@ func (p *Pool) freedLocked() {
 	p.freed = make(chan struct{})
 }
 
-// startWorker starts worker id, whose place is taken, and waits for its hello.
-func (p *Pool) startWorker(ctx context.Context, id, key string, environment *envmgr.Environment) (*Worker, error) {
-	w := &Worker{id: id, key: key, environment: environment, leased: true}
+// startWorker starts a worker, whose place is taken, and waits for its hello.
+func (p *Pool) startWorker(ctx context.Context, w *Worker) (*Worker, error) {
 	if err := p.launch(ctx, w); err != nil {
 		p.mu.Lock()
 		p.places--
@@ -322,6 +328,7 @@ func (p *Pool) launch(ctx context.Context, w *Worker) error {
 	w.process, err = supervisor.StartWorker(ctx, Launch{
 		ID: w.id, Interpreter: w.environment.Interpreter, Harness: p.options.Harness,
 		Endpoint: w.endpoint.URL(), Token: w.endpoint.Token(), Paths: w.environment.Paths,
+		Page: w.endpoint.Page(), MemoryBytes: w.memoryBytes,
 	})
 	if err != nil {
 		w.endpoint.Close()
@@ -435,6 +442,9 @@ func (k killedAtStart) Unwrap() error { return k.error }
 // diedAtStart says why a worker ended before it said hello.
 func diedAtStart(e *envmgr.Environment, death Death) error {
 	d := notStarted(e).WithFact("%s", death)
+	if death.Kind == SupervisorLost {
+		return killedAtStart{d.WithHint("something ended the engine's worker-pool process; the system's log may say what")}
+	}
 	if death.Kind == Signalled {
 		d.Cause = death.LastWords(startLinesMax)
 		return killedAtStart{d.WithHint("if nobody killed it, look at the kernel's log: the machine may be short of memory")}

@@ -158,7 +158,7 @@ func TestDeaths(t *testing.T) {
 			if d.Kind != test.kind || d.String() != test.text {
 				t.Errorf("death: %s, %+v", d, d)
 			}
-			if d.PeakRSSBytes < 1<<20 || d.PeakRSSBytes > 1<<32 || d.CPUTime <= 0 {
+			if d.PeakBytes < 1<<20 || d.PeakBytes > 1<<32 || d.CPUTime <= 0 {
 				t.Errorf("measured: %v", d.Facts())
 			}
 			if test.behaviour == "crash" {

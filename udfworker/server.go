@@ -139,6 +139,9 @@ type server struct {
 	changed chan struct{}
 	// launched wakes the reaper where it found nothing to wait for.
 	launched chan struct{}
+	// watched does so for the watch of memory.
+	watched chan struct{}
+	oom     *oomCounter
 	// finishing counts the goroutines that report a death and clean up.
 	finishing sync.WaitGroup
 	once      sync.Once
@@ -154,6 +157,11 @@ type supervised struct {
 	read    chan struct{}
 	stopped bool
 	kill    *time.Timer
+	// memory is nil where the worker has no limit. Only the watch's goroutine
+	// uses it, but for peakBytes, which it sets with the server's mu held.
+	memory    *memoryWatch
+	peakBytes int64
+	overLimit bool
 }
 
 func newServer(launcher Launcher, environ []string, log io.Writer) *server {
@@ -165,9 +173,12 @@ func newServer(launcher Launcher, environ []string, log io.Writer) *server {
 		byPID:    map[int]*supervised{},
 		changed:  make(chan struct{}),
 		launched: make(chan struct{}, 1),
+		watched:  make(chan struct{}, 1),
+		oom:      newOOMCounter(kernelKills),
 		pending:  []Event{{Kind: EventReady, PID: os.Getpid(), When: time.Now()}},
 	}
 	go s.reapAll()
+	go s.watchMemory()
 	return s
 }
 
@@ -198,7 +209,7 @@ func (s *server) start(r *fnpb.StartWorkerRequest) error {
 	}
 	command, err := params.command(id, r.GetControlEndpoint().GetUrl(), scratch, s.environ)
 	if err == nil {
-		err = s.launch(id, scratch, command)
+		err = s.launch(id, scratch, command, params.MemoryBytes)
 	}
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(scratch))
@@ -206,7 +217,7 @@ func (s *server) start(r *fnpb.StartWorkerRequest) error {
 	return nil
 }
 
-func (s *server) launch(id, scratch string, command Command) error {
+func (s *server) launch(id, scratch string, command Command, memoryBytes int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -224,17 +235,55 @@ func (s *server) launch(id, scratch string, command Command) error {
 		return err
 	}
 	w := &supervised{id: id, child: child, scratch: scratch, read: make(chan struct{})}
+	if memoryBytes > 0 {
+		w.memory = &memoryWatch{limitBytes: memoryBytes, system: procProcesses{}}
+	}
 	s.workers[id], s.byPID[child.PID] = w, w
 	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, When: time.Now()})
 	go func() {
 		defer close(w.read)
 		_, _ = io.Copy(&w.output, child.Output) // ends with the pipe, or by its deadline
 	}()
-	select {
-	case s.launched <- struct{}{}:
-	default:
+	for _, wake := range []chan struct{}{s.launched, s.watched} {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
 	}
 	return nil
+}
+
+// watchMemory looks at what workers hold as long as the process lives, and
+// ends those that hold more than they may.
+func (s *server) watchMemory() {
+	for {
+		s.mu.Lock()
+		var limited []*supervised
+		for _, w := range s.workers {
+			if w.memory != nil {
+				limited = append(limited, w)
+			}
+		}
+		s.oom.recent(time.Now())
+		s.mu.Unlock()
+		if len(limited) == 0 {
+			<-s.watched
+			continue
+		}
+		pause := watchSlow
+		for _, w := range limited {
+			exceeded, soon := w.memory.look(time.Now(), w.child.PID)
+			pause = min(pause, soon)
+			s.mu.Lock()
+			w.peakBytes = w.memory.peakBytes
+			if exceeded && s.workers[w.id] == w {
+				w.overLimit = true
+				w.killGroup()
+			}
+			s.mu.Unlock()
+		}
+		time.Sleep(pause)
+	}
 }
 
 // StopWorker implements Beam's external worker pool: SIGINT, so that the
@@ -312,15 +361,20 @@ func (s *server) bury(pid int) {
 		}
 		e := Event{
 			Worker: w.id, Kind: EventExited, PID: pid, ExitCode: -1, Stopped: w.stopped,
-			PeakRSSBytes: int64(usage.Maxrss) * rssUnitBytes, //nolint:unconvert // int32 on some systems
-			CPUTime:      time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
-			When:         time.Now(),
+			PeakBytes: max(int64(usage.Maxrss)*rssUnitBytes, w.peakBytes), //nolint:unconvert // int32 on some systems
+			OverLimit: w.overLimit,
+			CPUTime:   time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
+			When:      time.Now(),
+		}
+		if w.memory != nil {
+			e.LimitBytes = w.memory.limitBytes
 		}
 		switch {
 		case err != nil:
 			fmt.Fprintf(s.log, "worker %s: its status is lost: %v\n", w.id, err)
 		case status.Signaled():
 			e.Signal = int(status.Signal())
+			e.KernelOOM = status.Signal() == syscall.SIGKILL && !w.stopped && !w.overLimit && s.oom.recent(time.Now())
 		default:
 			e.ExitCode = status.ExitStatus()
 		}

@@ -131,6 +131,10 @@ type Launch struct {
 	Endpoint string
 	Token    string
 	Paths    []string
+	// Page is the file in which it says how far it is, MemoryBytes what it may
+	// hold with all its processes; either may be left out.
+	Page        string
+	MemoryBytes int64
 }
 
 // Start starts a supervisor and waits until it listens. Its errors are
@@ -278,6 +282,7 @@ var errLost = errors.New("the supervisor of workers is gone")
 func (s *Supervisor) StartWorker(ctx context.Context, l Launch) (*Process, error) {
 	params, err := json.Marshal(launchParams{
 		Interpreter: l.Interpreter, Harness: l.Harness, Token: l.Token, Paths: l.Paths,
+		Page: l.Page, MemoryBytes: l.MemoryBytes,
 		ScratchDir: filepath.Join(s.options.RunDir, scratchDir),
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ package udfworker
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -38,10 +39,16 @@ type Event struct {
 	Signal int `json:"signal,omitempty"`
 	// Stopped says that the engine had asked for the end.
 	Stopped bool `json:"stopped,omitempty"`
-	// PeakRSSBytes is the largest resident memory that the process itself had;
-	// its children are not in it.
-	PeakRSSBytes int64         `json:"peak_rss_bytes,omitempty"`
-	CPUTime      time.Duration `json:"cpu_time_ns,omitempty"`
+	// PeakBytes is the most memory that was seen: of the process alone as the
+	// kernel counted it, or of all its processes together as the watch did.
+	PeakBytes int64 `json:"peak_bytes,omitempty"`
+	// LimitBytes is the worker's limit of memory, 0 where it has none.
+	LimitBytes int64 `json:"limit_bytes,omitempty"`
+	// OverLimit says that the watch ended it for passing the limit, KernelOOM
+	// that the kernel ended it for want of memory.
+	OverLimit bool          `json:"over_limit,omitempty"`
+	KernelOOM bool          `json:"kernel_oom,omitempty"`
+	CPUTime   time.Duration `json:"cpu_time_ns,omitempty"`
 	// Output is the end of what the process wrote to its standard output and
 	// error, at most outputBytesMax.
 	Output string    `json:"output,omitempty"`
@@ -62,14 +69,15 @@ const (
 // Death says how a worker ended.
 type Death struct {
 	Kind DeathKind
-	// ExitCode, Signal, PeakRSSBytes, CPUTime and Output are the Event's; they
-	// are not known after SupervisorLost.
-	ExitCode     int
-	Signal       int
-	PeakRSSBytes int64
-	CPUTime      time.Duration
-	Output       string
-	When         time.Time
+	// ExitCode, Signal, PeakBytes, LimitBytes, CPUTime and Output are the
+	// Event's; they are not known after SupervisorLost.
+	ExitCode   int
+	Signal     int
+	PeakBytes  int64
+	LimitBytes int64
+	CPUTime    time.Duration
+	Output     string
+	When       time.Time
 }
 
 // DeathKind classifies a Death.
@@ -79,6 +87,10 @@ type DeathKind string
 const (
 	// Stopped: the engine ended the worker.
 	Stopped DeathKind = "stopped"
+	// OverLimit: the watch ended it, since it held more than its limit.
+	OverLimit DeathKind = "memory limit"
+	// KernelOOM: the kernel ended it for want of memory.
+	KernelOOM DeathKind = "kernel out of memory"
 	// Signalled: a signal ended it that the engine had not asked for.
 	Signalled DeathKind = "signalled"
 	// Exited: it ended itself.
@@ -90,9 +102,13 @@ const (
 func deathOf(e Event) Death {
 	d := Death{
 		Kind: Exited, ExitCode: e.ExitCode, Signal: e.Signal,
-		PeakRSSBytes: e.PeakRSSBytes, CPUTime: e.CPUTime, Output: e.Output, When: e.When,
+		PeakBytes: e.PeakBytes, LimitBytes: e.LimitBytes, CPUTime: e.CPUTime, Output: e.Output, When: e.When,
 	}
 	switch {
+	case e.OverLimit: // also where the engine had asked for the end meanwhile
+		d.Kind = OverLimit
+	case e.KernelOOM:
+		d.Kind = KernelOOM
 	case e.Stopped:
 		d.Kind = Stopped
 	case e.Signal != 0:
@@ -106,14 +122,25 @@ func (d Death) String() string {
 	switch {
 	case d.Kind == SupervisorLost:
 		return "the supervisor of workers died"
+	case d.Kind == OverLimit:
+		return fmt.Sprintf("it held more than its limit of %s", FormatBytes(d.LimitBytes))
+	case d.Kind == KernelOOM:
+		return "the kernel ended it, since the machine or its control group was out of memory"
+	case d.ProbablyKernel():
+		return d.SignalText() + ", probably the kernel's for want of memory"
 	case d.Signal != 0:
-		if name := unix.SignalName(syscall.Signal(d.Signal)); name != "" {
-			return fmt.Sprintf("signal %d, %s", d.Signal, name)
-		}
-		return fmt.Sprintf("signal %d", d.Signal)
+		return d.SignalText()
 	default:
 		return fmt.Sprintf("exit status %d", d.ExitCode)
 	}
+}
+
+// SignalText names the signal that ended the worker.
+func (d Death) SignalText() string {
+	if name := unix.SignalName(syscall.Signal(d.Signal)); name != "" {
+		return fmt.Sprintf("signal %d, %s", d.Signal, name)
+	}
+	return fmt.Sprintf("signal %d", d.Signal)
 }
 
 // Facts are what was measured of the worker, one line each.
@@ -121,7 +148,18 @@ func (d Death) Facts() []string {
 	if d.Kind == SupervisorLost {
 		return nil
 	}
-	return []string{fmt.Sprintf("peak memory %s, CPU time %s", formatBytes(d.PeakRSSBytes), d.CPUTime.Round(time.Millisecond))}
+	memory := "peak memory " + FormatBytes(d.PeakBytes)
+	if d.LimitBytes > 0 {
+		memory += ", limit " + FormatBytes(d.LimitBytes)
+	}
+	return []string{fmt.Sprintf("%s, CPU time %s", memory, d.CPUTime.Round(time.Millisecond))}
+}
+
+// ProbablyKernel reports whether a death by signal 9 looks like the kernel's
+// doing although it did not say so: the worker held most of the machine.
+func (d Death) ProbablyKernel() bool {
+	machine := machineBytes()
+	return d.Kind == Signalled && d.Signal == int(syscall.SIGKILL) && machine > 0 && d.PeakBytes > machine/2
 }
 
 // What Python's faulthandler writes when native code fails: a line of its own,
@@ -131,6 +169,10 @@ const (
 	currentThread = "Current thread "
 	stackFrame    = "  File "
 )
+
+// harnessFile is a frame of the worker's own program, which says nothing to its
+// user.
+var harnessFile = regexp.MustCompile(`/harness/([0-9a-f]{16}/)?(_\w+|boot)\.py"`)
 
 // LastWords are the n lines of the worker's output that tell most of its
 // death, without empty ones: Python's word on a fatal error with the innermost
@@ -142,7 +184,9 @@ func (d Death) LastWords(n int) string {
 		_, stack, _ := strings.Cut(d.Output[at:], currentThread)
 		for line := range strings.SplitSeq(stack, "\n") {
 			if strings.HasPrefix(line, stackFrame) {
-				lines = append(lines, line)
+				if !harnessFile.MatchString(line) {
+					lines = append(lines, line)
+				}
 			} else if len(lines) > 1 {
 				break
 			}
@@ -162,7 +206,8 @@ func firstLine(text string) string {
 	return line
 }
 
-func formatBytes(n int64) string {
+// FormatBytes writes a number of bytes in a unit that people read.
+func FormatBytes(n int64) string {
 	const unit = 1024
 	switch {
 	case n >= unit*unit*unit:

@@ -34,6 +34,9 @@ type FunctionStage struct {
 	Output *arrow.Schema
 	// Retries is how often a bundle is run again after a worker died on it.
 	Retries int
+	// MemoryBytes is what a worker may hold with all its processes; 0 is no
+	// limit.
+	MemoryBytes int64
 	// Log receives what the functions print and log; it must not block.
 	Log func(LogLine)
 }

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/alink-runtime/alink/diag"
 )
@@ -194,6 +195,40 @@ type FunctionOptions struct {
 	// BatchRows is the largest number of rows in one call; 0 leaves it to the
 	// engine.
 	BatchRows int `json:"batch_rows,omitempty"`
+	// TimeoutMS is how long the function may be without progress (a row of a
+	// row function, a call of another), in milliseconds: 0 means for ever, nil
+	// TimeoutDefault, and for a fit function for ever.
+	TimeoutMS *int64 `json:"timeout_ms,omitempty"`
+	// MemoryBytes is what a worker may hold; 0 means MemoryBytesDefault.
+	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+}
+
+// Defaults of a function's limits.
+const (
+	TimeoutDefault     = 60 * time.Second
+	MemoryBytesDefault = 1 << 30
+	// MemoryBytesMin is little more than a worker needs before it has loaded
+	// a function.
+	MemoryBytesMin = 64 << 20
+)
+
+// Timeout is how long the function may be without progress; 0 means for ever.
+func (f *Function) Timeout() time.Duration {
+	switch {
+	case f.Options.TimeoutMS != nil:
+		return time.Duration(*f.Options.TimeoutMS) * time.Millisecond
+	case f.Kind == FitFunction:
+		return 0
+	}
+	return TimeoutDefault
+}
+
+// MemoryBytes is what a worker of the function may hold.
+func (f *Function) MemoryBytes() int64 {
+	if f.Options.MemoryBytes == 0 {
+		return MemoryBytesDefault
+	}
+	return f.Options.MemoryBytes
 }
 
 // RetriesDefault is how often a batch is run again after deaths.

@@ -15,6 +15,8 @@ const (
 	exprDepthMax = 200
 	// workersMax is the largest number of workers that a function may ask for.
 	workersMax = 32
+	// timeoutMSMax is a year.
+	timeoutMSMax = 366 * 24 * 3600 * 1000
 )
 
 // reservedPrefix begins the names of columns that lowering makes.
@@ -97,6 +99,12 @@ func (p *Plan) validateFunction(f *Function) error {
 	}
 	if f.Options.Workers < 0 || f.Options.BatchRows < 0 || f.Options.Retries != nil && *f.Options.Retries < 0 {
 		return fmt.Errorf("workers, batch_rows and retries cannot be negative")
+	}
+	if t := f.Options.TimeoutMS; t != nil && (*t < 0 || *t > timeoutMSMax) {
+		return fmt.Errorf("timeout_ms must be between 0 and %d, not %d", int64(timeoutMSMax), *t)
+	}
+	if m := f.Options.MemoryBytes; m != 0 && m < MemoryBytesMin {
+		return fmt.Errorf("memory_bytes must be at least %d, not %d", MemoryBytesMin, m)
 	}
 	switch f.Kind {
 	case MapBatchesFunction:

@@ -20,6 +20,8 @@ WORKER_DIED = "ALK2004"
 NOT_SHIPPABLE = "ALK2005"
 MODULE_MISSING = "ALK2006"
 WORKER_NOT_STARTED = "ALK2007"
+WORKER_TIMED_OUT = "ALK2020"
+WORKER_TOO_LARGE = "ALK2021"
 NOT_RESOLVED = "ALK3001"
 BUILD_FAILED = "ALK3002"
 NO_INTERPRETER = "ALK3003"
@@ -121,6 +123,14 @@ CODES: dict[str, tuple[str, str]] = {
     WORKER_NOT_STARTED: (
         "WorkerCrashed",
         "A Python worker could not be started.",
+    ),
+    WORKER_TIMED_OUT: (
+        "WorkerTimeout",
+        "A Python function made no progress for longer than its time limit.",
+    ),
+    WORKER_TOO_LARGE: (
+        "WorkerMemoryExceeded",
+        "The Python process that ran a function held more memory than it may.",
     ),
     NOT_RESOLVED: (
         "EnvironmentBuildError",

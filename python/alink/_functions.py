@@ -17,7 +17,14 @@ from alink._environment import Environment, note_function
 from alink._errors import failure
 from alink._expr import call
 from alink._model import Model
-from alink._options import bad_option, one_of, refuse_unknown, whole_number
+from alink._options import (
+    bad_option,
+    byte_size,
+    milliseconds,
+    one_of,
+    refuse_unknown,
+    whole_number,
+)
 from alink._origin import user_origin
 from alink._ship import function_source
 from alink._types import SchemaLike, TypeLike, annotated_result, schema_fields, type_string
@@ -25,8 +32,13 @@ from alink._types import SchemaLike, TypeLike, annotated_result, schema_fields, 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_UDF_OPTIONS = ("env", "batch", "models", "on_null", "retries", "workers", "batch_rows")
-_MAP_BATCHES_OPTIONS = ("columns", "env", "models", "retries", "workers", "batch_rows")
+_LIMITS = ("retries", "workers", "batch_rows", "timeout", "memory")
+_UDF_OPTIONS = ("env", "batch", "models", "on_null", *_LIMITS)
+_MAP_BATCHES_OPTIONS = ("columns", "env", "models", *_LIMITS)
+# The engine's own default of a function's time limit.
+_TIMEOUT_MS = 60_000
+# Little more than a worker needs before it has loaded a function.
+_MEMORY_BYTES_MIN = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,9 @@ class FunctionOptions:
     retries: int | None = None
     workers: int | None = None
     batch_rows: int | None = None
+    timeout: float | str | None = "60s"
+    memory: int | str | None = None
+    timeout_ms_default: int = _TIMEOUT_MS
 
     def check(self, what: str) -> None:
         """Raise an error for a value that an option cannot take."""
@@ -59,6 +74,15 @@ class FunctionOptions:
         for option, minimum in (("retries", 0), ("workers", 1), ("batch_rows", 1)):
             if (value := getattr(self, option)) is not None:
                 whole_number(what, option, value, minimum)
+        milliseconds(what, "timeout", self.timeout)
+        if self.memory is not None:
+            size = byte_size(what, "memory", self.memory)
+            if size < _MEMORY_BYTES_MIN:
+                raise bad_option(
+                    what,
+                    f"{what}: memory must be at least 64MiB, not {self.memory!r}",
+                    "a worker needs about 50 MiB before it has loaded the function",
+                )
 
     def to_json(self) -> dict[str, Any]:
         """Give the plan's form, without what is left to the engine."""
@@ -68,6 +92,11 @@ class FunctionOptions:
         for option in ("retries", "workers", "batch_rows"):
             if (value := getattr(self, option)) is not None:
                 data[option] = value
+        timeout_ms = milliseconds("udf", "timeout", self.timeout)
+        if timeout_ms != self.timeout_ms_default:
+            data["timeout_ms"] = timeout_ms
+        if self.memory is not None:
+            data["memory_bytes"] = byte_size("udf", "memory", self.memory)
         return data
 
 
@@ -223,6 +252,8 @@ def udf(
     retries: int | None = None,
     workers: int | None = None,
     batch_rows: int | None = None,
+    timeout: float | str | None = "60s",
+    memory: int | str | None = None,
 ) -> _Decorator: ...
 
 
@@ -237,6 +268,8 @@ def udf(
     retries: int | None = None,
     workers: int | None = None,
     batch_rows: int | None = None,
+    timeout: float | str | None = "60s",
+    memory: int | str | None = None,
     **unknown: NoReturn,
 ) -> Any:
     """Make a function of columns that runs in Python workers.
@@ -265,6 +298,13 @@ def udf(
         Number of worker processes; the default is the engine's choice.
     batch_rows : int, optional
         Largest number of rows in one call; the default is the engine's choice.
+    timeout : number of seconds or str, optional
+        How long the function may go without progress, which is a row of a row function and a
+        call of one that takes arrays: 90, "2min"; None is for ever. Its worker is then
+        interrupted and ended, and the job fails without another try.
+    memory : int or str, optional
+        What a worker may hold, with all the processes that it starts: "256MiB"; the default
+        is "1GiB". A worker that holds more is ended, which counts as a death.
 
     Returns
     -------
@@ -289,7 +329,7 @@ def udf(
     """
     refuse_unknown("udf", unknown, _UDF_OPTIONS)
     kind = one_of("udf", "batch", batch, (None, "numpy", "arrow")) or "row"
-    options = FunctionOptions(env, models, on_null, retries, workers, batch_rows)
+    options = FunctionOptions(env, models, on_null, retries, workers, batch_rows, timeout, memory)
     options.check("udf")
     if callable(result) and not isinstance(result, (str, pa.DataType)):
         return Function(result, kind, None, options)
@@ -312,6 +352,8 @@ def map_batches(
     retries: int | None = None,
     workers: int | None = None,
     batch_rows: int | None = None,
+    timeout: float | str | None = "60s",
+    memory: int | str | None = None,
     **unknown: NoReturn,
 ) -> Callable[[Callable[P, R]], MapBatchesFunction[P, R]]:
     """Make a function from record batches to record batches that runs in workers.
@@ -326,7 +368,7 @@ def map_batches(
         Columns of the result, for example "a double, b string".
     columns : sequence of str, optional
         The columns that the function needs; the default is all.
-    env, models, retries, workers, batch_rows
+    env, models, retries, workers, batch_rows, timeout, memory
         As for `udf`.
 
     Examples
@@ -339,7 +381,7 @@ def map_batches(
     <alink.MapBatchesFunction upper -> carrier string>
     """
     refuse_unknown("map_batches", unknown, _MAP_BATCHES_OPTIONS)
-    options = FunctionOptions(env, models, "call", retries, workers, batch_rows)
+    options = FunctionOptions(env, models, "call", retries, workers, batch_rows, timeout, memory)
     options.check("map_batches")
     schema_fields(schema)
     column_names("map_batches", columns)

@@ -16,6 +16,13 @@ _UNITS = {
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
+_SECONDS = {
+    "ms": 0.001,
+    "": 1, "s": 1, "sec": 1, "second": 1, "seconds": 1,
+    "m": 60, "min": 60, "minute": 60, "minutes": 60,
+    "h": 3600, "hour": 3600, "hours": 3600,
+}  # fmt: skip
+_SECONDS_MAX = 366 * 24 * 3600
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -67,3 +74,22 @@ def byte_size(operator: str, option: str, value: int | str) -> int:
         f"{operator}: {option} must be a number of bytes, not {value!r}",
         'write it as "512MiB" or "4GB"',
     )
+
+
+def milliseconds(operator: str, option: str, value: float | str | None) -> int:
+    """Read a time: a number of seconds, or a text such as "2min"; None and 0 are no limit."""
+    seconds = None
+    if value is None:
+        return 0
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        unit = _SECONDS.get(match[2].lower())
+        seconds = None if unit is None else float(match[1]) * unit
+    if seconds is None or not 0 <= seconds <= _SECONDS_MAX:
+        raise bad_option(
+            operator,
+            f"{operator}: {option} must be a number of seconds, not {value!r}",
+            'write it as 90 or "2min"; None is no limit',
+        )
+    return max(1, round(seconds * 1000)) if seconds > 0 else 0

@@ -331,6 +331,8 @@ class Table:
         env: Environment | None = None,
         columns: Sequence[str] | None = None,
         retries: int | None = None,
+        timeout: float | str | None = None,
+        memory: int | str | None = None,
     ) -> Model:
         """Run a function over all batches of the table, in one worker, and keep what it returns.
 
@@ -344,13 +346,19 @@ class Table:
             The columns that it needs; the default is all.
         retries : int, optional
             How often it is run again after its worker died; the default is 2.
+        timeout : number of seconds or str, optional
+            How long it may go without asking for the next batch; the default is for ever.
+        memory : int or str, optional
+            What its worker may hold; the default is "1GiB".
 
         Returns
         -------
         Model
             Opaque bytes; see there how a function gets it.
         """
-        options = FunctionOptions(env=env, retries=retries)
+        options = FunctionOptions(
+            env=env, retries=retries, timeout=timeout, memory=memory, timeout_ms_default=0
+        )
         options.check("fit")
         args: dict[str, Any] = {"function": FitFunction(_plain(function), options)}
         if (names := column_names("fit", columns)) is not None:

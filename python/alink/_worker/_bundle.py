@@ -37,7 +37,7 @@ class Stage:
     Parameters
     ----------
     enter
-        Is told the name of each function that is about to be called.
+        Is told the name of each function that is about to be called, and the index of its call.
 
     Raises
     ------
@@ -46,7 +46,7 @@ class Stage:
     """
 
     def __init__(
-        self, descriptor: Mapping[str, Any], library: Library, enter: Callable[[str], None]
+        self, descriptor: Mapping[str, Any], library: Library, enter: Callable[..., None]
     ) -> None:
         transforms = descriptor["transforms"]
         source = _only(transforms, SOURCE_URN)[1]
@@ -122,8 +122,8 @@ class _Columns:
         alone = len(self._calls) == 1
         for batch in batches:
             columns = []
-            for call in self._calls:
-                self._enter(call.name)
+            for i, call in enumerate(self._calls):
+                self._enter(call.name, i)
                 columns.append(call.column(batch, row, alone))
             yield pa.RecordBatch.from_arrays(columns, schema=self._output)
             row += batch.num_rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import sys
+from itertools import islice
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from . import _errors, _values
 from ._errors import Failure
 from ._exact import Misfit
 from ._forms import FORMS
+from ._progress import PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +50,8 @@ class Call:
         self._type = type_
         self._spec = spec
         self._library = library
+        # Rows that are counted are those of the batch.
+        self._exact = True
         self._form = FORMS.get(spec["kind"])
         if self._form is None and spec["kind"] != "row":
             raise Failure("protocol", f"a function of kind {spec['kind']!r} makes no column")
@@ -94,12 +98,15 @@ class Call:
         )
         if len(kept[0]) == 0:
             return pa.nulls(len(valid), self._type)
+        self._exact = False
         try:
             return self._in_cuts(kept, len(kept[0]), 0, alone).take(places)
         except Failure as failure:
             if "row" in failure.details:
                 failure.details["row"] = row + places.index(failure.details["row"]).as_py()
             raise
+        finally:
+            self._exact = True
 
     def _in_cuts(self, arrays: list[pa.Array], rows: int, row: int, alone: bool) -> pa.Array:
         """Call the function for at most ``batch_rows`` rows at a time."""
@@ -120,6 +127,8 @@ class Call:
         kind = (
             _Row(self, function) if self._form is None else _Vectorised(self, function, self._form)
         )
+        PROGRESS.step()
+        PROGRESS.rows_from(row if self._exact else None)
         try:
             return kind.column(arrays, rows, self._type, alone)
         except Misfit as misfit:
@@ -164,6 +173,9 @@ def _value_at(array: pa.Array, row: int) -> Any:
 _COMPREHENDS = sys.version_info >= (3, 11)
 
 
+_ROWS_A_STEP = 1024
+
+
 class _Row:
     """A function of scalars."""
 
@@ -190,13 +202,20 @@ class _Row:
         When a call raises, the number of results so far is the row: counting costs nothing.
         """
         out: list[Any] = []
+        iterators = [iter(column) for column in columns]
+        PROGRESS.rows_begin(out.__len__)
         try:
-            out.extend(map(self._function, *columns))
+            # A function of native code lets no other thread run, not even the one that counts.
+            for done in range(0, len(columns[0]), _ROWS_A_STEP):
+                out.extend(map(self._function, *(islice(it, _ROWS_A_STEP) for it in iterators)))
+                if len(out) < min(done + _ROWS_A_STEP, len(columns[0])):
+                    # list.extend takes a StopIteration that the function raised for the end.
+                    raise StopIteration
+                PROGRESS.step()
         except BaseException as exception:
             raise self._raised(exception, arrays, len(out)) from None
-        if len(out) < len(columns[0]):
-            # list.extend takes a StopIteration that the function raised for the end.
-            raise self._raised(StopIteration(), arrays, len(out))
+        finally:
+            PROGRESS.rows_end()
         return out
 
     def _each(
@@ -207,11 +226,15 @@ class _Row:
         What the iterator has left tells the row.
         """
         values = iter(column)
+        last = len(column) - 1
+        PROGRESS.rows_begin(lambda: last - operator.length_hint(values))
         try:
             return [function(value) for value in values]
         except BaseException as exception:
-            row = len(column) - operator.length_hint(values) - 1
+            row = last - operator.length_hint(values)
             raise self._raised(exception, arrays, row) from None
+        finally:
+            PROGRESS.rows_end()
 
     def _raised(self, exception: BaseException, arrays: list[pa.Array], row: int) -> Failure:
         return _errors.raised(

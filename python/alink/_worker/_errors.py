@@ -63,6 +63,11 @@ def raised(exception: BaseException, what: str, error: str = "raised", **details
     if isinstance(exception, ModuleNotFoundError):
         error = "module"
         details["missing"] = exception.name or ""
+    if isinstance(exception, MemoryError):
+        details.setdefault("peak_bytes", _peak_bytes())
+        details.setdefault("hint", 'raise memory= ("4GiB"), or hold less at a time')
+    elif isinstance(exception, SystemExit):
+        details.setdefault("hint", "a function returns a value or raises; it does not end programs")
     first = _cut(text.splitlines()[0], TEXT_CHARS_MAX) if text else ""
     return Failure(
         error,
@@ -71,6 +76,13 @@ def raised(exception: BaseException, what: str, error: str = "raised", **details
         frames=frames_of(exception.__traceback__, exception),
         **details,
     )
+
+
+def _peak_bytes() -> int:
+    import resource  # only ever needed when something has failed
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def failure_of(exception: BaseException) -> Failure:

@@ -17,6 +17,7 @@ from . import _errors, _values
 from ._errors import Failure
 from ._exact import Misfit, by_name, type_name
 from ._gather import gathered
+from ._progress import PROGRESS
 from ._types import is_list
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class FlatMap:
         for row, values in enumerate(arguments):
             if skips and any(value is None for value in values):
                 continue
+            PROGRESS.step()
             try:
                 results = self._iterate(function(*values))
                 while True:

@@ -14,6 +14,7 @@ from . import _errors, _values
 from ._errors import Failure
 from ._exact import Misfit
 from ._gather import gathered
+from ._progress import PROGRESS
 from ._values import numbers
 from ._whole import Whole
 
@@ -39,6 +40,7 @@ class MapGroups(Whole):
     ) -> Iterator[pa.RecordBatch]:
         def results() -> Iterator[pa.RecordBatch]:
             for parts in groups_of(batches):
+                PROGRESS.step()
                 yield from self._group(function, parts)
 
         return gathered(results(), self._output)

@@ -25,6 +25,7 @@ import grpc
 from . import _data, _functions, _log, _wire
 from ._errors import Failure, failure_of
 from ._fields import METHODS
+from ._progress import PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -60,6 +61,8 @@ def run() -> NoReturn:
     _watch_supervisor()
     interrupts = _Interrupts()
     _functions.add_package_folders(launch.get("paths") or ())
+    if page := launch.get("page"):
+        PROGRESS.open(page)
     worker = _Worker(launch, interrupts)
     worker.connect()
     # The engine knows by now that the worker is there, and sends while this is imported.
@@ -240,24 +243,50 @@ class _Worker:
                 self._run(id_, request)
             finally:
                 self._interrupts.armed = False
+                PROGRESS.end()
         except BaseException as exception:
             if os.getpid() != self._pid:
                 _leave_child(exception)
             return failure_of(exception)
+        if os.getpid() != self._pid:
+            os._exit(0)  # a fork that returned from the function: only one process answers
         return None
 
     def _run(self, id_: str, request: Mapping[str, Any]) -> None:
         self._inbox.start(id_)
         stage = self._stage(request["process_bundle_descriptor_id"])
         self._capture.begin(id_)
-        stage.run(id_, self._inbox.take, self._output.put)
+        PROGRESS.begin(id_)
+        stage.run(id_, self._take, self._put)
+
+    # Time that the worker waits for the engine is not the function's.
+
+    def _take(self) -> memoryview | None:
+        PROGRESS.pause()
+        try:
+            return self._inbox.take()
+        finally:
+            PROGRESS.resume()
+
+    def _put(self, message: bytes) -> None:
+        if os.getpid() != self._pid:
+            os._exit(0)
+        PROGRESS.pause()
+        try:
+            self._output.put(message)
+        finally:
+            PROGRESS.resume()
+
+    def _enter(self, function: str, call: int = 0) -> None:
+        self._capture.enter(function)
+        PROGRESS.enter(call)
 
     def _stage(self, id_: str) -> Stage:
         stage = self._stages.get(id_)
         if stage is None:
             from ._bundle import Stage
 
-            stage = Stage(self._descriptor(id_), self._library, self._capture.enter)
+            stage = Stage(self._descriptor(id_), self._library, self._enter)
             while len(self._stages) >= STAGES_MAX:
                 self._stages.popitem(last=False)
             self._stages[id_] = stage

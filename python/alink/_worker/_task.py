@@ -34,7 +34,7 @@ class Task:
         input_: pa.Schema,
         output: pa.Schema,
         library: Library,
-        enter: Callable[[str], None],
+        enter: Callable[..., None],
     ) -> None:
         self.spec = spec
         self.input = input_

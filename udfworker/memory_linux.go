@@ -1,0 +1,138 @@
+package udfworker
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// procProcesses reads /proc.
+type procProcesses struct{}
+
+var pageBytes = int64(os.Getpagesize())
+
+func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
+
+// tree lists a process and all below it by the lists of children that each
+// thread has; a kernel without these lists gives the process alone.
+func (procProcesses) tree(pid int) []int {
+	pids := []int{pid}
+	for i := 0; i < len(pids) && len(pids) < treeProcessesMax; i++ {
+		lists, err := filepath.Glob(procFile(pids[i], "task/*/children"))
+		if err != nil {
+			break // the pattern is well formed
+		}
+		for _, list := range lists {
+			text, err := os.ReadFile(list)
+			if err != nil {
+				continue // the thread has ended
+			}
+			for field := range strings.FieldsSeq(string(text)) {
+				if child, err := strconv.Atoi(field); err == nil {
+					pids = append(pids, child)
+				}
+			}
+		}
+	}
+	return pids
+}
+
+// born is the number of the newest process, the last word of this file.
+func (procProcesses) born() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return ""
+	}
+	return string(text[bytes.LastIndexByte(bytes.TrimSpace(text), ' ')+1:])
+}
+
+// treeProcessesMax bounds what is looked at of a worker that forks without end.
+const treeProcessesMax = 512
+
+func (procProcesses) resident(pid int) int64 {
+	text, err := os.ReadFile(procFile(pid, "statm"))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * pageBytes
+}
+
+// held adds up anonymous memory, shared memory and what of either is swapped
+// out, each by the process's share. A kernel that does not tell them apart
+// (before Linux 5.4) gives all of the share.
+func (p procProcesses) held(pid int) int64 {
+	text, err := os.ReadFile(procFile(pid, "smaps_rollup"))
+	if err != nil {
+		return p.resident(pid)
+	}
+	lines := map[string]int64{}
+	for line := range bytes.Lines(text) {
+		name, value, ok := strings.Cut(string(line), ":")
+		if fields := strings.Fields(value); ok && len(fields) == 2 && fields[1] == "kB" {
+			lines[name], _ = strconv.ParseInt(fields[0], 10, 64) // 0 where it is no number
+		}
+	}
+	kib := lines["Pss_Anon"] + lines["Pss_Shmem"] + lines["SwapPss"]
+	if _, ok := lines["Pss_Anon"]; !ok {
+		kib = lines["Pss"] + lines["SwapPss"]
+	}
+	return kib << 10
+}
+
+// kernelKills is how often the kernel has killed a process for want of memory,
+// in this process's control group, or else on this machine.
+func kernelKills() (int64, bool) {
+	if text, err := os.ReadFile("/proc/self/cgroup"); err == nil {
+		for line := range strings.SplitSeq(string(text), "\n") {
+			file := ""
+			if path, ok := strings.CutPrefix(line, "0::"); ok {
+				file = filepath.Join("/sys/fs/cgroup", path, "memory.events")
+			} else if _, path, ok := strings.Cut(line, ":memory:"); ok {
+				file = filepath.Join("/sys/fs/cgroup/memory", path, "memory.oom_control")
+			}
+			if n, ok := counterIn(file); ok {
+				return n, true
+			}
+		}
+	}
+	return counterIn("/proc/vmstat")
+}
+
+// counterIn finds the line "oom_kill N" of a file.
+func counterIn(file string) (int64, bool) {
+	if file == "" {
+		return 0, false
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if value, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+			return n, err == nil
+		}
+	}
+	return 0, false
+}
+
+// machineBytes is the size of the machine's memory, 0 where it does not tell.
+func machineBytes() int64 {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0
+	}
+	return int64(info.Totalram) * int64(info.Unit)
+}
