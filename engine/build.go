@@ -140,7 +140,7 @@ func (b *build) openRelational() (err error) {
 func (b *build) threads() int {
 	for _, n := range b.plan.Nodes {
 		switch n.Op.(type) {
-		case plan.Aggregate, plan.Join, plan.Sort, plan.Distinct:
+		case plan.Aggregate, plan.Join, plan.Sort, plan.Distinct, plan.SQLQuery:
 			return b.engine.options.Parallelism
 		}
 	}

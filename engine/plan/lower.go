@@ -152,7 +152,7 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 		}
 		l.stage(n, schema, op)
 		return nil
-	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest:
+	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest, SQLQuery:
 		if l.arrangeable(n) {
 			return l.arrange(ctx, n, asArrange(op))
 		}

@@ -146,6 +146,9 @@ func (p *Plan) validateNode(n Node, before map[string]Op) error {
 			return err
 		}
 	}
+	if op, isQuery := n.Op.(SQLQuery); isQuery {
+		return validateQuery(n, op)
+	}
 	return p.validateOp(n.Op)
 }
 

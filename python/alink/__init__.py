@@ -25,6 +25,7 @@ from alink._connection import (
     read_csv,
     read_json,
     read_parquet,
+    sql,
 )
 from alink._diag import Diagnostic, ExceptionInfo, Row, Source
 from alink._environment import Environment
@@ -88,5 +89,6 @@ __all__ = [
     "read_csv",
     "read_json",
     "read_parquet",
+    "sql",
     "udf",
 ]
