@@ -13,7 +13,7 @@ from alink import _codes as codes
 from alink._engine import Engine, EngineOptions, close_when_collected
 from alink._errors import failure, without_our_frames
 from alink._files import PathsLike, absolute_path, csv_args, sample_args, scan_args
-from alink._options import byte_size, refuse_unknown, whole_number
+from alink._options import bad_option, byte_size, refuse_unknown, whole_number
 from alink._origin import user_origin
 from alink._plan import Node
 from alink._table import Table
