@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/checkpoint"
 	"github.com/alink-runtime/alink/engine/connector/file"
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/ops"
@@ -26,6 +28,10 @@ type build struct {
 	sources map[string]exec.BatchSource
 	// relational is opened when a relational stage is met.
 	relational exec.Relational
+	// schemas are those of the stages' results.
+	schemas map[string]*arrow.Schema
+	// checkpoints is nil for a job without them.
+	checkpoints *checkpoint.Coordinator
 	// applications is the number of stages of functions that run on several
 	// workers.
 	applications int
@@ -41,7 +47,7 @@ func (e *Engine) newBuild(p *plan.Plan) (*build, error) {
 	if err := e.checkArtifacts(p); err != nil {
 		return nil, err
 	}
-	return &build{engine: e, plan: p, sources: map[string]exec.BatchSource{}}, nil
+	return &build{engine: e, plan: p, sources: map[string]exec.BatchSource{}, schemas: map[string]*arrow.Schema{}}, nil
 }
 
 func (e *Engine) checkArtifacts(p *plan.Plan) error {
@@ -62,8 +68,9 @@ func (e *Engine) checkArtifacts(p *plan.Plan) error {
 	return nil
 }
 
+// close gives back what was taken, the latest first.
 func (b *build) close() {
-	for _, release := range b.release {
+	for _, release := range slices.Backward(b.release) {
 		release()
 	}
 	b.release = nil
@@ -140,7 +147,7 @@ func (b *build) openRelational() (err error) {
 func (b *build) threads() int {
 	for _, n := range b.plan.Nodes {
 		switch n.Op.(type) {
-		case plan.Aggregate, plan.Join, plan.Sort, plan.Distinct, plan.SQLQuery:
+		case plan.Aggregate, plan.Join, plan.Sort, plan.Distinct:
 			return b.engine.options.Parallelism
 		}
 	}
@@ -166,10 +173,14 @@ func (b *build) graph(ctx context.Context, job *Job) error {
 			b.applications++
 		}
 	}
+	if err := b.openCheckpoints(job); err != nil {
+		return err
+	}
 	for _, stage := range physical.Stages {
-		v, err := b.vertex(stage, job)
+		b.schemas[stage.ID] = stage.Schema
+		v, err := b.vertex(ctx, stage, job)
 		if err != nil {
-			return err
+			return placed(err, stage)
 		}
 		if err := job.graph.Add(v); err != nil {
 			return err
@@ -178,8 +189,8 @@ func (b *build) graph(ctx context.Context, job *Job) error {
 	return nil
 }
 
-func (b *build) vertex(stage *plan.Stage, job *Job) (*exec.Vertex, error) {
-	v := &exec.Vertex{ID: stage.ID, Name: stage.Name, Parallelism: 1, Inputs: stage.Inputs, Schema: stage.Schema}
+func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.Vertex, error) {
+	v := &exec.Vertex{ID: stage.ID, Name: stage.Name, Parallelism: 1, Inputs: stage.Inputs, Schema: stage.Schema, Stream: stage.Stream}
 	once := func(operator exec.Operator) func(int) exec.Operator {
 		return func(int) exec.Operator { return operator }
 	}
@@ -188,13 +199,27 @@ func (b *build) vertex(stage *plan.Stage, job *Job) (*exec.Vertex, error) {
 		v.New = once(located{b.scan(work), stage})
 	case plan.ScanTable:
 		v.New = once(b.scan(work))
+	case plan.Generate:
+		v.New = once(&ops.Generate{Spec: work, Schema: stage.Schema, Keeper: b.source(v)})
+	case *plan.Watermarking:
+		v.New = once(ops.NewWatermark(work, stage.Schema, b.keeper(v, 0)))
+	case *plan.Windowing:
+		return v, b.window(v, stage, work)
+	case *plan.Limiting:
+		v.New = once(&ops.Limit{Work: *work, Keeper: b.keeper(v, 0)})
 	case *plan.Relation:
+		if work.Rowwise {
+			return v, b.rowwise(ctx, v, work)
+		}
 		v.New = once(&ops.Relational{Engine: b.relational, Stage: relationalStage(work)})
 	case *plan.Arrangement:
 		v.New = once(exec.Handle(&ops.Arrange{Columns: work.Columns, Schema: stage.Schema}))
 	case *plan.Application:
 		b.application(v, stage, work, job)
 	case plan.WriteParquet, plan.WriteCSV, plan.WriteJSON:
+		if w, ok := work.(plan.WriteParquet); ok && w.Checkpoint != nil {
+			return v, b.streamSink(v, stage, w)
+		}
 		sink, err := file.NewSink(work.(plan.Op))
 		if err != nil {
 			return nil, diag.From(err).At(stage.Name, stage.Origin)

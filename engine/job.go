@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/checkpoint"
 	"github.com/alink-runtime/alink/engine/exec"
 )
 
@@ -43,6 +44,8 @@ type Job struct {
 	elapsed atomic.Int64 // nanoseconds, once done
 	err     error        // set before done is closed
 	results map[string]*result
+	// checkpoints is nil for a job without them.
+	checkpoints *checkpoint.Coordinator
 
 	mu      sync.Mutex
 	lines   []exec.LogLine
@@ -73,7 +76,7 @@ func (j *Job) start(release func()) {
 	j.began = time.Now()
 	go func() {
 		defer close(j.done)
-		j.err = j.graph.Run(j.ctx)
+		j.err = j.run()
 		j.elapsed.Store(int64(time.Since(j.began)))
 		release()
 		if j.err != nil {
@@ -81,6 +84,48 @@ func (j *Job) start(release func()) {
 			j.drop()
 		}
 	}()
+}
+
+// run executes the dataflow, with checkpoints beside it if there are any.
+func (j *Job) run() error {
+	if j.checkpoints == nil {
+		return j.graph.Run(j.ctx)
+	}
+	if j.checkpoints.Finished() {
+		j.log(exec.LogLine{Level: "INFO", Text: "the job had reached its end before; there is nothing left to do"})
+		return nil
+	}
+	j.checkpoints.Start()
+	ctx, stop := context.WithCancelCause(j.ctx)
+	defer stop(nil)
+	until, end := context.WithCancel(ctx)
+	defer end()
+	ended := make(chan error, 1)
+	go func() {
+		err := j.checkpoints.Run(until)
+		if err != nil {
+			stop(err)
+		}
+		ended <- err
+	}()
+	err := j.graph.Run(ctx)
+	end()
+	if failure := <-ended; failure != nil {
+		return failure
+	}
+	if err != nil {
+		return err
+	}
+	return j.checkpoints.Finish()
+}
+
+// Checkpoints is what the job's checkpoints have done; nil for a job without.
+func (j *Job) Checkpoints() *checkpoint.Stats {
+	if j.checkpoints == nil {
+		return nil
+	}
+	stats := j.checkpoints.Stats()
+	return &stats
 }
 
 // Cancel asks the job to end; Wait tells when it has.

@@ -42,11 +42,12 @@ var rooms = []room{
 		"it declares the interfaces that operators and workers implement, and knows none of them",
 	},
 	{"engine/ops", []string{"diag", "engine/plan", "engine/exec", "engine/state"}, nil, "operators run under exec and know no outside system"},
+	{"engine/checkpoint", []string{"diag", "engine/plan", "engine/exec"}, []string{"github.com/apache/arrow-go/"}, "checkpoints know subtasks, not what they compute"},
 	{"engine/duck", []string{"diag", "engine/plan", "engine/exec"}, nil, "relational work is behind exec's interfaces"},
 	{"engine/connector", []string{"diag", "engine/plan", "engine/exec"}, nil, "connectors know nothing of workers"},
 	{
 		"engine",
-		[]string{"diag", "engine/plan", "engine/exec", "engine/ops", "engine/duck", "engine/connector", "fnapi", "udfworker", "envmgr", "python"},
+		[]string{"diag", "engine/plan", "engine/exec", "engine/state", "engine/ops", "engine/checkpoint", "engine/duck", "engine/connector", "fnapi", "udfworker", "envmgr", "python"},
 		nil,
 		"it wires the rooms below; its front doors are above",
 	},

@@ -80,15 +80,6 @@ func (s *service) act(ctx context.Context, name string, body []byte) (any, error
 		return true, err
 	case "describe":
 		return s.describe(ctx, body)
-	case "query-names":
-		request, err := decode[struct {
-			Query  string
-			Origin *diag.Source
-		}](body)
-		if err != nil {
-			return nil, err
-		}
-		return e.QueryNames(ctx, request.Query, request.Origin)
 	case "submit":
 		return s.submit(ctx, body)
 	case "cancel":
@@ -185,6 +176,8 @@ func (s *service) watch(body []byte, stream sender) error {
 type progressEvent struct {
 	Operators []exec.Progress `json:"operators"`
 	ElapsedS  float64         `json:"elapsed_s"`
+	// Checkpoints is null for a job without them.
+	Checkpoints any `json:"checkpoints,omitempty"`
 }
 
 // logEvent is a line that a function has printed or logged.
@@ -202,7 +195,11 @@ type endEvent struct {
 }
 
 func progressOf(job *engine.Job) progressEvent {
-	return progressEvent{job.Progress(), job.Elapsed().Seconds()}
+	event := progressEvent{Operators: job.Progress(), ElapsedS: job.Elapsed().Seconds()}
+	if stats := job.Checkpoints(); stats != nil {
+		event.Checkpoints = stats
+	}
+	return event
 }
 
 func sendProgress(stream sender, job *engine.Job) error {

@@ -250,6 +250,13 @@ func (w *wiring) add(v *Vertex, consumers int) error {
 		return err
 	}
 	w.start(v, v.Name, v.New(0), in, out)
+	if last := w.subtasks[len(w.subtasks)-1]; out == nil {
+		for _, i := range in {
+			i.sink = true
+		}
+	} else {
+		last.out.time = &v.stats
+	}
 	return nil
 }
 
@@ -278,7 +285,7 @@ func (w *wiring) addParallel(v *Vertex, consumers int) error {
 	}
 	w.subtasks = append(w.subtasks, &subtask{
 		name: v.Name + " (merge)", operator: Handle(PassThrough{}),
-		in: []*Input{{port: join, stats: uncounted}}, out: &Output{edge: out, stats: uncounted}, stats: uncounted,
+		in: []*Input{{port: join, stats: uncounted}}, out: &Output{edge: out, stats: uncounted, time: &v.stats}, stats: uncounted,
 	})
 	return nil
 }
@@ -307,7 +314,7 @@ func (w *wiring) addKeyed(v *Vertex, consumers int) error {
 	}
 	w.subtasks = append(w.subtasks, &subtask{
 		name: v.Name + " (gather)", operator: Handle(PassThrough{}),
-		in: []*Input{{port: newGather(ports, true), stats: uncounted}}, out: &Output{edge: out, stats: uncounted}, stats: uncounted,
+		in: []*Input{{port: newGather(ports, true), stats: uncounted}}, out: &Output{edge: out, stats: uncounted, time: &v.stats}, stats: uncounted,
 	})
 	return nil
 }

@@ -29,6 +29,9 @@ type Input struct {
 	// rows numbers the batches, unless a rebalance has done so.
 	rows     int64
 	numbered bool
+	// sink is set below an operator that emits nothing: its watermarks are
+	// those that it reads.
+	sink bool
 }
 
 // Next gives the next element, whose ownership passes to the caller. After
@@ -47,6 +50,9 @@ func (in *Input) Next(ctx context.Context) (Element, error) {
 			e.FirstRow = in.rows
 			in.rows += e.Batch.NumRows()
 		}
+	}
+	if in.sink {
+		in.stats.passed(e)
 	}
 	in.ended = e.Kind == KindEnd
 	return e, nil
@@ -80,12 +86,18 @@ func (r inputReader) Close() { r.in.Close() }
 type Output struct {
 	edge  edge // nil below a sink
 	stats *Stats
+	// time is where the watermarks that pass are noted: of a vertex with
+	// several subtasks, those of the merge.
+	time *Stats
 }
 
 // Emit sends e on, which it takes over whatever the result.
 func (out *Output) Emit(ctx context.Context, e Element) error {
 	if e.Kind == KindBatch {
 		out.stats.wrote(e.Batch)
+	}
+	if out.time != nil {
+		out.time.passed(e)
 	}
 	if out.edge == nil {
 		e.Release()

@@ -2,6 +2,7 @@ package exec
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 )
@@ -11,6 +12,8 @@ type Stats struct {
 	rowsIn, rowsOut, bytesOut atomic.Int64
 	done                      atomic.Int32
 	note                      atomic.Pointer[string]
+	late                      atomic.Int64
+	watermark                 atomic.Pointer[time.Time]
 }
 
 func (s *Stats) read(batch arrow.RecordBatch) { s.rowsIn.Add(batch.NumRows()) }
@@ -31,6 +34,23 @@ type Progress struct {
 	BytesOut int64  `json:"bytes_out"`
 	// Note says what it is doing besides passing rows.
 	Note string `json:"note,omitempty"`
+	// Watermark is the event time that it has reached, and LagS the seconds
+	// from there to now. They are absent where no watermark has come.
+	Watermark *time.Time `json:"watermark,omitempty"`
+	LagS      *float64   `json:"lag_s,omitempty"`
+	// LateRows came after their window had ended and were left out.
+	LateRows int64 `json:"late_rows,omitempty"`
+}
+
+// CountLate adds to the rows that came too late for their window.
+func (v *Vertex) CountLate(rows int64) { v.stats.late.Add(rows) }
+
+// passed notes a watermark. One goroutine at a time calls it.
+func (s *Stats) passed(e Element) {
+	if e.Kind == KindWatermark && !e.Idle {
+		at := e.Watermark.UTC()
+		s.watermark.Store(&at)
+	}
 }
 
 // Note says, for progress, what the vertex is doing besides passing rows.
@@ -46,6 +66,11 @@ func (v *Vertex) progress() Progress {
 		p.State = "done"
 	case p.RowsIn > 0 || p.RowsOut > 0:
 		p.State = "running"
+	}
+	p.LateRows = v.stats.late.Load()
+	if at := v.stats.watermark.Load(); at != nil {
+		lag := time.Since(*at).Seconds()
+		p.Watermark, p.LagS = at, &lag
 	}
 	if note := v.stats.note.Load(); note != nil && p.State != "done" {
 		p.Note = *note

@@ -20,8 +20,20 @@ type Relational interface {
 	// operators do. Run returns when the result is complete, failed or ctx is
 	// done; then no reader is in use any more. It closes the readers.
 	Run(ctx context.Context, stage *RelationalStage, inputs []BatchReader, emit func(arrow.RecordBatch) error) error
+	// OpenRowwise prepares a stage whose nodes work row by row for batches of
+	// a stream. Its error is a diagnostic, also where a node looks beyond a row.
+	OpenRowwise(ctx context.Context, stage *RelationalStage) (RowwiseStage, error)
 	// Close releases everything. No Run is under way any more.
 	Close() error
+}
+
+// RowwiseStage is a relational stage that is run on batch after batch. One
+// goroutine at a time uses it.
+type RowwiseStage interface {
+	// Apply runs the stage on a batch, which it takes over. emit takes what it
+	// gets over.
+	Apply(ctx context.Context, batch arrow.RecordBatch, emit func(arrow.RecordBatch) error) error
+	Close()
 }
 
 // RelationalStage is a connected group of relational nodes that run as one

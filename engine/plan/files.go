@@ -185,8 +185,12 @@ type (
 
 // The sinks that are files.
 type (
-	// WriteParquet writes Parquet files.
-	WriteParquet struct{ Output }
+	// WriteParquet writes Parquet files. Checkpoint makes Path a folder that
+	// gets files, exactly once, as the job goes on.
+	WriteParquet struct {
+		Output
+		Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+	}
 	// WriteCSV writes files of delimited text.
 	WriteCSV struct {
 		Output
@@ -277,6 +281,11 @@ func validateFiles(op Op) error {
 		}
 		return op.Files.validate()
 	case WriteParquet:
+		if c := op.Checkpoint; c != nil {
+			if err := c.validate(op.Output); err != nil {
+				return err
+			}
+		}
 		return op.validate("Parquet", ParquetCompressions)
 	case WriteCSV:
 		if err := (CSVFormat{Delimiter: op.Delimiter, Quote: op.Quote}).validate(); err != nil {

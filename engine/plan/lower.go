@@ -16,6 +16,8 @@ type Typer interface {
 	ScanSchema(ctx context.Context, op Op) (*arrow.Schema, error)
 	// Describe is the schema of a group of relational nodes.
 	Describe(ctx context.Context, group *Relation) (*arrow.Schema, error)
+	// WindowSchema is the schema of what windows give.
+	WindowSchema(input *arrow.Schema, w *Windowing) (*arrow.Schema, error)
 }
 
 // Physical is a plan as it runs: stages in topological order.
@@ -35,6 +37,9 @@ type Stage struct {
 	// Schema is that of what the stage gives, or of what a sink takes.
 	Schema *arrow.Schema
 	Work   any
+	// Stream is set if watermarks or barriers flow out of the stage, or its
+	// output has no end.
+	Stream bool
 }
 
 // Relation is a connected group of relational nodes; the last is its result.
@@ -42,6 +47,9 @@ type Relation struct {
 	ID     string
 	Inputs []RelationInput
 	Nodes  []Node
+	// Rowwise is set on streams: each batch is worked on by itself, and what
+	// flows between batches keeps its place.
+	Rowwise bool
 }
 
 // RelationInput is a table from outside a group: the node and its schema.
@@ -85,7 +93,11 @@ const ModelColumn = "model"
 // Lower types a validated plan and cuts it into stages. Nodes that no sink
 // needs are left out. Its errors are diagnostics that name the user's step.
 func Lower(ctx context.Context, p *Plan, typer Typer) (*Physical, error) {
-	nodes := neededNodes(extractCalls(p))
+	expanded, err := expandWindows(extractCalls(p))
+	if err != nil {
+		return nil, err
+	}
+	nodes := neededNodes(expanded)
 	l := lowering{
 		plan: p, typer: typer, nodes: map[string]Node{}, consumers: map[string]int{},
 		open: map[string]*Relation{}, out: &Physical{Results: map[string]*Stage{}},
@@ -95,6 +107,9 @@ func Lower(ctx context.Context, p *Plan, typer Typer) (*Physical, error) {
 		for _, id := range n.Inputs {
 			l.consumers[id]++
 		}
+	}
+	if err := l.flows(nodes); err != nil {
+		return nil, err
 	}
 	for _, n := range nodes {
 		if err := l.node(ctx, n); err != nil {
@@ -137,7 +152,11 @@ type lowering struct {
 	consumers map[string]int
 	// open holds the groups that may still grow, by their last node.
 	open map[string]*Relation
-	out  *Physical
+	// flow is what flows out of each node; steps are, by node, those of
+	// Watermarking in microseconds.
+	flow  map[string]flow
+	steps map[string]int64
+	out   *Physical
 }
 
 func (l *lowering) node(ctx context.Context, n Node) error {
@@ -152,7 +171,30 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 		}
 		l.stage(n, schema, op)
 		return nil
-	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest, SQLQuery:
+	case Generate:
+		l.stage(n, op.Schema(), op)
+		return nil
+	case WithWatermark:
+		input, err := l.result(ctx, n.Inputs[0])
+		if err != nil {
+			return err
+		}
+		return l.watermark(n, op, input)
+	case windowed:
+		input, err := l.result(ctx, n.Inputs[0])
+		if err != nil {
+			return err
+		}
+		return l.window(n, op, input)
+	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest:
+		if limit, ok := op.(Limit); ok && l.flow[n.Inputs[0]].elements {
+			input, err := l.result(ctx, n.Inputs[0])
+			if err != nil {
+				return err
+			}
+			l.stage(n, input.Schema, &Limiting{limit.N, limit.Offset})
+			return nil
+		}
 		if l.arrangeable(n) {
 			return l.arrange(ctx, n, asArrange(op))
 		}
@@ -189,7 +231,7 @@ func refuseReserved(schema *arrow.Schema) error {
 }
 
 func (l *lowering) stage(n Node, schema *arrow.Schema, work any) {
-	s := &Stage{ID: n.ID, Name: n.Op.Name(), Origin: n.Origin, Inputs: n.Inputs, Schema: schema, Work: work}
+	s := &Stage{ID: n.ID, Name: n.Op.Name(), Origin: n.Origin, Inputs: n.Inputs, Schema: schema, Work: work, Stream: l.flow[n.ID].elements}
 	l.out.Stages = append(l.out.Stages, s)
 	l.out.Results[n.ID] = s
 }
@@ -202,6 +244,7 @@ func (l *lowering) result(ctx context.Context, id string) (*Stage, error) {
 		return l.out.Results[id], nil
 	}
 	delete(l.open, id)
+	group.Rowwise = len(group.Inputs) == 1 && l.flow[group.Inputs[0].Node].elements && l.flow[id].elements
 	schema, err := l.typer.Describe(ctx, group)
 	if err != nil {
 		return nil, located(err, l.nodes[id])

@@ -105,9 +105,23 @@ type (
 		Function string   `json:"function"`
 		Columns  []string `json:"columns,omitempty"`
 	}
-	// Collect hands the rows to the client.
-	Collect struct{}
+	// Collect hands the rows to the client. Endless says that it reads them as
+	// they come, so that there need not be an end.
+	Collect struct {
+		Endless bool `json:"endless,omitempty"`
+	}
 )
+
+// Checkpoint says where and how often a job notes how far it is, so that the
+// same job goes on from there after its engine has ended.
+type Checkpoint struct {
+	// Dir is a folder for this job alone.
+	Dir string `json:"dir"`
+	// Name is the job's; the names of its files begin with it.
+	Name string `json:"name"`
+	// IntervalMS is the time between two checkpoints.
+	IntervalMS int64 `json:"interval_ms"`
+}
 
 // JoinKey is a pair of columns that must be equal.
 type JoinKey struct {
@@ -340,7 +354,7 @@ func projectName(keep bool) string {
 // Relational reports whether op runs in DuckDB.
 func Relational(op Op) bool {
 	switch op.(type) {
-	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest, SQLQuery:
+	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest:
 		return true
 	}
 	return false
@@ -412,8 +426,6 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 		return decodeArgs[Sort](args)
 	case Limit{}.Name():
 		return decodeArgs[Limit](args)
-	case SQLQuery{}.Name():
-		return decodeArgs[SQLQuery](args)
 	case Union{}.Name():
 		return decodeArgs[Union](args)
 	case Distinct{}.Name():
@@ -434,6 +446,12 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 		return decodeArgs[WriteJSON](args)
 	case Collect{}.Name():
 		return decodeArgs[Collect](args)
+	case Generate{}.Name():
+		return decodeArgs[Generate](args)
+	case WithWatermark{}.Name():
+		return decodeArgs[WithWatermark](args)
+	case WindowAggregate{}.Name():
+		return decodeArgs[WindowAggregate](args)
 	}
 	return nil, fmt.Errorf("unknown op %q", name)
 }

@@ -91,6 +91,17 @@ func (f *fakeTyper) ScanSchema(_ context.Context, op Op) (*arrow.Schema, error) 
 	return nil, diag.New(diag.FileMissing, "there is no %v", op)
 }
 
+func (f *fakeTyper) WindowSchema(input *arrow.Schema, w *Windowing) (*arrow.Schema, error) {
+	fields := []arrow.Field{{Name: "window_start", Type: input.Field(w.Time).Type}, {Name: "window_end", Type: input.Field(w.Time).Type}}
+	for _, k := range w.Keys {
+		fields = append(fields, arrow.Field{Name: k.Name, Type: input.Field(k.Column).Type})
+	}
+	for _, a := range w.Aggregates {
+		fields = append(fields, arrow.Field{Name: a.Name, Type: arrow.PrimitiveTypes.Int64})
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
 func (f *fakeTyper) Describe(_ context.Context, group *Relation) (*arrow.Schema, error) {
 	f.described = append(f.described, relationName(group))
 	fields := []Field{{"carrier", "string"}, {"Dep", "double"}, {"arr", "double"}}

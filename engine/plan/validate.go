@@ -146,9 +146,6 @@ func (p *Plan) validateNode(n Node, before map[string]Op) error {
 			return err
 		}
 	}
-	if op, isQuery := n.Op.(SQLQuery); isQuery {
-		return validateQuery(n, op)
-	}
 	return p.validateOp(n.Op)
 }
 
@@ -156,6 +153,15 @@ func (p *Plan) validateOp(op Op) error {
 	switch op := op.(type) {
 	case ScanParquet, ScanCSV, ScanJSON, WriteParquet, WriteCSV, WriteJSON:
 		return validateFiles(op)
+	case Generate:
+		return op.validate()
+	case WithWatermark:
+		if op.DelayUS < 0 {
+			return fmt.Errorf("the delay cannot be negative")
+		}
+		return required("column", op.Column)
+	case WindowAggregate:
+		return op.validate()
 	case ScanTable:
 		return required("table", op.Table)
 	case Project:
@@ -323,6 +329,9 @@ func mapExpressions(op Op, f func(Expr) Expr) Op {
 		op.Exprs = named(op.Exprs)
 		return op
 	case Aggregate:
+		op.Keys, op.Aggregates = named(op.Keys), named(op.Aggregates)
+		return op
+	case WindowAggregate:
 		op.Keys, op.Aggregates = named(op.Keys), named(op.Aggregates)
 		return op
 	case Sort:

@@ -167,7 +167,7 @@ func floatWord(v float64) uint64 {
 	switch {
 	case v == 0:
 		return 0
-	case v != v: //nolint:gocritic // NaN alone differs from itself
+	case v != v: // NaN alone differs from itself
 		return canonicNaN
 	}
 	return math.Float64bits(v)
@@ -177,5 +177,5 @@ func floatWord(v float64) uint64 {
 // the largest.
 func floatWordLess(a, b uint64) bool {
 	x, y := math.Float64frombits(a), math.Float64frombits(b)
-	return x < y || y != y && x == x //nolint:gocritic // NaN alone differs from itself
+	return x < y || y != y && x == x // NaN alone differs from itself
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -30,17 +31,23 @@ const (
 
 // WindowOptions describe tumbling windows over a stream of batches.
 type WindowOptions struct {
-	// Size is the length of a window in the unit of the time column. Windows
-	// begin at multiples of it, counted from 1970-01-01.
-	Size int64
+	// Size is the length of a window. Windows begin at multiples of it, counted
+	// from 1970-01-01.
+	Size time.Duration
 	// Time is the column of event time; Keys are those of the groups.
 	Time int
-	Keys []int
+	Keys []Key
 	// Aggregates are computed for each group of each window.
 	Aggregates []Aggregate
 	Input      *arrow.Schema
 	// Allocator is for results and snapshots; nil means Arrow's default.
 	Allocator memory.Allocator
+}
+
+// Key is a column that a window is grouped by, and its name in the result.
+type Key struct {
+	Name   string
+	Column int
 }
 
 // Aggregate is a column of a window's result.
@@ -55,6 +62,7 @@ type Aggregate struct {
 // row until the watermark passes its end. One goroutine uses it.
 type Windows struct {
 	options WindowOptions
+	size    int64 // in the unit of the time column
 	output  *arrow.Schema
 	saved   *arrow.Schema // of Snapshot
 
@@ -89,13 +97,18 @@ func NewWindows(options WindowOptions) (*Windows, error) {
 	}
 	output := []arrow.Field{{Name: WindowStart, Type: at.Type, Nullable: true}, {Name: WindowEnd, Type: at.Type, Nullable: true}}
 	saved := []arrow.Field{{Name: WindowStart, Type: arrow.PrimitiveTypes.Int64}}
-	for i, c := range options.Keys {
-		f := input.Field(c)
+	unit := at.Type.(*arrow.TimestampType).Unit.Multiplier()
+	if w.size = int64(options.Size / unit); options.Size%unit != 0 || w.size <= 0 {
+		return nil, diag.New(diag.TypeMismatch, "windows of %s are no multiple of %s, the unit of %q", options.Size, unit, at.Name).
+			WithHint("cast the column before: .with_columns(%s=\"%s::timestamp\")", at.Name, at.Name)
+	}
+	for i, k := range options.Keys {
+		f := input.Field(k.Column)
 		if !Keyable(f.Type) {
-			return nil, diag.New(diag.TypeMismatch, "the key %q has the type %s, by which windows cannot be grouped", f.Name, f.Type).
+			return nil, diag.New(diag.TypeMismatch, "the key %q has the type %s, by which windows cannot be grouped", k.Name, f.Type).
 				WithHint("group by parts of it, or cast it to a string")
 		}
-		output = append(output, arrow.Field{Name: f.Name, Type: f.Type, Nullable: true})
+		output = append(output, arrow.Field{Name: k.Name, Type: f.Type, Nullable: true})
 		saved = append(saved, arrow.Field{Name: fmt.Sprintf("key%d", i), Type: f.Type, Nullable: true})
 		w.keys = append(w.keys, &bound{})
 	}
@@ -144,8 +157,8 @@ func (w *Windows) Add(batch arrow.RecordBatch, watermark int64) (late int64, err
 	n := int(batch.NumRows())
 	w.hashes, w.groups = sized(w.hashes, n), sized(w.groups, n)
 	keys := make([]arrow.Array, len(w.keys))
-	for i, c := range w.options.Keys {
-		keys[i] = batch.Column(c)
+	for i, k := range w.options.Keys {
+		keys[i] = batch.Column(k.Column)
 		w.keys[i].set(keys[i])
 	}
 	if err := Hash(keys, w.hashes); err != nil {
@@ -206,9 +219,9 @@ func (w *Windows) addScattered(times []arrow.Timestamp, watermark int64) (late i
 
 // start is the start of the window of a time: the multiple of Size below it.
 func (w *Windows) start(t int64) int64 {
-	start := t - t%w.options.Size
-	if t%w.options.Size < 0 && start >= math.MinInt64+w.options.Size {
-		start -= w.options.Size
+	start := t - t%w.size
+	if t%w.size < 0 && start >= math.MinInt64+w.size {
+		start -= w.size
 	}
 	return start
 }
@@ -216,10 +229,10 @@ func (w *Windows) start(t int64) int64 {
 // end is the end of the window that begins at start; the last one ends with
 // time itself.
 func (w *Windows) end(start int64) int64 {
-	if start > math.MaxInt64-w.options.Size {
+	if start > math.MaxInt64-w.size {
 		return math.MaxInt64
 	}
-	return start + w.options.Size
+	return start + w.size
 }
 
 // pane gives a window, which is opened if it is not yet.
@@ -240,8 +253,8 @@ func (w *Windows) pane(start int64) *pane {
 
 func (w *Windows) newPane() *pane {
 	types := make([]arrow.DataType, len(w.options.Keys))
-	for i, c := range w.options.Keys {
-		types[i] = w.options.Input.Field(c).Type
+	for i, k := range w.options.Keys {
+		types[i] = w.options.Input.Field(k.Column).Type
 	}
 	p := &pane{groups: newGroups(types, w.keys)}
 	for _, a := range w.options.Aggregates {

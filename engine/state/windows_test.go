@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -26,9 +27,16 @@ func inputSchema(key, value arrow.DataType) *arrow.Schema {
 	}, nil)
 }
 
+func keysOf(columns []int) (keys []Key) {
+	for _, c := range columns {
+		keys = append(keys, Key{"key", c})
+	}
+	return keys
+}
+
 func windowsOf(t *testing.T, alloc memory.Allocator, schema *arrow.Schema, size int64, keys []int, aggregates ...Aggregate) *Windows {
 	t.Helper()
-	w, err := NewWindows(WindowOptions{Size: size, Time: 0, Keys: keys, Aggregates: aggregates, Input: schema, Allocator: alloc})
+	w, err := NewWindows(WindowOptions{Size: time.Duration(size) * time.Microsecond, Time: 0, Keys: keysOf(keys), Aggregates: aggregates, Input: schema, Allocator: alloc})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +178,7 @@ func TestEveryKeyTypeGroups(t *testing.T) {
 		ts.Release()
 		w := windowsOf(t, alloc, schema, 10, []int{1}, Aggregate{"n", Count, -1}, Aggregate{"lo", Min, 2}, Aggregate{"hi", Max, 2})
 		add(t, w, batch, NoWatermark)
-		w = roundTrip(t, alloc, w, 1)[0]
+		w = roundTrip(t, w, 1)[0]
 		a, b := value.ValueStr(0), value.ValueStr(2)
 		if value == times {
 			a, b = "1", "1"
@@ -192,14 +200,24 @@ func TestEveryKeyTypeGroups(t *testing.T) {
 	}
 }
 
+// like makes windows with the options of others.
+func like(t *testing.T, w *Windows) *Windows {
+	t.Helper()
+	out, err := NewWindows(w.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // roundTrip moves what w remembers to n others.
-func roundTrip(t *testing.T, alloc memory.Allocator, w *Windows, n int) []*Windows {
+func roundTrip(t *testing.T, w *Windows, n int) []*Windows {
 	t.Helper()
 	saved := w.Snapshot()
 	defer saved.Release()
 	out := make([]*Windows, n)
 	for i := range out {
-		out[i] = windowsOf(t, alloc, w.options.Input, w.options.Size, w.options.Keys, w.options.Aggregates...)
+		out[i] = like(t, w)
 		if err := out[i].Restore(saved, i, n); err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +245,7 @@ func TestRandomRowsAgainstAMap(t *testing.T) {
 			current := []*Windows{windowsOf(t, alloc, schema, 100, []int{1}, all...)}
 			var got []string
 			watermark, highest, late, wantLate := int64(NoWatermark), int64(0), int64(0), int64(0)
-			const rows = 2000
+			const rows = 700
 			for from := 0; from < rows; from += batchRows {
 				var lines []string
 				for i := from; i < min(from+batchRows, rows); i++ {
@@ -261,14 +279,14 @@ func TestRandomRowsAgainstAMap(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				late += addToAll(t, alloc, current, batch, watermark)
+				late += addToAll(t, current, batch, watermark)
 				batch.Release()
 				watermark = highest - 60
 				for _, w := range current {
 					got = append(got, fired(t, w, watermark)...)
 				}
 				if from%(batchRows*9) == 0 {
-					current = rescale(t, alloc, current, 1+random.IntN(4))
+					current = rescale(t, current, 1+random.IntN(4))
 				}
 			}
 			for _, w := range current {
@@ -299,7 +317,7 @@ func TestRandomRowsAgainstAMap(t *testing.T) {
 }
 
 // addToAll gives each row to the subtask of its key, as an exchange does.
-func addToAll(t *testing.T, alloc memory.Allocator, subtasks []*Windows, batch arrow.RecordBatch, watermark int64) (late int64) {
+func addToAll(t *testing.T, subtasks []*Windows, batch arrow.RecordBatch, watermark int64) (late int64) {
 	t.Helper()
 	if len(subtasks) == 1 {
 		return add(t, subtasks[0], batch, watermark)
@@ -310,16 +328,15 @@ func addToAll(t *testing.T, alloc memory.Allocator, subtasks []*Windows, batch a
 		late += add(t, subtasks[Subtask(hash, len(subtasks))], part, watermark)
 		part.Release()
 	}
-	_ = alloc
 	return late
 }
 
-func rescale(t *testing.T, alloc memory.Allocator, from []*Windows, n int) []*Windows {
+func rescale(t *testing.T, from []*Windows, n int) []*Windows {
 	t.Helper()
 	w := from[0]
 	to := make([]*Windows, n)
 	for i := range to {
-		to[i] = windowsOf(t, alloc, w.options.Input, w.options.Size, w.options.Keys, w.options.Aggregates...)
+		to[i] = like(t, w)
 	}
 	for _, f := range from {
 		saved := f.Snapshot()
@@ -388,12 +405,12 @@ func TestWhatCannotBeAggregatedIsSaid(t *testing.T) {
 		"min of a list":   {inputSchema(arrow.BinaryTypes.String, list), nil, Aggregate{"s", Min, 2}},
 		"list as key":     {inputSchema(list, arrow.PrimitiveTypes.Int64), []int{1}, Aggregate{"n", Count, -1}},
 	} {
-		_, err := NewWindows(WindowOptions{Size: 10, Keys: c.keys, Aggregates: []Aggregate{c.a}, Input: c.schema})
+		_, err := NewWindows(WindowOptions{Size: 10 * time.Microsecond, Keys: keysOf(c.keys), Aggregates: []Aggregate{c.a}, Input: c.schema})
 		if d := diag.From(err); d.Code != diag.TypeMismatch || d.Hint == "" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err := NewWindows(WindowOptions{Size: 10, Time: 1, Input: inputSchema(arrow.BinaryTypes.String, arrow.BinaryTypes.String)})
+	_, err := NewWindows(WindowOptions{Size: 10 * time.Microsecond, Time: 1, Input: inputSchema(arrow.BinaryTypes.String, arrow.BinaryTypes.String)})
 	if d := diag.From(err); d.Code != diag.TypeMismatch || !strings.Contains(d.Message, `"key"`) {
 		t.Errorf("time: %v", err)
 	}
@@ -433,7 +450,7 @@ func BenchmarkWindows(b *testing.B) {
 		b.Run(fmt.Sprint(batchRows), func(b *testing.B) {
 			schema := inputSchema(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64)
 			w, err := NewWindows(WindowOptions{
-				Size: 60_000_000, Keys: []int{1}, Input: schema,
+				Size: time.Minute, Keys: keysOf([]int{1}), Input: schema,
 				Aggregates: []Aggregate{{"n", Count, -1}, {"s", Sum, 2}},
 			})
 			if err != nil {

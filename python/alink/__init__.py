@@ -15,6 +15,7 @@ Examples
 
 from __future__ import annotations
 
+from alink import generate
 from alink._connection import (
     Context,
     connect,
@@ -23,9 +24,9 @@ from alink._connection import (
     from_pandas,
     from_polars,
     read_csv,
+    read_generator,
     read_json,
     read_parquet,
-    sql,
 )
 from alink._diag import Diagnostic, ExceptionInfo, Row, Source
 from alink._environment import Environment
@@ -49,6 +50,7 @@ from alink._job import Job
 from alink._model import Model
 from alink._progress import OperatorProgress, Progress
 from alink._table import GroupBy, Table
+from alink._window import Windowed, WindowGroups
 
 __all__ = [
     "Cancelled",
@@ -74,6 +76,8 @@ __all__ = [
     "Source",
     "Table",
     "UdfError",
+    "WindowGroups",
+    "Windowed",
     "WorkerCrashed",
     "WorkerMemoryExceeded",
     "WorkerTimeout",
@@ -83,12 +87,13 @@ __all__ = [
     "from_any",
     "from_arrow",
     "from_pandas",
+    "generate",
     "from_polars",
     "lit",
     "map_batches",
     "read_csv",
+    "read_generator",
     "read_json",
     "read_parquet",
-    "sql",
     "udf",
 ]

@@ -19,6 +19,7 @@ from alink._plan import Node
 from alink._table import Table
 from alink._types import SchemaLike
 from alink._upload import Upload, arrow_table
+from alink.generate import Column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,69 +41,6 @@ class Context:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._closed = False
-        self._registered: dict[str, Table] = {}
-
-    @without_our_frames
-    def sql(
-        self,
-        query: str,
-        tables: Mapping[str, Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-    ) -> Table:
-        """Make a table of a SQL query, in DuckDB's dialect.
-
-        Parameters
-        ----------
-        query : str
-            One query: SELECT, WITH, VALUES or FROM. It reads tables only: no files, and
-            no statement that changes anything.
-        tables : dict, optional
-            Tables by the names that they have in the query; pandas, polars and Arrow
-            objects too. Other names are looked for among the tables of `register` and then
-            among the variables of the caller.
-        params : dict, optional
-            Values of the query's parameters: ``$km`` gets ``{"km": 100}``. None, bool, int,
-            float, str, bytes, Decimal, date, time, datetime, and lists of these.
-
-        Returns
-        -------
-        Table
-            Nothing has run; two columns of one name become ``a`` and ``a_1``.
-
-        Examples
-        --------
-        ``ctx.sql("SELECT carrier, count(*) AS n FROM flights GROUP BY carrier")``
-        """
-        from alink._sql import query_table
-
-        return query_table(self, query, tables or {}, params or {}, self._registered)
-
-    @without_our_frames
-    def register(self, name: str, table: Any = None) -> None:
-        """Give a table a name that queries of this context know.
-
-        Parameters
-        ----------
-        name : str
-            The name; a table that had it before is replaced.
-        table : Table
-            A table of this context, or a pandas, polars or Arrow object.
-        """
-        from alink._sql import fold
-
-        if not isinstance(name, str):
-            raise bad_option(
-                "register",
-                f"register takes a name and a table, not {type(name).__name__}",
-                'functions are not known to SQL: apply them with with_columns(y=f("x"))',
-            )
-        if not name or table is None:
-            raise bad_option("register", 'register takes a name and a table: register("t", t)')
-        if not isinstance(table, Table):
-            table = self._from_table(arrow_table(table, "register"))
-        elif table._context is not self:
-            raise bad_option("register", "register: the table belongs to another connection")
-        self._registered[fold(name)] = table
 
     def read_parquet(
         self,
@@ -255,6 +193,60 @@ class Context:
         )
         args |= sample_args("read_json", sample_rows)
         return Table(self, Node("read_json", (), args, user_origin()))
+
+    def read_generator(
+        self,
+        schema: Mapping[str, Column],
+        *,
+        rows: int | None = None,
+        rows_per_second: float | None = None,
+        batch_rows: int = 8192,
+        seed: int = 0,
+    ) -> Table:
+        """Make rows, for trials and tests of streams.
+
+        Parameters
+        ----------
+        schema : dict of str to alink.generate.Column
+            The columns, made with the functions of `alink.generate`.
+        rows : int, optional
+            The number of rows; by default there is no end.
+        rows_per_second : float, optional
+            How fast they come; by default as fast as they can be made.
+        batch_rows : int, default 8192
+            The largest number of rows in a batch.
+        seed : int, default 0
+            Another seed makes other random values.
+
+        Examples
+        --------
+        ``ctx.read_generator({"user": al.generate.integer(0, 1000),
+        "ts": al.generate.event_time(step="1 ms", disorder="2 s")}, rows_per_second=1000)``
+        """
+        if not isinstance(schema, Mapping) or not schema:
+            raise bad_option("read_generator", "read_generator: schema must be a dict of columns")
+        for name, column in schema.items():
+            if not isinstance(name, str) or not isinstance(column, Column):
+                raise bad_option(
+                    "read_generator",
+                    f"read_generator: the column {name!r} must be made by alink.generate, "
+                    f"not {column!r:.80}",
+                    "for example al.generate.integer(0, 100)",
+                )
+        args: dict[str, Any] = {"columns": [c.to_json(n) for n, c in schema.items()]}
+        if rows is not None:
+            args["rows"] = whole_number("read_generator", "rows", rows, 0)
+        if rows_per_second is not None:
+            if not isinstance(rows_per_second, (int, float)) or not 0 < rows_per_second < 1e12:
+                raise bad_option(
+                    "read_generator",
+                    f"read_generator: rows_per_second must be positive, not {rows_per_second!r}",
+                )
+            args["rows_per_second"] = rows_per_second
+        args["batch_rows"] = whole_number("read_generator", "batch_rows", batch_rows, 1)
+        if whole_number("read_generator", "seed", seed, 0):
+            args["seed"] = seed % 2**64
+        return Table(self, Node("read_generator", (), args, user_origin()))
 
     def from_arrow(self, data: Any) -> Table:
         """Make a table of an Arrow table, record batch or record batch reader.
@@ -429,14 +421,18 @@ def read_json(path: PathsLike, **options: Any) -> Table:
     return default_context().read_json(path, **options)
 
 
-@without_our_frames
-def sql(
-    query: str,
-    tables: Mapping[str, Any] | None = None,
-    params: Mapping[str, Any] | None = None,
+def read_generator(
+    schema: Mapping[str, Column],
+    *,
+    rows: int | None = None,
+    rows_per_second: float | None = None,
+    batch_rows: int = 8192,
+    seed: int = 0,
 ) -> Table:
-    """Make a table of a SQL query with the default context; see `Context.sql`."""
-    return default_context().sql(query, tables, params)
+    """Make rows with the default context; see `Context.read_generator`."""
+    return default_context().read_generator(
+        schema, rows=rows, rows_per_second=rows_per_second, batch_rows=batch_rows, seed=seed
+    )
 
 
 def from_arrow(data: Any) -> Table:

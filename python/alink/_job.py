@@ -57,7 +57,13 @@ class Job:
         return self._progress
 
     def metrics(self) -> dict[str, Any]:
-        """Give what was measured of a job that has ended."""
+        """Give what is measured of a job: its operators, and its checkpoints if it makes any.
+
+        Of operators that event time passes through, ``watermark`` tells where it is and
+        ``lag_s`` how far behind the clock; ``late_rows`` counts what windows left out.
+        ``checkpoints`` has ``completed``, ``last``, ``last_duration_ms``, ``last_bytes`` and
+        ``restored``, the checkpoint that the job went on from.
+        """
         return dict(self._metrics)
 
     @without_our_frames
@@ -167,6 +173,7 @@ class Job:
             for event in self._engine.stream_blocking("watch", self._watch_body()):
                 if "progress" in event:
                     self._progress = Progress.from_json(event["progress"])
+                    self._metrics = event["progress"]
                     self._display.update(self._progress)
                 elif "log" in event:
                     self._display.log(event["log"].get("function", ""), event["log"]["text"])

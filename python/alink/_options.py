@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -24,6 +25,16 @@ _SECONDS = {
 }  # fmt: skip
 _SECONDS_MAX = 366 * 24 * 3600
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Zµ]+)\s*")
+_DURATION_UNITS = {
+    "us": 1, "µs": 1, "microsecond": 1, "ms": 10**3, "millisecond": 10**3,
+    "s": 10**6, "sec": 10**6, "second": 10**6, "m": 60 * 10**6, "min": 60 * 10**6,
+    "minute": 60 * 10**6, "h": 3600 * 10**6, "hour": 3600 * 10**6,
+    "d": 86400 * 10**6, "day": 86400 * 10**6, "week": 7 * 86400 * 10**6,
+}  # fmt: skip
+_DURATION_US_MAX = 100 * 365 * 86400 * 10**6  # a hundred years
 
 
 def bad_option(operator: str, message: str, hint: str = "") -> Error:
@@ -93,3 +104,23 @@ def milliseconds(operator: str, option: str, value: float | str | None) -> int:
             'write it as 90 or "2min"; None is no limit',
         )
     return max(1, round(seconds * 1000)) if seconds > 0 else 0
+
+
+def duration_us(
+    operator: str, option: str, value: str | datetime.timedelta, minimum_us: int = 0
+) -> int:
+    """Read a time span in microseconds: a timedelta, or a text such as "5 seconds"."""
+    span: float | None = None
+    if isinstance(value, datetime.timedelta):
+        span = value / datetime.timedelta(microseconds=1)
+    elif isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        name = match[2].lower()
+        unit = _DURATION_UNITS.get(name) or _DURATION_UNITS.get(name.removesuffix("s"))
+        span = float(match[1]) * unit if unit else None
+    if span is not None and span == int(span) and minimum_us <= span <= _DURATION_US_MAX:
+        return int(span)
+    raise bad_option(
+        operator,
+        f"{operator}: {option} must be a time span, not {value!r}",
+        'write it as "500 ms", "5 seconds", "1 minute", "2 hours" or "1 day"',
+    )

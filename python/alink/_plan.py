@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-_QUERY_CHARS_MAX = 120  # of a query in explain
-
 
 class Node:
     """One step of a plan: an operator, its inputs, and where the user wrote it.
@@ -196,9 +194,6 @@ def _describe(node: Node) -> str:
         text = ", ".join(map(_sort_key, args["by"]))
     elif node.op == "limit":
         text = str(args["n"]) + (f" offset {args['offset']}" if args.get("offset") else "")
-    elif node.op == "sql":
-        text = " ".join(args["query"].split())
-        text = text if len(text) <= _QUERY_CHARS_MAX else text[: _QUERY_CHARS_MAX - 1] + "…"
     elif node.op == "union":
         text = "by name" if args.get("by_name") else ""
     elif node.op == "distinct":
@@ -212,11 +207,27 @@ def _describe(node: Node) -> str:
         text = args["function"].name
         if columns := args.get("columns"):
             text += f"({', '.join(columns)})"
+    elif node.op == "read_generator":
+        names = ", ".join(c["name"] for c in args["columns"])
+        rows = args.get("rows")
+        text = f"{'endless' if rows is None else f'{rows} rows'} [{names}]"
+    elif node.op == "with_watermark":
+        text = f"{args['column']} delay={_seconds(args['delay_us'])}"
+    elif node.op == "window":
+        keys = _named(args.get("keys", ()))
+        text = f"{args['kind']} {_seconds(args['size_us'])} on {args['on']}: "
+        text += _named(args["aggregates"]) + (f" by {keys}" if keys else "")
     elif node.op in ("write_parquet", "write_csv", "write_json"):
         text = describe_output(args)
+        if checkpoint := args.get("checkpoint"):
+            text += f" name={checkpoint['name']} checkpoint={checkpoint['dir']}"
     else:
         text = ""
     return f"{node.op} {text}".rstrip()
+
+
+def _seconds(us: int) -> str:
+    return f"{us / 10**6:g} s"
 
 
 def _named(exprs: Sequence[Mapping[str, Any]]) -> str:

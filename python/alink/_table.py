@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import random
 import sys
@@ -27,9 +28,10 @@ from alink._functions import (
 )
 from alink._job import Job
 from alink._model import Model
-from alink._options import bad_option, one_of, whole_number
+from alink._options import bad_option, duration_us, one_of, whole_number
 from alink._origin import user_origin
 from alink._plan import Node, build_plan, explain
+from alink._window import Windowed, checkpoint_args, is_unbounded, refuse_unbounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -308,6 +310,42 @@ class Table:
         """Take the first `n` rows."""
         return self.limit(n)
 
+    # --- event time ---
+
+    def with_watermark(self, column: str, delay: str | datetime.timedelta) -> Table:
+        """Say which column tells when a row's event happened, and how late rows may come.
+
+        Parameters
+        ----------
+        column : str
+            A timestamp. A NULL in it is an error: filter such rows out before.
+        delay : str or timedelta
+            How much earlier than the latest time so far a row's time may be, as
+            "5 seconds". A row that comes later still is left out of windows that have ended,
+            and counted (`Job.metrics`, ``late_rows``).
+        """
+        args = {"column": column, "delay_us": duration_us("with_watermark", "delay", delay)}
+        return self._derive("with_watermark", args)
+
+    def window(
+        self, kind: Literal["tumble"], size: str | datetime.timedelta, *, on: str
+    ) -> Windowed:
+        """Cut the rows into windows of event time.
+
+        Parameters
+        ----------
+        kind : {"tumble"}
+            Windows that follow one another without a gap. They begin at multiples of their
+            size, counted from 1970-01-01.
+        size : str or timedelta
+            The length of a window, as "1 minute".
+        on : str
+            The timestamp that decides; on a stream that of `with_watermark`.
+        """
+        one_of("window", "kind", kind, ("tumble",))
+        size_us = duration_us("window", "size", size, minimum_us=1)
+        return Windowed(self, {"kind": kind, "size_us": size_us, "on": on}, _named)
+
     # --- Python functions ---
 
     def map_batches(self, function: MapBatchesFunction[..., Any]) -> Table:
@@ -383,6 +421,11 @@ class Table:
         """The names of the columns."""
         return self.schema.names
 
+    @property
+    def unbounded(self) -> bool:
+        """Whether the table is a stream, which has no end."""
+        return is_unbounded(self._node)
+
     def explain(self) -> str:
         """Write the plan as text: the last step first, its inputs below it, indented."""
         return explain(self._node)
@@ -392,6 +435,7 @@ class Table:
     @without_our_frames
     def count(self) -> int:
         """Count the rows."""
+        refuse_unbounded("count", self._node)
         counted = self._derive(
             "agg", {"aggregates": [{"name": "n", "expr": into_expr("count(*)")}]}
         )
@@ -409,22 +453,26 @@ class Table:
     @without_our_frames
     def collect(self) -> list[dict[str, Any]]:
         """Give the rows as dicts of Python values."""
+        refuse_unbounded("collect", self._node)
         return self.to_arrow().to_pylist()
 
     @without_our_frames
     def to_arrow(self) -> pa.Table:
         """Give the rows as an Arrow table."""
+        refuse_unbounded("to_arrow", self._node)
         schema, batches = self._run().batches()
         return pa.Table.from_batches(list(batches), schema)
 
     @without_our_frames
     def to_pandas(self) -> pd.DataFrame:
         """Give the rows as a pandas DataFrame."""
+        refuse_unbounded("to_pandas", self._node)
         return self.to_arrow().to_pandas()
 
     @without_our_frames
     def to_polars(self) -> pl.DataFrame:
         """Give the rows as a polars DataFrame. polars must be installed."""
+        refuse_unbounded("to_polars", self._node)
         import polars as pl
 
         frame = pl.from_arrow(self.to_arrow())
@@ -440,6 +488,7 @@ class Table:
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Give the rows through Arrow's C interface; a job runs for it."""
+        refuse_unbounded("__arrow_c_stream__", self._node)
         schema, batches = self._run().batches()
         reader = pa.RecordBatchReader.from_batches(schema, batches)
         return reader.__arrow_c_stream__(requested_schema)
@@ -452,9 +501,15 @@ class Table:
         mode: WriteMode = "error",
         partition_by: str | Sequence[str] | None = None,
         compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] | None = None,
+        name: str | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_interval: str | datetime.timedelta = "10 seconds",
         wait: bool = True,
     ) -> Job:
         """Write the rows to a Parquet file or a folder of them, which appears when whole.
+
+        With `checkpoint` the output is a folder that gets a file for each checkpoint, and
+        each row exactly once, whatever ends the job: the same call goes on where it was.
 
         Parameters
         ----------
@@ -463,11 +518,18 @@ class Table:
             relative path starts at the client's working directory.
         mode : {"error", "overwrite", "append"}
             What to do if it exists: refuse, replace it in one step at the end, or add files
-            to the folder.
+            to the folder. With `checkpoint` it decides about files of the job's name when
+            the job starts afresh.
         partition_by : str or sequence of str, optional
             Columns whose values become folders ``key=value``; the files do not hold them.
         compression : str, optional
             The default is zstd.
+        name : str, optional
+            With `checkpoint`, the name of the job, with which its files begin.
+        checkpoint : str or path-like, optional
+            A folder for this job alone, which holds how far it is.
+        checkpoint_interval : str or timedelta, default "10 seconds"
+            The time between two checkpoints, and so the delay of the output.
         wait : bool, default True
             Whether to wait for the job's end.
 
@@ -479,6 +541,13 @@ class Table:
         args = output_args(
             "write_parquet", path, mode=mode, partition_by=partition_by, compression=compression
         )
+        if checkpoint is None and name is not None:
+            raise bad_option("write_parquet", "write_parquet: name= goes with checkpoint=")
+        if checkpoint is not None:
+            args.pop("folder", None)
+            args["checkpoint"] = checkpoint_args(
+                "write_parquet", name, checkpoint, checkpoint_interval
+            )
         return self._write("write_parquet", args, wait)
 
     @without_our_frames
@@ -587,7 +656,8 @@ class Table:
         return job
 
     def _run(self) -> Job:
-        sink = Node("collect", (self._node,), None, user_origin())
+        args = {"endless": True} if self.unbounded else None
+        sink = Node("collect", (self._node,), args, user_origin())
         return Job(self._context.engine(), sink)
 
     def _derive(self, op: str, args: Mapping[str, Any], *others: Node) -> Table:
