@@ -26,9 +26,10 @@ import (
 // die.
 type metamorphicCase struct {
 	name string
-	// nodes are JSON; the last one is the result. %DIR% stands for a folder of
-	// the run's own.
-	nodes string
+	// nodes are JSON; the last one is the result. Where it writes, then are the
+	// nodes that read what was written. %DIR% stands for a folder of the run's
+	// own.
+	nodes, then string
 	// unordered says that the operator promises no order of its rows.
 	unordered bool
 }
@@ -67,11 +68,15 @@ func TestMetamorphic(t *testing.T) {
 		e := openEngineWith(t, func(o *engine.Options) { o.BatchRows, o.Parallelism = s.batchRows, s.parallelism })
 		metamorphicTables(t, e)
 		for i, c := range metamorphicCases {
-			p := metamorphicPlan(t, c)
+			dir := t.TempDir()
+			p := metamorphicPlan(t, strings.ReplaceAll(c.nodes, "%DIR%", dir))
 			if s.kill && len(p.Functions) == 0 {
 				continue // no workers
 			}
 			got := runMetamorphic(t, e, p, s, &killed)
+			if c.then != "" {
+				got = runMetamorphic(t, e, metamorphicPlan(t, strings.ReplaceAll(c.then, "%DIR%", dir)), setting{}, nil)
+			}
 			if t.Failed() {
 				t.Fatalf("%s: %s", c.name, s)
 			}
@@ -103,16 +108,15 @@ func firstDifference(want, got []string) string {
 	return fmt.Sprintf("%d rows instead of %d", len(got), len(want))
 }
 
-// metamorphicPlan adds the tables, the output and the functions that the
-// case's nodes name.
-func metamorphicPlan(t *testing.T, c metamorphicCase) *plan.Plan {
+// metamorphicPlan adds the tables, the output and the functions that a case's
+// nodes name.
+func metamorphicPlan(t *testing.T, text string) *plan.Plan {
 	t.Helper()
-	text := strings.ReplaceAll(c.nodes, "%DIR%", t.TempDir())
 	var nodes []json.RawMessage
 	if err := json.Unmarshal([]byte("["+text+"]"), &nodes); err != nil {
-		t.Fatalf("%s: %v", c.name, err)
+		t.Fatalf("%s: %v", text, err)
 	}
-	var last struct{ ID string }
+	var last struct{ ID, Op string }
 	if err := json.Unmarshal(nodes[len(nodes)-1], &last); err != nil {
 		t.Fatal(err)
 	}
@@ -120,18 +124,20 @@ func metamorphicPlan(t *testing.T, c metamorphicCase) *plan.Plan {
 		json.RawMessage(`{"id": "t", "op": "table", "args": {"table": "t"}}`),
 		json.RawMessage(`{"id": "u", "op": "table", "args": {"table": "u"}}`),
 	}, nodes...)
-	all = append(all, json.RawMessage(fmt.Sprintf(`{"id": "out", "op": "collect", "inputs": [%q]}`, last.ID)))
+	if !strings.HasPrefix(last.Op, "write_") {
+		all = append(all, json.RawMessage(fmt.Sprintf(`{"id": "out", "op": "collect", "inputs": [%q]}`, last.ID)))
+	}
 	encoded, err := json.Marshal(map[string]any{"version": plan.Version, "nodes": all})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p, err := plan.Decode(encoded)
 	if err != nil {
-		t.Fatalf("%s: %v", c.name, err)
+		t.Fatalf("%s: %v", text, err)
 	}
 	p.Functions = map[string]*plan.Function{}
 	for name, f := range metamorphicFunctions() {
-		if strings.Contains(c.nodes, fmt.Sprintf("%q", name)) {
+		if strings.Contains(text, fmt.Sprintf("%q", name)) {
 			p.Functions[name] = f
 		}
 	}
@@ -154,6 +160,12 @@ func runMetamorphic(t *testing.T, e *engine.Engine, p *plan.Plan, s setting, kil
 	job, err := e.Submit(t.Context(), p)
 	if err != nil {
 		t.Errorf("%v", err)
+		return nil
+	}
+	if _, collects := p.Nodes[len(p.Nodes)-1].Op.(plan.Collect); !collects {
+		if err := job.Wait(t.Context()); err != nil {
+			t.Errorf("%v", err)
+		}
 		return nil
 	}
 	reader, err := job.Result("out")
@@ -304,53 +316,71 @@ def total(batches):
 
 // metamorphicCases has every operator at least once.
 var metamorphicCases = []metamorphicCase{
-	{"filter", `{"id": "a", "op": "filter", "inputs": ["t"], "args": {"predicate": {"sql": "id % 3 = 0"}}}`, false},
-	{"select", `{"id": "a", "op": "select", "inputs": ["t"], "args": {"exprs": [{"name": "y", "expr": {"sql": "x * 2"}}, {"name": "s", "expr": {"column": "s"}}]}}`, false},
-	{"with_columns", `{"id": "a", "op": "with_columns", "inputs": ["t"], "args": {"keep": true, "exprs": [{"name": "x", "expr": {"sql": "coalesce(x, -1)"}}]}}`, false},
-	{"arrangement", `{"id": "a", "op": "select", "inputs": ["t"], "args": {"exprs": [{"name": "x", "expr": {"column": "s"}}, {"name": "s", "expr": {"column": "x"}}]}}`, false},
-	{"drop", `{"id": "a", "op": "drop", "inputs": ["t"], "args": {"columns": ["s", "l"]}}`, false},
-	{"rename", `{"id": "a", "op": "rename", "inputs": ["t"], "args": {"columns": {"id": "number"}}}`, false},
-	{"agg", `{"id": "a", "op": "agg", "inputs": ["t"], "args": {"keys": [{"name": "k", "expr": {"column": "k"}}], "aggregates": [{"name": "n", "expr": {"sql": "count(x)"}}, {"name": "m", "expr": {"sql": "max(id)"}}]}}`, true},
-	{"agg of the whole", `{"id": "a", "op": "agg", "inputs": ["t"], "args": {"aggregates": [{"name": "n", "expr": {"sql": "count(*)"}}]}}`, false},
-	{"join inner", joinNode("inner"), true},
-	{"join left", joinNode("left"), true},
-	{"join right", joinNode("right"), true},
-	{"join full", joinNode("full"), true},
-	{"join semi", joinNode("semi"), true},
-	{"join anti", joinNode("anti"), true},
+	{"filter", `{"id": "a", "op": "filter", "inputs": ["t"], "args": {"predicate": {"sql": "id % 3 = 0"}}}`, "", false},
+	{"select", `{"id": "a", "op": "select", "inputs": ["t"], "args": {"exprs": [{"name": "y", "expr": {"sql": "x * 2"}}, {"name": "s", "expr": {"column": "s"}}]}}`, "", false},
+	{"with_columns", `{"id": "a", "op": "with_columns", "inputs": ["t"], "args": {"keep": true, "exprs": [{"name": "x", "expr": {"sql": "coalesce(x, -1)"}}]}}`, "", false},
+	{"arrangement", `{"id": "a", "op": "select", "inputs": ["t"], "args": {"exprs": [{"name": "x", "expr": {"column": "s"}}, {"name": "s", "expr": {"column": "x"}}]}}`, "", false},
+	{"drop", `{"id": "a", "op": "drop", "inputs": ["t"], "args": {"columns": ["s", "l"]}}`, "", false},
+	{"rename", `{"id": "a", "op": "rename", "inputs": ["t"], "args": {"columns": {"id": "number"}}}`, "", false},
+	{"agg", `{"id": "a", "op": "agg", "inputs": ["t"], "args": {"keys": [{"name": "k", "expr": {"column": "k"}}], "aggregates": [{"name": "n", "expr": {"sql": "count(x)"}}, {"name": "m", "expr": {"sql": "max(id)"}}]}}`, "", true},
+	{"agg of the whole", `{"id": "a", "op": "agg", "inputs": ["t"], "args": {"aggregates": [{"name": "n", "expr": {"sql": "count(*)"}}]}}`, "", false},
+	{"join inner", joinNode("inner"), "", true},
+	{"join left", joinNode("left"), "", true},
+	{"join right", joinNode("right"), "", true},
+	{"join full", joinNode("full"), "", true},
+	{"join semi", joinNode("semi"), "", true},
+	{"join anti", joinNode("anti"), "", true},
 	{"join of a function's results", `
 		{"id": "f", "op": "with_columns", "inputs": ["t"], "args": {"keep": true, "exprs": [{"name": "y", "expr": {"call": "by_row", "args": [{"column": "x"}]}}]}},
 		{"id": "g", "op": "agg", "inputs": ["f"], "args": {"keys": [{"name": "k", "expr": {"column": "k"}}], "aggregates": [{"name": "m", "expr": {"sql": "max(y)"}}]}},
-		{"id": "a", "op": "join", "inputs": ["f", "g"], "args": {"on": [{"left": "k", "right": "k"}], "how": "inner"}}`, true},
-	{"order_by", `{"id": "a", "op": "order_by", "inputs": ["t"], "args": {"by": [{"expr": {"column": "k"}, "descending": true, "nulls_first": true}]}}`, false},
-	{"limit", `{"id": "a", "op": "limit", "inputs": ["t"], "args": {"n": 13, "offset": 5}}`, false},
+		{"id": "a", "op": "join", "inputs": ["f", "g"], "args": {"on": [{"left": "k", "right": "k"}], "how": "inner"}}`, "", true},
+	{"order_by", `{"id": "a", "op": "order_by", "inputs": ["t"], "args": {"by": [{"expr": {"column": "k"}, "descending": true, "nulls_first": true}]}}`, "", false},
+	{"limit", `{"id": "a", "op": "limit", "inputs": ["t"], "args": {"n": 13, "offset": 5}}`, "", false},
 	{"limit after a function", `
 		{"id": "f", "op": "with_columns", "inputs": ["t"], "args": {"keep": true, "exprs": [{"name": "y", "expr": {"call": "by_row", "args": [{"column": "x"}]}}]}},
-		{"id": "a", "op": "limit", "inputs": ["f"], "args": {"n": 13}}`, false},
-	{"row function", callNode("by_row", "x"), false},
-	{"row function of two", `{"id": "a", "op": "with_columns", "inputs": ["t"], "args": {"keep": true, "exprs": [{"name": "y", "expr": {"call": "two", "args": [{"column": "id"}, {"sql": "x + 1"}]}}]}}`, false},
-	{"nested calls", `{"id": "a", "op": "with_columns", "inputs": ["t"], "args": {"keep": true, "exprs": [{"name": "y", "expr": {"call": "by_numpy", "args": [{"call": "by_row", "args": [{"column": "x"}]}]}}]}}`, false},
-	{"numpy function", callNode("by_numpy", "x"), false},
-	{"arrow function", callNode("by_arrow", "x"), false},
+		{"id": "a", "op": "limit", "inputs": ["f"], "args": {"n": 13}}`, "", false},
+	{"row function", callNode("by_row", "x"), "", false},
+	{"row function of two", `{"id": "a", "op": "with_columns", "inputs": ["t"], "args": {"keep": true, "exprs": [{"name": "y", "expr": {"call": "two", "args": [{"column": "id"}, {"sql": "x + 1"}]}}]}}`, "", false},
+	{"nested calls", `{"id": "a", "op": "with_columns", "inputs": ["t"], "args": {"keep": true, "exprs": [{"name": "y", "expr": {"call": "by_numpy", "args": [{"call": "by_row", "args": [{"column": "x"}]}]}}]}}`, "", false},
+	{"numpy function", callNode("by_numpy", "x"), "", false},
+	{"arrow function", callNode("by_arrow", "x"), "", false},
 	{"union", `
 		{"id": "v", "op": "filter", "inputs": ["t"], "args": {"predicate": {"sql": "id < 20"}}},
-		{"id": "a", "op": "union", "inputs": ["v", "t"]}`, false},
-	{"union by name", `{"id": "a", "op": "union", "inputs": ["t", "u"], "args": {"by_name": true}}`, false},
+		{"id": "a", "op": "union", "inputs": ["v", "t"]}`, "", false},
+	{"union by name", `{"id": "a", "op": "union", "inputs": ["t", "u"], "args": {"by_name": true}}`, "", false},
 	{"distinct", `
 		{"id": "v", "op": "select", "inputs": ["t"], "args": {"exprs": [{"name": "k", "expr": {"column": "k"}}]}},
-		{"id": "a", "op": "distinct", "inputs": ["v"]}`, false},
-	{"distinct on", `{"id": "a", "op": "distinct", "inputs": ["t"], "args": {"on": ["k"]}}`, false},
-	{"sample n", `{"id": "a", "op": "sample", "inputs": ["t"], "args": {"n": 10, "seed": 3}}`, false},
-	{"sample fraction", `{"id": "a", "op": "sample", "inputs": ["t"], "args": {"fraction": 0.3, "seed": 3}}`, false},
-	{"unnest", `{"id": "a", "op": "unnest", "inputs": ["t"], "args": {"column": "l", "keep_empty": true}}`, false},
-	{"join cross", `{"id": "a", "op": "join", "inputs": ["t", "u"], "args": {"how": "cross", "suffix": "_r"}}`, true},
-	{"filter by a function", `{"id": "a", "op": "filter", "inputs": ["t"], "args": {"predicate": {"op": ">", "args": [{"call": "by_row", "args": [{"column": "x"}]}, {"literal": {"type": "double", "value": 3}}]}}}`, false},
-	{"map_batches", `{"id": "a", "op": "map_batches", "inputs": ["t"], "args": {"function": "positive"}}`, false},
-	{"fit", `{"id": "a", "op": "fit", "inputs": ["t"], "args": {"function": "total"}}`, false},
+		{"id": "a", "op": "distinct", "inputs": ["v"]}`, "", false},
+	{"distinct on", `{"id": "a", "op": "distinct", "inputs": ["t"], "args": {"on": ["k"]}}`, "", false},
+	{"sample n", `{"id": "a", "op": "sample", "inputs": ["t"], "args": {"n": 10, "seed": 3}}`, "", false},
+	{"sample fraction", `{"id": "a", "op": "sample", "inputs": ["t"], "args": {"fraction": 0.3, "seed": 3}}`, "", false},
+	{"unnest", `{"id": "a", "op": "unnest", "inputs": ["t"], "args": {"column": "l", "keep_empty": true}}`, "", false},
+	{"join cross", `{"id": "a", "op": "join", "inputs": ["t", "u"], "args": {"how": "cross", "suffix": "_r"}}`, "", true},
+	{"filter by a function", `{"id": "a", "op": "filter", "inputs": ["t"], "args": {"predicate": {"op": ">", "args": [{"call": "by_row", "args": [{"column": "x"}]}, {"literal": {"type": "double", "value": 3}}]}}}`, "", false},
+	{"map_batches", `{"id": "a", "op": "map_batches", "inputs": ["t"], "args": {"function": "positive"}}`, "", false},
+	{"write_parquet", writeNode("parquet", "out.parquet", ""), readNode("parquet", "out.parquet"), false},
+	{"write_csv", writeNode("csv", "out.csv", ""), readNode("csv", "out.csv"), false},
+	{"write_json", writeNode("json", "out.jsonl", ""), readNode("json", "out.jsonl"), false},
+	{"write_parquet by partition", writeNode("parquet", "out", `, "folder": true, "partition_by": ["k"]`), readNode("parquet", "out"), true},
+	{"write_json to a folder", writeNode("json", "out", `, "folder": true`), readNode("json", "out"), false},
+	{"fit", `{"id": "a", "op": "fit", "inputs": ["t"], "args": {"function": "total"}}`, "", false},
 }
 
 func joinNode(how string) string {
 	return fmt.Sprintf(`{"id": "a", "op": "join", "inputs": ["t", "u"], "args": {"on": [{"left": "k", "right": "k"}], "how": %q}}`, how)
+}
+
+// writeNode writes t, and what a function makes of it, without its list, which
+// CSV cannot hold.
+func writeNode(format, name, options string) string {
+	return fmt.Sprintf(`
+		{"id": "v", "op": "drop", "inputs": ["t"], "args": {"columns": ["l"]}},
+		{"id": "f", "op": "with_columns", "inputs": ["v"], "args": {"keep": true, "exprs": [{"name": "y", "expr": {"call": "by_row", "args": [{"column": "x"}]}}]}},
+		{"id": "a", "op": "write_%s", "inputs": ["f"], "args": {"path": "%%DIR%%/%s", "mode": "error"%s}}`, format, name, options)
+}
+
+func readNode(format, name string) string {
+	return fmt.Sprintf(`{"id": "a", "op": "read_%s", "args": {"path": "%%DIR%%/%s"}}`, format, name)
 }
 
 func callNode(function, column string) string {
