@@ -47,12 +47,21 @@ from alink._expr import Expr, col, lit
 from alink._find import find_pyrunner
 from alink._functions import Function, MapBatchesFunction, map_batches, udf
 from alink._job import Job
+from alink._kinds import (
+    AggregateFunction,
+    GroupsFunction,
+    TableFunction,
+    map_groups,
+    udaf,
+    udtf,
+)
 from alink._model import Model
 from alink._progress import OperatorProgress, Progress
 from alink._table import GroupBy, Table
 from alink._window import Windowed, WindowGroups
 
 __all__ = [
+    "AggregateFunction",
     "Cancelled",
     "ConnectionLost",
     "Context",
@@ -65,6 +74,7 @@ __all__ = [
     "Expr",
     "Function",
     "GroupBy",
+    "GroupsFunction",
     "Job",
     "MapBatchesFunction",
     "Model",
@@ -75,6 +85,7 @@ __all__ = [
     "Row",
     "Source",
     "Table",
+    "TableFunction",
     "UdfError",
     "WindowGroups",
     "Windowed",
@@ -91,9 +102,12 @@ __all__ = [
     "from_polars",
     "lit",
     "map_batches",
+    "map_groups",
     "read_csv",
     "read_generator",
     "read_json",
     "read_parquet",
+    "udaf",
     "udf",
+    "udtf",
 ]

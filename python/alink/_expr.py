@@ -16,7 +16,7 @@ from alink._origin import user_origin
 from alink._types import TypeLike, type_string
 
 if TYPE_CHECKING:
-    from alink._functions import Function
+    from alink._functions import WorkerFunction
 
 #: What may stand where an expression is expected: SQL text or an expression.
 IntoExpr: TypeAlias = "str | Expr"
@@ -224,7 +224,7 @@ class _Op:
 
 @dataclass(frozen=True)
 class _Call:
-    function: Function[..., Any]
+    function: WorkerFunction[..., Any]
     args: tuple[_Node, ...]
 
     def __str__(self) -> str:
@@ -248,10 +248,16 @@ def lit(value: Any) -> Expr:
     return Expr(_literal(value))
 
 
-def call(function: Function[..., Any], arguments: Iterable[Any]) -> Expr:
+def call(function: WorkerFunction[..., Any], arguments: Iterable[Any]) -> Expr:
     """Apply a Python function: strings are columns or SQL, other values literals."""
     nodes = tuple(into_node(a) if isinstance(a, str) else _operand(a) for a in arguments)
     return Expr(_Call(function, nodes), function.name)
+
+
+def call_parts(expr: Expr) -> tuple[Any, list[Expr]] | None:
+    """Give the function and the arguments of an expression that is a call and no more."""
+    node = expr._node
+    return (node.function, [Expr(arg) for arg in node.args]) if isinstance(node, _Call) else None
 
 
 def into_expr(value: IntoExpr) -> Expr:
@@ -291,12 +297,12 @@ def output_name(expr: Expr) -> str:
     )
 
 
-def calls(expr: Expr) -> Iterator[Function[..., Any]]:
+def calls(expr: Expr) -> Iterator[WorkerFunction[..., Any]]:
     """Give the Python functions of an expression, in the order of their calls."""
     yield from _calls(expr._node)
 
 
-def _calls(node: _Node) -> Iterator[Function[..., Any]]:
+def _calls(node: _Node) -> Iterator[WorkerFunction[..., Any]]:
     if isinstance(node, (_Op, _Call)):
         for arg in node.args:
             yield from _calls(arg)
@@ -304,12 +310,14 @@ def _calls(node: _Node) -> Iterator[Function[..., Any]]:
         yield node.function
 
 
-def expr_json(expr: Expr, function_id: Callable[[Function[..., Any]], str]) -> dict[str, Any]:
+def expr_json(expr: Expr, function_id: Callable[[WorkerFunction[..., Any]], str]) -> dict[str, Any]:
     """Give the plan's form of an expression."""
     return _node_json(expr._node, function_id)
 
 
-def _node_json(node: _Node, function_id: Callable[[Function[..., Any]], str]) -> dict[str, Any]:
+def _node_json(
+    node: _Node, function_id: Callable[[WorkerFunction[..., Any]], str]
+) -> dict[str, Any]:
     if isinstance(node, _Column):
         return {"column": node.name}
     if isinstance(node, _Literal):

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
-import pyarrow as pa
-
 from alink import _codes as codes
 from alink._diag import did_you_mean, quote
 from alink._environment import Environment, note_function
@@ -27,14 +25,14 @@ from alink._options import (
 )
 from alink._origin import user_origin
 from alink._ship import function_source
-from alink._types import SchemaLike, TypeLike, annotated_result, schema_fields, type_string
+from alink._types import SchemaLike, TypeLike, annotated_result, is_type, schema_fields, type_string
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _LIMITS = ("retries", "workers", "batch_rows", "timeout", "memory")
 _UDF_OPTIONS = ("env", "batch", "models", "on_null", *_LIMITS)
-_MAP_BATCHES_OPTIONS = ("columns", "env", "models", *_LIMITS)
+_MAP_BATCHES_OPTIONS = ("columns", "batch", "env", "models", *_LIMITS)
 # The engine's own default of a function's time limit.
 _TIMEOUT_MS = 60_000
 # Little more than a worker needs before it has loaded a function.
@@ -112,6 +110,8 @@ class WorkerFunction(Generic[P, R]):
         self._target = target
         self._instance: Callable[..., R] | None = None
         self.kind = kind
+        # The form in which it gets whole columns or tables; "" for a function of rows.
+        self.batch = kind if kind in ("numpy", "arrow", "pandas", "polars") else ""
         self.options = options
         self.name = name or getattr(target, "__name__", type(target).__name__)
         self.__name__ = self.name
@@ -175,21 +175,27 @@ class Function(WorkerFunction[P, R]):
         Expr
             An expression for `Table.with_columns` and the like.
         """
-        if "alink_worker" in sys.modules:  # another function calls this one in a worker
-            local: Any = self.local
-            return local(*args)
-        if len(args) < self._required or (len(args) > len(self.parameters) and not self._variadic):
-            raise failure(
-                codes.INVALID_PLAN,
-                f"{self.name} takes {_count(self)}, but {len(args)} are given",
-                function=self.name,
-                source=user_origin(),
-                hint=f"its parameters are: {', '.join(self.parameters)}",
-            )
-        return call(self, args)
+        return apply(self, args)
 
     def __repr__(self) -> str:
         return f"<alink.Function {self.name}({', '.join(self.parameters)}) -> {self.result}>"
+
+
+def apply(function: WorkerFunction[Any, Any], args: tuple[Any, ...]) -> Any:
+    """Apply a function to columns: check how many there are, and give the expression."""
+    if "alink_worker" in sys.modules:  # another function calls this one in a worker
+        return function.local(*args)
+    if len(args) < function._required or (
+        len(args) > len(function.parameters) and not function._variadic
+    ):
+        raise failure(
+            codes.INVALID_PLAN,
+            f"{function.name} takes {_count(function)}, but {len(args)} are given",
+            function=function.name,
+            source=user_origin(),
+            hint=f"its parameters are: {', '.join(function.parameters)}",
+        )
+    return call(function, args)
 
 
 class MapBatchesFunction(WorkerFunction[P, R]):
@@ -201,8 +207,10 @@ class MapBatchesFunction(WorkerFunction[P, R]):
         schema: SchemaLike,
         columns: Sequence[str] | None,
         options: FunctionOptions,
+        batch: str = "arrow",
     ) -> None:
         super().__init__(target, "map_batches", options)
+        self.batch = batch
         self.schema = schema_fields(schema)
         self.columns = column_names("map_batches", columns)
 
@@ -246,7 +254,7 @@ def udf(
     /,
     *,
     env: Environment | None = None,
-    batch: Literal["numpy", "arrow"] | None = None,
+    batch: Literal["numpy", "pandas", "polars", "arrow"] | None = None,
     models: Mapping[str, Model] | None = None,
     on_null: Literal["call", "skip"] = "call",
     retries: int | None = None,
@@ -286,8 +294,8 @@ def udf(
         string is a type string, anything else a Python type.
     env : Environment, optional
         What the function runs with; the default is the client's own interpreter.
-    batch : {None, "numpy", "arrow"}
-        None for one row at a time, else the kind of arrays.
+    batch : {None, "numpy", "pandas", "polars", "arrow"}
+        None for one row at a time, else the library whose arrays or Series it gets.
     models : dict of str to Model, optional
         Handed to the function as keyword arguments.
     on_null : {"call", "skip"}
@@ -328,10 +336,10 @@ def udf(
     <alink.Expr made_up(dep_delay, arr_delay + 1)>
     """
     refuse_unknown("udf", unknown, _UDF_OPTIONS)
-    kind = one_of("udf", "batch", batch, (None, "numpy", "arrow")) or "row"
+    kind = one_of("udf", "batch", batch, (None, "numpy", "pandas", "polars", "arrow")) or "row"
     options = FunctionOptions(env, models, on_null, retries, workers, batch_rows, timeout, memory)
     options.check("udf")
-    if callable(result) and not isinstance(result, (str, pa.DataType)):
+    if callable(result) and not is_type(result):
         return Function(result, kind, None, options)
     if result is not None:
         type_string(result)  # a mistake is reported at the decorator's line
@@ -347,6 +355,7 @@ def map_batches(
     /,
     *,
     columns: Sequence[str] | None = None,
+    batch: Literal["arrow", "pandas", "polars"] = "arrow",
     env: Environment | None = None,
     models: Mapping[str, Model] | None = None,
     retries: int | None = None,
@@ -359,8 +368,9 @@ def map_batches(
     """Make a function from record batches to record batches that runs in workers.
 
     Used as a decorator; `Table.map_batches` applies it. The function gets a
-    ``pyarrow.RecordBatch`` and returns one, or a table, None, or an iterator of these, with
-    any number of rows. Where batches begin and end is not promised.
+    ``pyarrow.RecordBatch``, or with `batch` a data frame, and returns one, or a table, None,
+    or an iterator of these, with any number of rows. Where batches begin and end is not
+    promised.
 
     Parameters
     ----------
@@ -368,6 +378,8 @@ def map_batches(
         Columns of the result, for example "a double, b string".
     columns : sequence of str, optional
         The columns that the function needs; the default is all.
+    batch : {"arrow", "pandas", "polars"}
+        The library of the batches: a RecordBatch or a DataFrame.
     env, models, retries, workers, batch_rows, timeout, memory
         As for `udf`.
 
@@ -383,11 +395,12 @@ def map_batches(
     refuse_unknown("map_batches", unknown, _MAP_BATCHES_OPTIONS)
     options = FunctionOptions(env, models, "call", retries, workers, batch_rows, timeout, memory)
     options.check("map_batches")
+    one_of("map_batches", "batch", batch, ("arrow", "pandas", "polars"))
     schema_fields(schema)
     column_names("map_batches", columns)
 
     def decorate(target: Callable[P, R]) -> MapBatchesFunction[P, R]:
-        return MapBatchesFunction(target, schema, columns, options)
+        return MapBatchesFunction(target, schema, columns, options, batch)
 
     return decorate
 
@@ -410,13 +423,14 @@ def _parameters(
 ) -> tuple[tuple[str, ...], int, bool]:
     """Give the positional parameters, how many must be given, and whether more may be."""
     models = dict(function.options.models or {})
-    called = _called(target)
+    aggregate = function.kind == "aggregate"
+    called = _called(target, "add" if aggregate else "__call__")
     try:
         parameters = list(inspect.signature(called).parameters.values())
     except (TypeError, ValueError):  # a builtin that does not tell
         return (), 0, True
     if inspect.isclass(target):
-        parameters = parameters[1:]  # self
+        parameters = parameters[2 if aggregate else 1 :]  # without self, and the state
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for model in models:
@@ -436,13 +450,13 @@ def _parameters(
     return tuple(p.name for p in positional), required, variadic
 
 
-def _called(target: Callable[..., Any]) -> Callable[..., Any]:
-    """Give what runs for each call: a class's own method ``__call__``, or the function."""
+def _called(target: Callable[..., Any], method: str = "__call__") -> Callable[..., Any]:
+    """Give what runs for each call: a class's own method, or the function."""
     if not inspect.isclass(target):
         return target
     for cls in target.__mro__:
-        if "__call__" in vars(cls):
-            return vars(cls)["__call__"]
+        if method in vars(cls):
+            return vars(cls)[method]
     raise failure(
         codes.BAD_OPTION,
         f"the class {target.__name__} has no method __call__",
@@ -466,7 +480,7 @@ def _result_type(target: Callable[..., Any], result: TypeLike | None, name: str)
     return annotated
 
 
-def _count(function: Function[Any, Any]) -> str:
+def _count(function: WorkerFunction[Any, Any]) -> str:
     least, most = function._required, len(function.parameters)
     if function._variadic:
         return f"at least {least} arguments"

@@ -14,6 +14,7 @@ from alink._environment import Environment, environment_json, runs_client_byteco
 from alink._expr import Expr, expr_json
 from alink._files import describe_output, describe_scan
 from alink._functions import Function, MapBatchesFunction, WorkerFunction
+from alink._kinds import AggregateFunction, GroupsFunction, TableFunction, with_library
 from alink._ship import Artifact, ship
 from alink._upload import Upload
 
@@ -129,12 +130,16 @@ class _Builder:
         entry: dict[str, Any] = {"name": function.name, "kind": function.kind}
         if function.parameters:
             entry["parameters"] = list(function.parameters)
-        if isinstance(function, Function):
+        if isinstance(function, (Function, AggregateFunction)):
             entry["result"] = function.result
-        if isinstance(function, MapBatchesFunction):
+        if isinstance(function, (MapBatchesFunction, TableFunction, GroupsFunction)):
             entry["schema"] = function.schema
+        if isinstance(function, AggregateFunction):
+            entry["state"] = function.state
+        if function.batch not in ("", "arrow", function.kind):
+            entry["batch"] = function.batch
         entry["code"] = shipment.code
-        entry["environment"] = self._environment(options.env)
+        entry["environment"] = self._environment(with_library(options.env, function.batch))
         entry["modules"] = [artifact.digest for artifact in shipment.modules]
         if options.models:
             models = {key: Artifact.of(m.data) for key, m in options.models.items()}
@@ -203,6 +208,12 @@ def _describe(node: Node) -> str:
         text += f" seed={args['seed']}"
     elif node.op == "unnest":
         text = args["column"]
+    elif node.op == "flat_map":
+        text = f"{args['function'].name}({', '.join(map(str, args['args']))})"
+        if args["keep"]:
+            text += " left" if args["outer"] else " inner"
+    elif node.op == "map_groups":
+        text = f"{args['function'].name} by {_named(args.get('keys', ()))}"
     elif node.op in ("map_batches", "fit"):
         text = args["function"].name
         if columns := args.get("columns"):

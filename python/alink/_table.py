@@ -27,6 +27,7 @@ from alink._functions import (
     column_names,
 )
 from alink._job import Job
+from alink._kinds import GroupsFunction, table_call
 from alink._model import Model
 from alink._options import bad_option, duration_us, one_of, whole_number
 from alink._origin import user_origin
@@ -360,6 +361,46 @@ class Table:
         if function.columns is not None:
             args["columns"] = function.columns
         return self._derive("map_batches", args)
+
+    def flat_map(self, call: Expr) -> Table:
+        """Apply a table function, made with `alink.udtf`; the result has its columns alone.
+
+        Parameters
+        ----------
+        call : Expr
+            The function applied to columns, as in ``t.flat_map(words("text"))``.
+        """
+        return self._flat_map("flat_map", call, keep=False, outer=False)
+
+    def join_lateral(self, call: Expr, how: Literal["inner", "left"] = "inner") -> Table:
+        """Apply a table function, made with `alink.udtf`, and keep this table's columns.
+
+        Parameters
+        ----------
+        call : Expr
+            The function applied to columns, as in ``t.join_lateral(words("text"))``.
+        how : {"inner", "left"}
+            With "left", a row for which the function gives nothing stays, once, with NULLs.
+
+        Returns
+        -------
+        Table
+            For each row of the function: the row that it came from, then its columns.
+        """
+        one_of("join_lateral", "how", how, ("inner", "left"))
+        return self._flat_map("join_lateral", call, keep=True, outer=how == "left")
+
+    def _flat_map(self, operator: str, call: Any, *, keep: bool, outer: bool) -> Table:
+        applied = table_call(call)
+        if applied is None:
+            raise bad_option(
+                operator,
+                f"{operator} takes a table function applied to columns, not {call!r:.80}",
+                f't.{operator}(f("column")), with an f made with @al.udtf("word string")',
+            )
+        function, args = applied
+        args_of_op = {"function": function, "args": args, "keep": keep, "outer": outer}
+        return self._derive("flat_map", args_of_op)
 
     @without_our_frames
     def fit(
@@ -698,6 +739,24 @@ class GroupBy:
         if self._keys:
             args["keys"] = self._keys
         return self._table._derive("agg", args)
+
+    def map_groups(self, function: GroupsFunction[..., Any]) -> Table:
+        """Apply a function of groups, made with `alink.map_groups`.
+
+        The result has the function's columns, group by group in no particular order.
+        """
+        if not isinstance(function, GroupsFunction):
+            raise bad_option(
+                "map_groups",
+                f"map_groups takes a function made with @al.map_groups, not {function!r:.80}",
+                'decorate it: @al.map_groups("k string, m double")',
+            )
+        args: dict[str, Any] = {"function": function}
+        if self._keys:
+            args["keys"] = self._keys
+        if function.columns is not None:
+            args["columns"] = function.columns
+        return self._table._derive("map_groups", args)
 
     def __repr__(self) -> str:
         return f"<alink.GroupBy {', '.join(key['name'] for key in self._keys)}>"

@@ -4,11 +4,12 @@ from __future__ import annotations
 import __future__
 
 import ast
+import dataclasses
 import datetime
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, Union
+from typing import Annotated, Any, TypeAlias, Union
 
 import pyarrow as pa
 
@@ -18,9 +19,9 @@ from alink._errors import PlanError, failure
 from alink._origin import user_origin
 
 #: What may stand where a type is expected.
-TypeLike: TypeAlias = "str | pa.DataType"
+TypeLike: TypeAlias = "str | pa.DataType | type[Any]"
 #: What may stand where a schema is expected.
-SchemaLike: TypeAlias = "str | pa.Schema | Mapping[str, TypeLike]"
+SchemaLike: TypeAlias = "str | pa.Schema | Mapping[str, TypeLike] | type[Any]"
 
 _DEPTH_MAX = 32  # nesting of a type string
 _DECIMAL_PRECISION_MAX = 38
@@ -288,9 +289,11 @@ def type_string(type_like: TypeLike) -> str:
         return format_type(parse_type(type_like))
     if isinstance(type_like, pa.DataType):
         return format_type(type_like)
+    if is_type(type_like):
+        return _from_annotation(type_like)
     raise _bad_type(
         repr(type_like),
-        "a type is a string or a pyarrow.DataType",
+        "a type is a string, a pyarrow.DataType or what an annotation may be",
         'write it as a string, for example "double"',
     )
 
@@ -302,10 +305,12 @@ def schema_fields(schema_like: SchemaLike) -> list[dict[str, str]]:
         pairs: list[tuple[str, TypeLike]] = [(f.name, f.type) for f in schema]
     elif isinstance(schema, Mapping):
         pairs = list(schema.items())
+    elif (members := _members(schema)) is not None:
+        pairs = [(name, _from_annotation(kind)) for name, kind in members.items()]
     else:
         raise _bad_type(
             repr(schema_like),
-            "a schema is a string, a pyarrow.Schema or a dict of names and types",
+            "a schema is a string, a pyarrow.Schema, a dict of names and types, or a dataclass",
             'for example "a double, b string"',
             what="schema",
         )
@@ -326,6 +331,22 @@ _ANNOTATIONS: dict[Any, str] = {
     datetime.date: "date",
     datetime.datetime: "timestamp",
     datetime.time: "time",
+    datetime.timedelta: "interval",
+}
+# Of numpy's scalar types those whose names are not ours.
+_NUMPY_NAMES = {
+    "bool": "boolean", "bool_": "boolean", "str_": "string", "bytes_": "binary",
+    "int8": "tinyint", "int16": "smallint", "int32": "integer", "int64": "bigint",
+    "uint8": "utinyint", "uint16": "usmallint", "uint32": "uinteger", "uint64": "ubigint",
+    "float32": "float", "float64": "double",
+}  # fmt: skip
+_ANNOTATION_HINTS = {
+    "Decimal": 'say how many digits: -> "decimal(18,2)"',
+    "list": "say of what: -> list[float]",
+    "dict": "say of what: -> dict[str, int], or a dataclass or TypedDict for a struct",
+    "tuple": "give a NamedTuple or a dataclass for a struct, list[…] for a list",
+    "ndarray": 'give the type of the values, as in -> "double"',
+    "Series": 'give the type of the values, as in -> "double"',
 }
 
 
@@ -368,12 +389,63 @@ def _evaluate(text: str, function: Callable[..., Any]) -> Any:
         raise _bad_type(text, f"the annotation cannot be evaluated: {error}") from None
 
 
+def is_type(value: Any) -> bool:
+    """Tell whether a value says a type, and is not a function or a class to be called."""
+    if isinstance(value, (str, pa.DataType)):
+        return True
+    if _is_hashable(value) and value in _ANNOTATIONS:
+        return True
+    if typing.get_origin(value) is not None or isinstance(value, types.UnionType):
+        return True
+    return _numpy_name(value) is not None or (
+        _members(value) is not None and not any("__call__" in vars(c) for c in value.__mro__[:-1])
+    )
+
+
+def _members(value: Any) -> dict[str, Any] | None:
+    """Give the members of a dataclass, a named tuple or a TypedDict, with their annotations."""
+    if not isinstance(value, type):
+        return None
+    if not (
+        dataclasses.is_dataclass(value)
+        or (issubclass(value, tuple) and hasattr(value, "_fields"))
+        or typing.is_typeddict(value)
+    ):
+        return None
+    try:
+        hints = typing.get_type_hints(value)
+    except Exception as error:  # noqa: BLE001 an annotation is user code
+        text = f"its annotations cannot be evaluated: {error}"
+        raise _bad_type(value.__name__, text) from None
+    if dataclasses.is_dataclass(value):
+        return {field.name: hints[field.name] for field in dataclasses.fields(value)}
+    if issubclass(value, tuple):
+        return {name: hints[name] for name in value._fields if name in hints}  # type: ignore[attr-defined]
+    return hints
+
+
+def _numpy_name(value: Any) -> str | None:
+    """Give the type string of one of numpy's scalar types, which is not imported for it."""
+    if not isinstance(value, type) or value.__module__ != "numpy":
+        return None
+    return _NUMPY_NAMES.get(value.__name__)
+
+
 def _from_annotation(annotation: Any) -> str:
+    if isinstance(annotation, str):
+        return type_string(annotation)
     if isinstance(annotation, pa.DataType):
         return format_type(annotation)
     if annotation in _ANNOTATIONS if _is_hashable(annotation) else False:
         return _ANNOTATIONS[annotation]
+    if (name := _numpy_name(annotation)) is not None:
+        return name
+    if members := _members(annotation):
+        fields = (f"{_quote_name(n)}: {_from_annotation(kind)}" for n, kind in members.items())
+        return f"struct<{', '.join(fields)}>"
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _from_annotation(arguments[-1] if is_type(arguments[-1]) else arguments[0])
     if origin in (Union, types.UnionType):
         rest = [a for a in arguments if a is not type(None)]
         if len(rest) == 1 and len(rest) < len(arguments):
@@ -387,7 +459,7 @@ def _from_annotation(annotation: Any) -> str:
     raise _bad_type(
         name,
         "the annotation does not say which type it is",
-        'give a type string, as in -> "double"',
+        _ANNOTATION_HINTS.get(name, 'give a type string, as in -> "double"'),
     )
 
 

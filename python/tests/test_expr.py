@@ -217,7 +217,7 @@ def test_classes():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"batch": "pandas"}, "batch must be one of None, 'numpy', 'arrow', not 'pandas'"),
+        ({"batch": "dask"}, "batch must be one of None, 'numpy', 'pandas', 'polars', 'arrow', not"),
         ({"batch": "nunpy"}, "did you mean numpy?"),
         ({"on_null": "skp"}, "did you mean skip?"),
         ({"retrys": 1}, 'udf has no option "retrys"\n'),
