@@ -20,7 +20,7 @@ from alink._types import SchemaLike, TypeLike, schema_fields, type_string
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_SHARED = ("env", "retries", "workers")
+_SHARED = ("env", "retries", "workers", "timeout", "memory")
 _UDTF_OPTIONS = (*_SHARED, "models", "on_null")
 _UDAF_OPTIONS = (*_SHARED, "state", "batch", "on_null", "batch_rows")
 _MAP_GROUPS_OPTIONS = (*_SHARED, "models", "columns", "batch")
@@ -145,6 +145,8 @@ def udtf(
     on_null: Literal["call", "skip"] = "call",
     retries: int | None = None,
     workers: int | None = None,
+    timeout: float | str | None = "60s",
+    memory: int | str | None = None,
     **unknown: NoReturn,
 ) -> _Decorator[TableFunction[..., Any]]:
     """Make a table function: each row of arguments gives any number of rows.
@@ -158,7 +160,7 @@ def udtf(
     ----------
     schema : str, pyarrow.Schema, dict or dataclass
         Columns of the result, for example "word string, n int".
-    env, models, retries, workers
+    env, models, retries, workers, timeout, memory
         As for `udf`.
     on_null : {"call", "skip"}
         With "skip", a row with a NULL argument gives no rows and the function is not called.
@@ -175,7 +177,7 @@ def udtf(
     """
     refuse_unknown("udtf", unknown, _UDTF_OPTIONS)
     options = FunctionOptions(
-        env=env, models=models, on_null=on_null, retries=retries, workers=workers
+        env, models, on_null, retries, workers, timeout=timeout, memory=memory
     )
     options.check("udtf")
     schema_fields(schema)  # a mistake is reported at the decorator's line
@@ -193,6 +195,8 @@ def udaf(
     retries: int | None = None,
     workers: int | None = None,
     batch_rows: int | None = None,
+    timeout: float | str | None = "60s",
+    memory: int | str | None = None,
     **unknown: NoReturn,
 ) -> _Decorator[AggregateFunction]:
     """Make an aggregate function of a class.
@@ -223,7 +227,7 @@ def udaf(
         With "skip", rows with a NULL argument are left out.
     batch_rows : int, optional
         Largest number of rows in one call of ``add``.
-    env, retries, workers
+    env, retries, workers, timeout, memory
         As for `udf`.
 
     Examples
@@ -244,7 +248,7 @@ def udaf(
     """
     refuse_unknown("udaf", unknown, _UDAF_OPTIONS)
     options = FunctionOptions(
-        env=env, on_null=on_null, retries=retries, workers=workers, batch_rows=batch_rows
+        env, None, on_null, retries, workers, batch_rows, timeout=timeout, memory=memory
     )
     options.check("udaf")
     one_of("udaf", "batch", batch, ("arrow", "numpy", "pandas", "polars"))
@@ -263,6 +267,8 @@ def map_groups(
     models: Mapping[str, Model] | None = None,
     retries: int | None = None,
     workers: int | None = None,
+    timeout: float | str | None = "60s",
+    memory: int | str | None = None,
     **unknown: NoReturn,
 ) -> _Decorator[GroupsFunction[..., Any]]:
     """Make a function from one group, as a table, to a table.
@@ -279,7 +285,7 @@ def map_groups(
         The columns that the function needs; the default is all.
     batch : {"arrow", "pandas", "polars"}
         What the group comes as: a ``pyarrow.Table`` or a DataFrame.
-    env, models, retries, workers
+    env, models, retries, workers, timeout, memory
         As for `udf`.
 
     Examples
@@ -292,7 +298,9 @@ def map_groups(
     <alink.GroupsFunction largest -> carrier string, flights bigint>
     """
     refuse_unknown("map_groups", unknown, _MAP_GROUPS_OPTIONS)
-    options = FunctionOptions(env=env, models=models, retries=retries, workers=workers)
+    options = FunctionOptions(
+        env, models, retries=retries, workers=workers, timeout=timeout, memory=memory
+    )
     options.check("map_groups")
     one_of("map_groups", "batch", batch, ("arrow", "pandas", "polars"))
     schema_fields(schema)
