@@ -222,7 +222,7 @@ def test_classes():
         ({"on_null": "skp"}, "did you mean skip?"),
         ({"retrys": 1}, 'udf has no option "retrys"\n'),
         ({"retrys": 1}, "did you mean retries?"),
-        ({"memory": "1GiB"}, 'udf has no option "memory"'),
+        ({"memroy": "1GiB"}, "did you mean memory?"),
         ({"retries": -1}, "retries must be a whole number of at least 0, not -1"),
         ({"workers": 0}, "workers must be a whole number of at least 1, not 0"),
         ({"batch_rows": True}, "batch_rows must be a whole number"),

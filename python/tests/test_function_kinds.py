@@ -217,7 +217,6 @@ def test_options_that_do_not_act_yet_are_refused(decorator, option, value, hint)
     with pytest.raises(
         al.PlanError, match=f"{decorator}: {option}=.* is not supported yet"
     ) as caught:
-        what = "double" if decorator in ("udf", "udaf") else "y double"
         getattr(al, decorator)(what, **more, **{option: value})
     assert hint in caught.value.diagnostic.hint
 

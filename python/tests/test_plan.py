@@ -234,7 +234,10 @@ def test_local_schema_drop_and_rename(ctx):
         (lambda t: t.join("t", on="a"), "join takes a table, not str"),
         (lambda t: t.join(al.from_arrow(pa.table({"a": [1]})), on="a"), "different connections"),
         (lambda t: t.map_batches(len), "made with @al.map_batches"),
-        (lambda t: t.write_parquet("x", mode="replace"), "mode must be one of 'error', 'overwrite'"),
+        (
+            lambda t: t.write_parquet("x", mode="replace"),
+            "mode must be one of 'error', 'overwrite'",
+        ),
         (lambda t: t.write_parquet(""), "is not a path"),
     ],
 )
