@@ -370,7 +370,7 @@ func (w *folderWriter) Abort() {
 }
 
 func (w *folderWriter) unwritable(err error) error {
-	return unwritable(filepath.Join(w.output.Path, "part"), err)
+	return unwritable(w.output.Path, err)
 }
 
 // staging is a hidden folder in which an output is made.

@@ -109,8 +109,9 @@ func unwritable(path string, err error) error {
 	d := diag.New(diag.OutputUnwritable, "%s cannot be written", path).WithCause(fmt.Errorf("%w", err))
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		if free, whole, ok := diskSpace(filepath.Dir(path)); ok {
-			d.WithFact("%s are free of %s on the disk of %s", size(free), size(whole), filepath.Dir(path))
+		folder := filepath.Dir(path)
+		if free, whole, ok := diskSpace(folder); ok {
+			d.WithFact("%s are free of %s on the disk of %s", size(free), size(whole), folder)
 		}
 		return d.WithHint("make room or choose another disk; nothing of the output is left")
 	case errors.Is(err, syscall.EFBIG):
