@@ -57,6 +57,8 @@ demo: build ## the first run: a year of real flights through two Python environm
 test: build ## all tests, Go's under the race detector
 	@echo "== go test -race"
 	@$(GO) test -race -count=1 -timeout 15m ./...
+	@echo "== go test, Beam's Prism runner (a module of its own: its libraries are many)"
+	@cd go-tests/prism && $(GO) test -count=1 -timeout 10m ./...
 	@echo "== pytest"
 	@$(VENV)/bin/python -m pytest
 

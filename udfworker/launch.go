@@ -135,6 +135,12 @@ type launchParams struct {
 	Page string `json:"page,omitempty"`
 	// MemoryBytes is what the worker may hold; 0 is no limit.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	// WorkerID is what the worker calls itself where that is not its id here,
+	// Logging and Provision are endpoints of their own. Only runners other
+	// than the engine have these.
+	WorkerID  string `json:"-"`
+	Logging   string `json:"-"`
+	Provision string `json:"-"`
 }
 
 const launchParamsKey = "alink:launch:v1"
@@ -149,13 +155,19 @@ func (p launchParams) command(id, endpoint, scratch string, environ []string) (C
 	if p.Paths == nil {
 		p.Paths = []string{}
 	}
+	name := p.WorkerID
+	if name == "" {
+		name = id
+	}
 	line, err := json.Marshal(struct {
-		WorkerID string   `json:"worker_id"`
-		Endpoint string   `json:"endpoint"`
-		Token    string   `json:"token"`
-		Paths    []string `json:"paths"`
-		Page     string   `json:"page,omitempty"`
-	}{id, endpoint, p.Token, p.Paths, p.Page})
+		WorkerID  string   `json:"worker_id"`
+		Endpoint  string   `json:"endpoint"`
+		Token     string   `json:"token"`
+		Paths     []string `json:"paths"`
+		Page      string   `json:"page,omitempty"`
+		Logging   string   `json:"logging,omitempty"`
+		Provision string   `json:"provision,omitempty"`
+	}{name, endpoint, p.Token, p.Paths, p.Page, p.Logging, p.Provision})
 	if err != nil {
 		return Command{}, err
 	}

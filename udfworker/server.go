@@ -203,11 +203,16 @@ func (s *server) start(r *fnpb.StartWorkerRequest) error {
 	if err := json.Unmarshal([]byte(r.GetParams()[launchParamsKey]), &params); err != nil {
 		return fmt.Errorf("parameter %s: %w", launchParamsKey, err)
 	}
+	return s.startWith(id, r.GetControlEndpoint().GetUrl(), params)
+}
+
+// startWith starts worker id, which finds its runner at an endpoint.
+func (s *server) startWith(id, endpoint string, params launchParams) error {
 	scratch, err := os.MkdirTemp(params.ScratchDir, id+"-")
 	if err != nil {
 		return fmt.Errorf("no scratch directory: %w", err)
 	}
-	command, err := params.command(id, r.GetControlEndpoint().GetUrl(), scratch, s.environ)
+	command, err := params.command(id, endpoint, scratch, s.environ)
 	if err == nil {
 		err = s.launch(id, scratch, command, params.MemoryBytes)
 	}

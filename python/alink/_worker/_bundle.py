@@ -20,6 +20,7 @@ from ._whole import Fit, MapBatches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ._beam import BeamStage
     from ._functions import Library
 
 SOURCE_URN = "beam:runner:source:v1"
@@ -69,6 +70,36 @@ class Stage:
         for batch in self._function.run(read_batches(take, self._schema)):
             writer.write(batch)
         writer.close()
+
+
+def stage_of(
+    descriptor: Mapping[str, Any], library: Library, enter: Callable[..., None]
+) -> Stage | BeamStage:
+    """Make the stage of a descriptor, which is the engine's or another runner's."""
+    coders = descriptor.get("coders") or {}
+    if any((coder.get("spec") or {}).get("urn") == ARROW_CODER_URN for coder in coders.values()):
+        return Stage(descriptor, library, enter)
+    from ._beam import BeamStage
+
+    def function(transform: Mapping[str, Any]) -> tuple[Mapping[str, Any], Callable[..., Any]]:
+        spec = _function_spec(transform)
+        return spec, _KINDS[spec["kind"]]
+
+    try:
+        urns = SOURCE_URN, PARDO_URN, SINK_URN
+        return BeamStage(descriptor["transforms"], coders, urns, function, library, enter)
+    except (KeyError, IndexError, TypeError, ValueError, pa.ArrowException) as error:
+        text = f"the descriptor is malformed: {type(error).__name__}: {error}"
+        raise Failure("protocol", text) from None
+
+
+def data_url_of(descriptor: Mapping[str, Any]) -> str:
+    """Give the address that a descriptor's ports name, "" where it names none."""
+    for transform in descriptor["transforms"].values():
+        if transform["spec"]["urn"] in (SOURCE_URN, SINK_URN):
+            port = _wire.decode("RemoteGrpcPort", transform["spec"]["payload"])
+            return (port.get("api_service_descriptor") or {}).get("url", "")
+    return ""
 
 
 def _only(transforms: Mapping[str, Any], urn: str) -> tuple[str, Any]:

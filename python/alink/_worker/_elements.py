@@ -40,7 +40,7 @@ def read_batches(
     take: Callable[[], memoryview | None], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """Give the batches of a bundle as they arrive, views of the bytes where they lie."""
-    source = _ByteSource(take)
+    source = ByteSource(take)
     while source.more():
         source.skip_header()
         element = source.read(source.varint())
@@ -57,7 +57,7 @@ def read_batches(
         yield batch
 
 
-class _ByteSource:
+class ByteSource:
     """Reads across the pieces of a stream; joins only what lies in two pieces."""
 
     def __init__(self, take: Callable[[], memoryview | None]) -> None:

@@ -30,6 +30,7 @@ from ._progress import PROGRESS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ._beam import BeamStage
     from ._bundle import Stage
 
 PROTOCOL = "1"
@@ -139,22 +140,30 @@ class _Worker:
     def __init__(self, launch: Mapping[str, Any], interrupts: _Interrupts) -> None:
         self._interrupts = interrupts
         self._pid = os.getpid()
-        self._metadata = (
-            ("worker_id", str(launch["worker_id"])),
-            ("authorization", f"Bearer {launch['token']}"),
-        )
+        self._metadata: tuple[tuple[str, str], ...] = (("worker_id", str(launch["worker_id"])),)
+        # Another runner has no token, and asks nothing of its workers but Beam's protocol.
+        self._ours = bool(launch.get("token"))
+        if self._ours:
+            self._metadata += (("authorization", f"Bearer {launch['token']}"),)
         options = [
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
         ]
-        self._channel = grpc.insecure_channel(launch["endpoint"], options=options)
+        self._options = options
+        self._endpoint: str = launch["endpoint"]
+        self._channels: dict[str, Any] = {}
+        self._channel = self._channel_to(self._endpoint)
+        self._provision: str = launch.get("provision") or self._endpoint
+        self._logging: str = launch.get("logging") or self._endpoint
         self._inbox = _data.Inbox()
-        self._output = _data.Outbox(_data.OUTPUT_BYTES_MAX)
+        # What goes out on the data streams, by their addresses.
+        self._outputs: dict[str, _data.Outbox] = {}
         self._responses = _data.Outbox(RESPONSE_BYTES_MAX)
         self._journal = _log.Journal()
         self._capture = _log.Capture(self._journal)
         self._library = _functions.Library()
-        self._stages: OrderedDict[str, Stage] = OrderedDict()
+        # Stages by their descriptors, with the addresses of their data.
+        self._stages: OrderedDict[str, tuple[Stage | BeamStage, str]] = OrderedDict()
         self._requests: queue.Queue[tuple[str, Mapping[str, Any]]] = queue.Queue(REQUESTS_MAX)
 
     # Streams --------------------------------------------------------------------------------
@@ -167,23 +176,38 @@ class _Worker:
             _leave(1, f"the engine refuses this worker: {_status_of(error)}")
         except _wire.WireError as error:
             _leave(1, f"the engine's greeting is malformed: {error}")
-        self._log_stream = self._open("BeamFnLogging.Logging", self._journal)
-        data = self._open("BeamFnData.Data", self._output)
-        control = self._open("BeamFnControl.Control", self._responses)
-        self._read("data", lambda: _data.sort_pieces(data, self._inbox))
+        self._log_stream = self._open("BeamFnLogging.Logging", self._journal, self._logging)
+        if self._ours:
+            self._data_to(self._endpoint)
+        control = self._open("BeamFnControl.Control", self._responses, self._endpoint)
         self._read("control", lambda: self._sort_requests(control))
 
     def _check_protocol(self) -> None:
-        call = self._channel.unary_unary(METHODS["ProvisionService.GetProvisionInfo"])
+        channel = self._channel_to(self._provision)
+        call = channel.unary_unary(METHODS["ProvisionService.GetProvisionInfo"])
         answer = call(b"", metadata=self._metadata, timeout=CALL_SECONDS_MAX)
         info = _wire.decode("GetProvisionInfoResponse", answer).get("info") or {}
         theirs = info.get("metadata", {}).get(PROTOCOL_KEY)
-        if theirs != PROTOCOL:
+        if self._ours and theirs != PROTOCOL:
             _leave(1, f"the engine speaks protocol {theirs}, this worker {PROTOCOL}")
 
-    def _open(self, method: str, outgoing: Iterator[bytes]) -> Any:
+    def _channel_to(self, url: str) -> Any:
+        if url not in self._channels:
+            self._channels[url] = grpc.insecure_channel(url, options=self._options)
+        return self._channels[url]
+
+    def _open(self, method: str, outgoing: Iterator[bytes], url: str) -> Any:
         # No serialisers: messages are bytes on both sides.
-        return self._channel.stream_stream(METHODS[method])(outgoing, metadata=self._metadata)
+        open_stream = self._channel_to(url).stream_stream(METHODS[method])
+        return open_stream(outgoing, metadata=self._metadata)
+
+    def _data_to(self, url: str) -> _data.Outbox:
+        """Open the data stream to an address, once."""
+        if url not in self._outputs:
+            self._outputs[url] = _data.Outbox(_data.OUTPUT_BYTES_MAX)
+            stream = self._open("BeamFnData.Data", self._outputs[url], url)
+            self._read("data", lambda: _data.sort_pieces(stream, self._inbox))
+        return self._outputs[url]
 
     def _read(self, stream: str, read: Callable[[], None]) -> None:
         """Read a stream on a thread of its own; its end is the worker's."""
@@ -230,6 +254,8 @@ class _Worker:
             # Streams overtake each other: the engine waits for as many log entries.
             logged = {LOGGED_KEY: str(self._journal.added).encode()}
             answer: dict[str, Any] = {"process_bundle": {"monitoring_data": logged}}
+            if not self._ours:
+                answer = {"process_bundle": {}}
             if failure is not None:
                 answer["error"] = failure.json()
             self._respond(id_, **answer)
@@ -254,10 +280,11 @@ class _Worker:
 
     def _run(self, id_: str, request: Mapping[str, Any]) -> None:
         self._inbox.start(id_)
-        stage = self._stage(request["process_bundle_descriptor_id"])
+        stage, url = self._stage(request["process_bundle_descriptor_id"])
+        output = self._data_to(url)
         self._capture.begin(id_)
         PROGRESS.begin(id_)
-        stage.run(id_, self._take, self._put)
+        stage.run(id_, self._take, lambda message: self._put(output, message))
 
     # Time that the worker waits for the engine is not the function's.
 
@@ -268,12 +295,12 @@ class _Worker:
         finally:
             PROGRESS.resume()
 
-    def _put(self, message: bytes) -> None:
+    def _put(self, output: _data.Outbox, message: bytes) -> None:
         if os.getpid() != self._pid:
             os._exit(0)
         PROGRESS.pause()
         try:
-            self._output.put(message)
+            output.put(message)
         finally:
             PROGRESS.resume()
 
@@ -281,12 +308,14 @@ class _Worker:
         self._capture.enter(function)
         PROGRESS.enter(call)
 
-    def _stage(self, id_: str) -> Stage:
+    def _stage(self, id_: str) -> tuple[Stage | BeamStage, str]:
         stage = self._stages.get(id_)
         if stage is None:
-            from ._bundle import Stage
+            from ._bundle import data_url_of, stage_of
 
-            stage = Stage(self._descriptor(id_), self._library, self._enter)
+            descriptor = self._descriptor(id_)
+            url = self._endpoint if self._ours else data_url_of(descriptor) or self._endpoint
+            stage = stage_of(descriptor, self._library, self._enter), url
             while len(self._stages) >= STAGES_MAX:
                 self._stages.popitem(last=False)
             self._stages[id_] = stage
