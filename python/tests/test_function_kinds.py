@@ -214,6 +214,7 @@ def test_an_environment_gets_the_library_that_a_function_needs(table, batch):
 @pytest.mark.parametrize("decorator", ["udf", "udtf", "udaf", "map_batches", "map_groups"])
 def test_options_that_do_not_act_yet_are_refused(decorator, option, value, hint):
     more = {"state": "s double"} if decorator == "udaf" else {}
+    what = "double" if decorator in ("udf", "udaf") else "y double"
     with pytest.raises(
         al.PlanError, match=f"{decorator}: {option}=.* is not supported yet"
     ) as caught:

@@ -186,7 +186,7 @@ class _StateShape:
 
     A state of several fields is a tuple or a list in their order, or a dict, a named tuple or a
     dataclass of their names. A state of one field is its value, or one of these of one value; a
-    list is the value if the field is a list, and a dict if it is a struct or a map.
+    list is the value if the field is a list or a map, and a dict if it is a struct or a map.
     """
 
     def __init__(self, name: str, schema: pa.Schema, sample: Any) -> None:
@@ -195,7 +195,7 @@ class _StateShape:
         one = schema.field(0).type if len(schema) == 1 else None
         self._one = one is not None
         self._dict_is_value = one is not None and (types.is_struct(one) or types.is_map(one))
-        self._list_is_value = one is not None and is_list(one)
+        self._list_is_value = one is not None and (is_list(one) or types.is_map(one))
         self._described = ", ".join(f"{f.name} {name_of(f.type)}" for f in schema)
         self.bare = self._split(sample) is None
         self._type = type(sample)
@@ -226,6 +226,8 @@ class _StateShape:
 
     def _split(self, state: Any) -> Sequence[Any] | None:
         """Give the values of a state that has several, or of one in a tuple or the like."""
+        if isinstance(state, pa.MonthDayNano):
+            return None  # a value, although it is a tuple
         named = by_name(state)
         if named is not None:
             is_value = self._dict_is_value and isinstance(state, Mapping)

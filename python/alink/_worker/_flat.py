@@ -205,6 +205,8 @@ class _RowShape:
         return [list(column) for column in zip(*split, strict=True)]
 
     def _row(self, row: Any, at: int) -> Sequence[Any]:
+        if self._one and isinstance(row, pa.MonthDayNano):
+            return (row,)  # a value, although it is a tuple
         named = by_name(row)
         if named is not None and not (self._dict_is_value and isinstance(row, Mapping)):
             unknown = [key for key in named if key not in self._names]
