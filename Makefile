@@ -62,6 +62,10 @@ test: build ## all tests, Go's under the race detector
 	@echo "== pytest"
 	@$(VENV)/bin/python -m pytest
 
+.PHONY: soak
+soak: build ## streams whose engines and workers are killed a hundred times
+	@ALINK_SOAK_KILLS=$${ALINK_SOAK_KILLS:-100} $(GO) test -race -count=1 -timeout 120m -v -run '^TestKilledEngines' ./go-tests
+
 .PHONY: check
 check: check-go check-python ## formatting, linters, types, import rules, generated code, other platforms
 
