@@ -21,6 +21,10 @@ import (
 // of what the pool starts.
 const jobWorkersMax = udfworker.WorkersMaxDefault / 2
 
+// groupSpoolBytes is what each subtask keeps in memory of a group that is
+// larger than a batch.
+const groupSpoolBytes = 16 << 20
+
 // build makes the dataflow of one plan. It implements plan.Typer.
 type build struct {
 	engine  *Engine
@@ -147,7 +151,7 @@ func (b *build) openRelational() (err error) {
 func (b *build) threads() int {
 	for _, n := range b.plan.Nodes {
 		switch n.Op.(type) {
-		case plan.Aggregate, plan.Join, plan.Sort, plan.Distinct:
+		case plan.Aggregate, plan.Join, plan.Sort, plan.Distinct, plan.MapGroups:
 			return b.engine.options.Parallelism
 		}
 	}
@@ -216,6 +220,10 @@ func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.
 		v.New = once(exec.Handle(&ops.Arrange{Columns: work.Columns, Schema: stage.Schema}))
 	case *plan.Application:
 		b.application(v, stage, work, job)
+	case *plan.Grouping:
+		v.New = once(exec.Handle(&ops.Group{Keys: work.Keys, Columns: work.Columns, Schema: stage.Schema, Few: work.Few}))
+	case plan.AtLeastOne:
+		v.New = once(exec.Handle(&ops.AtLeastOne{Schema: stage.Schema}))
 	case plan.WriteParquet, plan.WriteCSV, plan.WriteJSON:
 		if w, ok := work.(plan.WriteParquet); ok && w.Checkpoint != nil {
 			return v, b.streamSink(v, stage, w)
@@ -258,23 +266,35 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 	// Each subtask holds its worker to the end, and waits for one that it
 	// lacks: a job must not want more than the pool has.
 	v.Parallelism = max(1, min(v.Parallelism, jobWorkersMax/b.applications))
-	v.New = func(subtask int) exec.Operator {
-		return &ops.Function{
-			Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns,
-			KeepInput: a.AddsColumns(), Schema: stage.Schema, Eager: subtask == 0,
+	v.New = func(subtask int) exec.Operator { return b.functionOperator(stage, a, shared, subtask == 0) }
+}
+
+func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, shared *exec.FunctionStage, eager bool) exec.Operator {
+	runner := b.engine.workers.runner
+	switch {
+	case a.Kind == plan.FlatMapFunction:
+		return &ops.FlatMap{
+			Runner: runner, Stage: shared, Columns: a.Columns, Kept: a.Kept, Outer: a.Outer, Schema: stage.Schema, Eager: eager,
 		}
+	case shared.Kind.Grouped():
+		return &ops.Grouped{Runner: runner, Stage: shared, Spool: exec.SpoolOptions{
+			MemoryBytes: groupSpoolBytes, Dir: b.engine.options.SpillDir,
+		}}
+	}
+	return &ops.Function{
+		Runner: runner, Stage: shared, Columns: a.Columns, KeepInput: a.AddsColumns(), Schema: stage.Schema, Eager: eager,
 	}
 }
 
 func (b *build) functionStage(a *plan.Application, job *Job) *exec.FunctionStage {
 	s := &exec.FunctionStage{
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
-		Input: a.Crossing, Output: a.Result, Retries: a.Retries, Log: job.log,
+		Input: a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.log,
 		MemoryBytes: a.Calls[0].Function.MemoryBytes(),
 	}
 	for i, c := range a.Calls {
 		s.Calls = append(s.Calls, exec.FunctionCall{
-			Function: c.Function, FunctionID: c.FunctionID, Args: c.Args, Output: i, Operator: c.Operator, Origin: c.Origin,
+			Function: c.Function, FunctionID: c.FunctionID, Args: c.Args, Output: i, State: c.State, Operator: c.Operator, Origin: c.Origin,
 		})
 	}
 	return s
@@ -286,6 +306,14 @@ func stageKind(kind plan.FunctionKind) exec.StageKind {
 		return exec.StageMapBatches
 	case plan.FitFunction:
 		return exec.StageFit
+	case plan.FlatMapFunction:
+		return exec.StageFlatMap
+	case plan.AggregateFunction:
+		return exec.StageAggregate
+	case plan.MergeStates:
+		return exec.StageMerge
+	case plan.MapGroupsFunction:
+		return exec.StageMapGroups
 	}
 	return exec.StageColumns
 }

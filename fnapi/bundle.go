@@ -8,6 +8,7 @@ import (
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
 // bundle is a unit of work of a session. It implements exec.Bundle.
@@ -79,6 +80,13 @@ func (b *bundle) Wait(ctx context.Context) ([]arrow.RecordBatch, error) {
 	return batches, nil
 }
 
+// Held implements exec.Bundle.
+func (b *bundle) Held() int64 {
+	b.session.mu.Lock()
+	defer b.session.mu.Unlock()
+	return b.resultBytes
+}
+
 // checkShape compares what came back with what the kind of stage promises.
 func (b *bundle) checkShape(batches []arrow.RecordBatch) error {
 	stage := b.session.stage
@@ -92,10 +100,45 @@ func (b *bundle) checkShape(batches []arrow.RecordBatch) error {
 				return strange(stage, fmt.Sprintf("%d rows went out and %d came back", b.batchRows[i], batch.NumRows()))
 			}
 		}
+	case exec.StageFlatMap:
+		return b.checkRows(batches)
+	case exec.StageAggregate:
+		return b.checkStates(batches)
 	case exec.StageFit:
 		if len(batches) != 1 || batches[0].NumRows() != 1 {
 			return strange(stage, fmt.Sprintf("a fit function gave %d batches", len(batches)))
 		}
+	}
+	return nil
+}
+
+// checkRows checks that each row of a flat_map's result says which row of the
+// bundle's batch it is from, in order.
+func (b *bundle) checkRows(batches []arrow.RecordBatch) error {
+	last := int64(0)
+	for _, batch := range batches {
+		rows, ok := batch.Column(0).(*array.Int64)
+		if !ok || rows.NullN() > 0 {
+			return strange(b.session.stage, "rows came back without the row that they are from")
+		}
+		for _, row := range rows.Int64Values() {
+			if row < last || row >= b.rows {
+				return strange(b.session.stage, fmt.Sprintf("a row came back for row %d, after row %d of %d", row, last, b.rows))
+			}
+			last = row
+		}
+	}
+	return nil
+}
+
+// checkStates checks the number of states of a bundle.
+func (b *bundle) checkStates(batches []arrow.RecordBatch) error {
+	rows := int64(0)
+	for _, batch := range batches {
+		rows += batch.NumRows()
+	}
+	if b.session.stage.Keys == 0 && rows != 1 || b.session.stage.Keys > 0 && rows > b.rows {
+		return strange(b.session.stage, fmt.Sprintf("%d states came back for %d rows", rows, b.rows))
 	}
 	return nil
 }

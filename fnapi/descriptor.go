@@ -27,6 +27,8 @@ type payload struct {
 	Kind         exec.StageKind `json:"kind"`
 	Calls        []payloadCall  `json:"calls"`
 	OutputSchema string         `json:"output_schema"`
+	// Keys is the number of key columns of aggregates.
+	Keys int `json:"keys"`
 }
 
 type payloadCall struct {
@@ -42,6 +44,8 @@ type payloadCall struct {
 	Models     map[string]string `json:"models"`
 	OnNull     string            `json:"on_null"`
 	BatchRows  int               `json:"batch_rows"`
+	// StateSchema is the schema of an aggregate's state, as OutputSchema is.
+	StateSchema string `json:"state_schema,omitempty"`
 }
 
 type payloadCode struct {
@@ -63,7 +67,7 @@ type stageCode struct {
 // newStageCode finds the artifacts of a stage and writes down what a worker
 // has to know. Its errors are diagnostics.
 func newStageCode(stage *exec.FunctionStage, artifacts Artifacts) (*stageCode, error) {
-	p := payload{Kind: stage.Kind}
+	p := payload{Kind: stage.Kind, Keys: stage.Keys}
 	for _, call := range stage.Calls {
 		c, err := newPayloadCall(call, artifacts)
 		if err != nil {
@@ -103,6 +107,13 @@ func newPayloadCall(call exec.FunctionCall, artifacts Artifacts) (payloadCall, e
 		c.OnNull = "call"
 	}
 	var err error
+	if call.State != nil {
+		state, err := encodeSchema(call.State)
+		if err != nil {
+			return c, err
+		}
+		c.StateSchema = base64.StdEncoding.EncodeToString(state)
+	}
 	if f.Code.Artifact != "" {
 		if c.Code.Pickle, err = artifacts.File(f.Code.Artifact); err != nil {
 			return c, err

@@ -39,7 +39,10 @@ type Element struct {
 	Batch arrow.RecordBatch
 	// FirstRow is the index of the batch's first row in the input of the
 	// vertex that reads it.
-	FirstRow  int64
+	FirstRow int64
+	// More, of a batch, says that the next batch belongs to the same bundle: an
+	// exchange hands both to one subtask.
+	More      bool
 	Watermark time.Time
 	// Idle, of a watermark, says instead that no rows come for now: until the
 	// next element the input does not hold event time back.

@@ -75,6 +75,10 @@ type rebalance struct {
 	route  *route
 	next   int
 	rows   int64
+	// last is the subtask that got the last batch, more says that the next one
+	// belongs to it.
+	last int
+	more bool
 }
 
 func (r *rebalance) put(ctx context.Context, e Element) error {
@@ -92,7 +96,11 @@ func (r *rebalance) put(ctx context.Context, e Element) error {
 	}
 	e.FirstRow = r.rows
 	r.rows += e.Batch.NumRows()
-	subtask := r.choose()
+	subtask := r.last
+	if !r.more {
+		subtask = r.choose()
+	}
+	r.last, r.more = subtask, e.More
 	r.route.push(subtask)
 	if err := r.queues[subtask].Put(ctx, e); err != nil {
 		return err

@@ -23,15 +23,16 @@ type FunctionStage struct {
 	// ID is unique within the engine; it names the stage's bundle descriptor.
 	ID   string
 	Kind StageKind
-	// Calls are independent of one another for StageColumns; otherwise there
-	// is exactly one.
+	// Calls are independent of one another for StageColumns, StageAggregate and
+	// StageMerge; otherwise there is exactly one.
 	Calls       []FunctionCall
 	Environment *plan.Environment
 	// Input is the schema of what crosses to the worker; Output of what comes
-	// back: one column for each call of StageColumns, in order, or the schema
-	// of the map_batches function, or {model: large_binary}.
+	// back; see the kinds of stage.
 	Input  *arrow.Schema
 	Output *arrow.Schema
+	// Keys is the number of key columns of StageAggregate and StageMerge.
+	Keys int
 	// Retries is how often a bundle is run again after a worker died on it.
 	Retries int
 	// MemoryBytes is what a worker may hold with all its processes; 0 is no
@@ -46,20 +47,46 @@ type StageKind string
 
 // The kinds of stage.
 const (
-	StageColumns    StageKind = "columns"     // each call adds a column
-	StageMapBatches StageKind = "map_batches" // batches to batches
-	StageFit        StageKind = "fit"         // one bundle of all batches to one row
+	// StageColumns gives for each batch one with a column for each call, in
+	// order.
+	StageColumns StageKind = "columns"
+	// StageMapBatches gives any batches of the function's schema.
+	StageMapBatches StageKind = "map_batches"
+	// StageFit makes of one bundle of all batches one row {model: large_binary}.
+	StageFit StageKind = "fit"
+	// StageFlatMap gives any number of rows for each row: its index in the
+	// bundle's one batch, rising, then the columns of the function's schema.
+	StageFlatMap StageKind = "flat_map"
+	// StageAggregate gives one row for each group in the bundle, without Keys
+	// exactly one: the keys, which are the first columns of the input, then
+	// the fields of each call's state.
+	StageAggregate StageKind = "aggregate"
+	// StageMerge gives one row for each group, in order. The input is the
+	// number of the group, which a bundle holds all rows of, the keys, and the
+	// states; the output the keys, then a column for each call.
+	StageMerge StageKind = "merge"
+	// StageMapGroups gives any batches of the function's schema, in the order
+	// of the groups. The first column of the input is the number of the group,
+	// which a bundle holds all rows of.
+	StageMapGroups StageKind = "map_groups"
 )
+
+// Grouped reports whether a bundle holds whole groups, numbered in the first
+// column of the input.
+func (k StageKind) Grouped() bool { return k == StageMerge || k == StageMapGroups }
 
 // FunctionCall is one function applied to columns of the stage's input.
 type FunctionCall struct {
 	Function *plan.Function
 	// FunctionID is the function's key in the plan.
 	FunctionID string
-	// Args are indices into the stage's Input, for StageColumns.
+	// Args are indices into the stage's Input. StageMapBatches and StageFit
+	// have none.
 	Args []int
-	// Output is the index of the call's column in the stage's Output.
+	// Output is the place of the call's result among those of the calls.
 	Output int
+	// State is the schema of the state of an aggregate function.
+	State *arrow.Schema
 	// Operator and Origin say where the user wrote the call.
 	Operator string
 	Origin   *diag.Source
@@ -92,4 +119,6 @@ type Bundle interface {
 	// Wait returns the whole result; the caller releases the batches. It is
 	// called at most once.
 	Wait(ctx context.Context) ([]arrow.RecordBatch, error)
+	// Held is the memory, in bytes, of what has come back and waits for Wait.
+	Held() int64
 }

@@ -269,7 +269,7 @@ func (w *wiring) addParallel(v *Vertex, consumers int) error {
 	uncounted := &Stats{}
 	source := &Input{port: w.takePort(v.Inputs[0]), stats: uncounted}
 	w.subtasks = append(w.subtasks, &subtask{
-		name: v.Name + " (rebalance)", operator: Handle(PassThrough{}),
+		name: v.Name + " (rebalance)", operator: forward{},
 		in: []*Input{source}, out: &Output{edge: spread, stats: uncounted}, stats: uncounted,
 	})
 	for i := range v.Parallelism {
@@ -317,6 +317,23 @@ func (w *wiring) addKeyed(v *Vertex, consumers int) error {
 		in: []*Input{{port: newGather(ports, true), stats: uncounted}}, out: &Output{edge: out, stats: uncounted, time: &v.stats}, stats: uncounted,
 	})
 	return nil
+}
+
+// forward passes elements on as they are, with what says which batches belong
+// together.
+type forward struct{}
+
+// Run implements Operator.
+func (forward) Run(ctx context.Context, in []*Input, out *Output) error {
+	for {
+		e, err := in[0].Next(ctx)
+		if err != nil || e.Kind == KindEnd {
+			return err
+		}
+		if err := out.Emit(ctx, e); err != nil {
+			return err
+		}
+	}
 }
 
 func (w *wiring) start(v *Vertex, name string, operator Operator, in []*Input, out edge) {

@@ -5,19 +5,13 @@ package ops
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"golang.org/x/sync/errgroup"
 )
-
-// pendingMax is the number of elements that may wait behind the oldest bundle
-// of a function operator; the session bounds the bundles themselves, in bytes.
-const pendingMax = 16
 
 // Function applies a stage of Python functions to each batch. Only the columns
 // that the functions need cross to the worker; with KeepInput their results
@@ -36,106 +30,45 @@ type Function struct {
 	Eager bool
 }
 
-// pendingElement is an element on its way through a function operator: a
-// bundle with the batch that it was made of, or something to be passed on.
-type pendingElement struct {
-	element exec.Element
-	bundle  exec.Bundle
-}
-
-// Run implements exec.Operator. A second goroutine waits for the results, so
-// that a result is passed on although no further input comes.
+// Run implements exec.Operator.
 func (f *Function) Run(ctx context.Context, in []*exec.Input, out *exec.Output) error {
-	lease := &lease{runner: f.Runner, stage: f.Stage}
-	if f.Eager {
-		if err := lease.open(ctx); err != nil {
-			return err
-		}
-	}
-	pending := make(chan pendingElement, pendingMax)
-	unread, unsent := exec.Element{}, exec.Element{}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		defer close(pending)
-		unsent, err = f.submit(ctx, in[0], lease, pending)
-		return err
-	})
-	group.Go(func() (err error) {
-		unread, err = f.emit(ctx, pending, out)
-		return err
-	})
-	err := errors.Join(group.Wait(), lease.close())
-	// A session may use the batches of its bundles until it is closed.
-	unsent.Release()
-	unread.Release()
-	for p := range pending {
-		p.element.Release()
-	}
-	return err
+	b := newBundler(f.Runner, f.Stage)
+	return b.run(ctx, f.Eager, func(ctx context.Context) error { return f.submit(ctx, in[0], b) }, out)
 }
 
-// submit reads the input and hands its batches to the worker. If it fails, it
-// returns the element that it could not pass on.
-func (f *Function) submit(ctx context.Context, in *exec.Input, lease *lease, pending chan<- pendingElement) (exec.Element, error) {
+// submit reads the input and hands its batches to the worker.
+func (f *Function) submit(ctx context.Context, in *exec.Input, b *bundler) error {
 	for {
 		e, err := in.Next(ctx)
 		if err != nil || e.Kind == exec.KindEnd {
-			return e, err
+			return err
 		}
-		p := pendingElement{element: e}
-		if e.Kind == exec.KindBatch {
-			if p.bundle, err = f.submitBatch(ctx, lease, e); err != nil {
-				return e, err
-			}
+		if e.Kind != exec.KindBatch {
+			err = b.pass(ctx, e)
+		} else {
+			err = b.submit(ctx, newOneBatch(e.Batch, f.Columns, f.Stage.Input), e.FirstRow, f.task(e.Batch))
 		}
-		select {
-		case pending <- p:
-		case <-ctx.Done():
-			return e, context.Cause(ctx)
-		}
-	}
-}
-
-func (f *Function) submitBatch(ctx context.Context, lease *lease, e exec.Element) (exec.Bundle, error) {
-	if err := lease.open(ctx); err != nil {
-		return nil, err
-	}
-	return lease.session.Submit(ctx, newOneBatch(e.Batch, f.Columns, f.Stage.Input), e.FirstRow)
-}
-
-// emit passes results on in the order of their input. If a bundle fails, it
-// returns the bundle's element.
-func (f *Function) emit(ctx context.Context, pending <-chan pendingElement, out *exec.Output) (exec.Element, error) {
-	for p := range pending {
-		if p.bundle == nil {
-			if err := out.Emit(ctx, p.element); err != nil {
-				return exec.Element{}, err
-			}
-			continue
-		}
-		results, err := p.bundle.Wait(ctx)
-		if err != nil {
-			return p.element, err
-		}
-		if err := f.emitResults(ctx, p.element.Batch, results, out); err != nil {
-			return exec.Element{}, err
-		}
-	}
-	return exec.Element{}, nil
-}
-
-// emitResults passes on what a bundle has made; it releases input and takes
-// results over.
-func (f *Function) emitResults(ctx context.Context, input arrow.RecordBatch, results []arrow.RecordBatch, out *exec.Output) error {
-	defer input.Release()
-	if f.KeepInput {
-		joined, err := f.join(input, results)
 		if err != nil {
 			return err
 		}
-		return out.EmitBatch(ctx, joined)
 	}
-	return emitAll(ctx, results, out)
+}
+
+// task is the bundle of a batch, which it takes over.
+func (f *Function) task(input arrow.RecordBatch) *task {
+	return &task{
+		release: input.Release, inputBytes: exec.BatchBytes(input),
+		emit: func(ctx context.Context, results []arrow.RecordBatch, out *exec.Output) error {
+			if !f.KeepInput {
+				return emitAll(ctx, results, out)
+			}
+			joined, err := f.join(input, results)
+			if err != nil {
+				return err
+			}
+			return out.EmitBatch(ctx, joined)
+		},
+	}
 }
 
 // emitAll passes on batches, all of which it takes over.
@@ -154,16 +87,18 @@ func emitAll(ctx context.Context, batches []arrow.RecordBatch, out *exec.Output)
 // join puts the result's columns behind those of the input; it takes results
 // over.
 func (f *Function) join(input arrow.RecordBatch, results []arrow.RecordBatch) (arrow.RecordBatch, error) {
-	defer func() {
-		for _, r := range results {
-			r.Release()
-		}
-	}()
+	defer releaseAll(results)
 	if len(results) != 1 || results[0].NumRows() != input.NumRows() {
 		return nil, fmt.Errorf("stage %s: %d batches came back for one of %d rows", f.Stage.ID, len(results), input.NumRows())
 	}
 	columns := append(append([]arrow.Array{}, input.Columns()...), results[0].Columns()...)
 	return array.NewRecordBatch(f.Schema, columns, input.NumRows()), nil
+}
+
+func releaseAll(batches []arrow.RecordBatch) {
+	for _, b := range batches {
+		b.Release()
+	}
 }
 
 // lease opens its session once, when it is first needed.

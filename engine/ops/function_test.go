@@ -115,6 +115,9 @@ type fakeBundle struct {
 	err     error
 }
 
+// Held implements exec.Bundle.
+func (b *fakeBundle) Held() int64 { return 0 }
+
 func (b *fakeBundle) Wait(ctx context.Context) ([]arrow.RecordBatch, error) {
 	select {
 	case <-b.done:

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -74,6 +75,10 @@ func (x *extraction) add(origin Node, input string, op Op) string {
 }
 
 func (x *extraction) node(n Node) {
+	if op, ok := n.Op.(Aggregate); ok && slices.ContainsFunc(op.Aggregates, func(e NamedExpr) bool { return e.Expr.HasCall() }) {
+		x.aggregate(n, op)
+		return
+	}
 	op, before := n.Op, x.columns
 	var input string
 	for {
@@ -86,6 +91,14 @@ func (x *extraction) node(n Node) {
 		}
 		input = x.level(n, input, ready)
 		op = mapExpressions(op, func(e Expr) Expr { return replaceCalls(e, ready) })
+	}
+	switch op := op.(type) {
+	case FlatMap:
+		x.flatMap(n, op, cmp.Or(input, n.Inputs[0]))
+		return
+	case MapGroups:
+		x.mapGroups(n, op, cmp.Or(input, n.Inputs[0]))
+		return
 	}
 	if input == "" {
 		x.nodes = append(x.nodes, n)
@@ -163,7 +176,7 @@ func (x *extraction) level(n Node, input string, ready map[string]*readyCall) st
 		byEnvironment[group] = append(byEnvironment[group], c)
 	}
 	if len(computed) > 0 {
-		input = x.add(n, input, Project{Keep: true, Exprs: computed})
+		input = x.add(n, input, Project{Keep: true, Exprs: computed, operator: n.Op.Name()})
 	}
 	for _, group := range slices.Sorted(maps.Keys(byEnvironment)) {
 		input = x.add(n, input, applyFunctions{byEnvironment[group], n.Op.Name()})

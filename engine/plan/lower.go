@@ -28,7 +28,7 @@ type Physical struct {
 }
 
 // Stage is one vertex of the dataflow. Its Work is a FileScan, a ScanTable, one
-// of the sinks, *Relation, *Application or *Arrangement.
+// of the sinks, *Relation, *Application, *Arrangement, *Grouping or AtLeastOne.
 type Stage struct {
 	ID     string
 	Name   string
@@ -60,7 +60,10 @@ type RelationInput struct {
 
 // Application is the application of functions that cross to a worker together.
 type Application struct {
-	Kind        FunctionKind // RowFunction stands for all kinds that add columns
+	// Kind is that of the functions; RowFunction stands for all kinds that add
+	// columns, and AggregateFunction for the states of the rows of a bundle,
+	// of which MergeStates then makes results.
+	Kind        FunctionKind
 	Calls       []AppliedCall
 	Environment string
 	Retries     int
@@ -70,6 +73,13 @@ type Application struct {
 	Columns  []int
 	Crossing *arrow.Schema
 	Result   *arrow.Schema
+	// Keys is the number of columns that an aggregate is grouped by: the first
+	// of Crossing, or those behind the number of the group for MergeStates.
+	Keys int
+	// Kept are the input columns that stand before a flat_map's results, and
+	// Outer keeps rows without results.
+	Kept  []int
+	Outer bool
 }
 
 // AddsColumns reports whether the results stand beside the input's columns.
@@ -82,6 +92,8 @@ type AppliedCall struct {
 	Args       []int
 	Operator   string
 	Origin     *diag.Source
+	// State is the schema of an aggregate function's state.
+	State *arrow.Schema
 }
 
 // Arrangement gives, for each output column, the input column it is.
@@ -203,6 +215,8 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 		return l.arrange(ctx, n, op)
 	case applyFunctions:
 		return l.apply(ctx, n, op)
+	case applyTable, applyPartial, applyMerge, applyGroups, groupRows, atLeastOne:
+		return l.manyRows(ctx, n)
 	case MapBatches:
 		return l.wholeBatches(ctx, n, op.Function, op.Columns)
 	case Fit:
@@ -481,23 +495,12 @@ func (l *lowering) apply(ctx context.Context, n Node, op applyFunctions) error {
 		return err
 	}
 	a := &Application{Kind: RowFunction}
-	var crossing, results []arrow.Field
-	crossed := map[int]int{}
+	var results []arrow.Field
+	cross := crossing{from: input.Schema}
 	for _, c := range op.calls {
-		applied := AppliedCall{FunctionID: c.function, Function: l.plan.Functions[c.function], Operator: op.operator, Origin: n.Origin}
-		columns, err := findColumns(input.Schema, c.args)
+		applied, err := l.call(n, c, &cross)
 		if err != nil {
 			return err
-		}
-		for _, column := range columns {
-			at, ok := crossed[column]
-			if !ok {
-				at = len(crossing)
-				crossed[column] = at
-				crossing = append(crossing, input.Schema.Field(column))
-				a.Columns = append(a.Columns, column)
-			}
-			applied.Args = append(applied.Args, at)
 		}
 		result, err := ParseType(applied.Function.Result)
 		if err != nil {
@@ -506,12 +509,54 @@ func (l *lowering) apply(ctx context.Context, n Node, op applyFunctions) error {
 		results = append(results, arrow.Field{Name: c.output, Type: result, Nullable: true})
 		a.Calls = append(a.Calls, applied)
 	}
-	a.Environment = a.Calls[0].Function.Environment
-	a.Retries, a.Workers = a.Calls[0].Function.retries(), a.Calls[0].Function.Options.Workers
-	a.Crossing, a.Result = arrow.NewSchema(crossing, nil), arrow.NewSchema(results, nil)
+	a.complete(cross, results)
 	l.stage(n, arrow.NewSchema(slices.Concat(input.Schema.Fields(), results), nil), a)
 	l.out.Results[n.ID].Name = applicationName(a)
 	return nil
+}
+
+// crossing collects the columns of a stage's input that cross to a worker,
+// each once.
+type crossing struct {
+	from    *arrow.Schema
+	columns []int
+	fields  []arrow.Field
+}
+
+// place gives the place of an input's column among those that cross.
+func (c *crossing) place(column int) int {
+	if at := slices.Index(c.columns, column); at >= 0 {
+		return at
+	}
+	return c.append(column)
+}
+
+// append lets a column cross, once more if it does already.
+func (c *crossing) append(column int) int {
+	c.columns = append(c.columns, column)
+	c.fields = append(c.fields, c.from.Field(column))
+	return len(c.columns) - 1
+}
+
+// call finds the arguments of a call.
+func (l *lowering) call(n Node, c call, cross *crossing) (AppliedCall, error) {
+	applied := AppliedCall{FunctionID: c.function, Function: l.plan.Functions[c.function], Operator: n.Op.Name(), Origin: n.Origin}
+	columns, err := findColumns(cross.from, c.args)
+	if err != nil {
+		return applied, err
+	}
+	for _, column := range columns {
+		applied.Args = append(applied.Args, cross.place(column))
+	}
+	return applied, nil
+}
+
+// complete sets what follows from a stage's calls.
+func (a *Application) complete(cross crossing, results []arrow.Field) {
+	first := a.Calls[0].Function
+	a.Environment, a.Retries, a.Workers = first.Environment, first.retries(), first.Options.Workers
+	a.Columns, a.Crossing = cross.columns, arrow.NewSchema(cross.fields, nil)
+	a.Result = arrow.NewSchema(results, nil)
 }
 
 // applicationName lists the functions of a stage, for progress.

@@ -60,6 +60,9 @@ type (
 	Project struct {
 		Keep  bool        `json:"keep,omitempty"`
 		Exprs []NamedExpr `json:"exprs"`
+		// operator is the name of the user's step where lowering has made this
+		// of another one.
+		operator string
 	}
 	// Drop removes columns.
 	Drop struct {
@@ -173,10 +176,13 @@ type Function struct {
 	Kind FunctionKind `json:"kind"`
 	// Parameters are the names of its positional parameters, for diagnostics.
 	Parameters []string `json:"parameters,omitempty"`
-	// Result is the type of the result of a row, numpy or arrow function, as a
-	// type string; Schema that of a map_batches function.
+	// Result is the type of the result of a function that gives one value for
+	// each row or, for an aggregate, group, as a type string; Schema that of a
+	// function that gives rows: map_batches, flat_map, map_groups.
 	Result string  `json:"result,omitempty"`
 	Schema []Field `json:"schema,omitempty"`
+	// State are the fields of an aggregate function's state.
+	State []Field `json:"state,omitempty"`
 	// Batch is the form in which a function of whole batches or groups gets
 	// its rows: one of Batches, or empty for Arrow. The vectorised functions
 	// of columns have it in their Kind.
@@ -256,8 +262,13 @@ const (
 	RowFunction        FunctionKind = "row"         // scalars in, a scalar out
 	NumpyFunction      FunctionKind = "numpy"       // numpy arrays in, one array out
 	ArrowFunction      FunctionKind = "arrow"       // Arrow arrays in, one array out
+	PandasFunction     FunctionKind = "pandas"      // pandas Series in, one out
+	PolarsFunction     FunctionKind = "polars"      // polars Series in, one out
 	MapBatchesFunction FunctionKind = "map_batches" // RecordBatch in, RecordBatch(es) out
 	FitFunction        FunctionKind = "fit"         // iterator of RecordBatch in, a model out
+	FlatMapFunction    FunctionKind = "flat_map"    // scalars in, any number of rows out
+	AggregateFunction  FunctionKind = "aggregate"   // the rows of a group in, a scalar out
+	MapGroupsFunction  FunctionKind = "map_groups"  // the rows of a group in, rows out
 )
 
 // Code is where a function's code comes from: exactly one field is set, but
@@ -329,7 +340,12 @@ func (Fit) Name() string { return "fit" }
 func (Collect) Name() string { return "collect" }
 
 // Name implements Op.
-func (p Project) Name() string { return projectName(p.Keep) }
+func (p Project) Name() string {
+	if p.operator != "" {
+		return p.operator
+	}
+	return projectName(p.Keep)
+}
 
 func (ScanTable) inputCount() int  { return 0 }
 func (Filter) inputCount() int     { return 1 }
@@ -438,6 +454,10 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 		return decodeArgs[MapBatches](args)
 	case Fit{}.Name():
 		return decodeArgs[Fit](args)
+	case FlatMap{}.Name():
+		return decodeArgs[FlatMap](args)
+	case MapGroups{}.Name():
+		return decodeArgs[MapGroups](args)
 	case WriteParquet{}.Name():
 		return decodeArgs[WriteParquet](args)
 	case WriteCSV{}.Name():

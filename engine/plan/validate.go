@@ -72,7 +72,10 @@ func opName(op Op) string {
 }
 
 func (p *Plan) validateFunction(f *Function) error {
-	kinds := []FunctionKind{RowFunction, NumpyFunction, ArrowFunction, MapBatchesFunction, FitFunction}
+	kinds := []FunctionKind{
+		RowFunction, NumpyFunction, ArrowFunction, PandasFunction, PolarsFunction,
+		MapBatchesFunction, FitFunction, FlatMapFunction, AggregateFunction, MapGroupsFunction,
+	}
 	if !slices.Contains(kinds, f.Kind) {
 		return fmt.Errorf("unknown kind %q", f.Kind)
 	}
@@ -107,7 +110,9 @@ func (p *Plan) validateFunction(f *Function) error {
 		return fmt.Errorf("memory_bytes must be at least %d, not %d", MemoryBytesMin, m)
 	}
 	switch f.Kind {
-	case MapBatchesFunction:
+	case AggregateFunction:
+		return validateAggregateFunction(f)
+	case MapBatchesFunction, FlatMapFunction, MapGroupsFunction:
 		for _, field := range f.Schema {
 			if err := validateColumns([]string{field.Name}); err != nil {
 				return err
@@ -145,6 +150,9 @@ func (p *Plan) validateNode(n Node, before map[string]Op) error {
 		if err := p.validateExpr(e, 0); err != nil {
 			return err
 		}
+	}
+	if err := p.placeAggregates(n); err != nil {
+		return err
 	}
 	return p.validateOp(n.Op)
 }
@@ -193,6 +201,10 @@ func (p *Plan) validateOp(op Op) error {
 		return p.requireFunction(op.Function, MapBatchesFunction)
 	case Fit:
 		return p.requireFunction(op.Function, FitFunction)
+	case FlatMap:
+		return p.validateFlatMap(op)
+	case MapGroups:
+		return p.validateMapGroups(op)
 	}
 	return nil
 }
@@ -296,8 +308,12 @@ func (p *Plan) validateCall(e Expr) error {
 		return fmt.Errorf("function %q is not in the plan", e.Call)
 	}
 	switch f.Kind {
-	case RowFunction, NumpyFunction, ArrowFunction:
+	case RowFunction, NumpyFunction, ArrowFunction, PandasFunction, PolarsFunction:
 		return nil
+	case AggregateFunction:
+		return nil // placeAggregates knows where
+	case FlatMapFunction:
+		return fmt.Errorf("function %q gives rows and cannot stand in an expression; use t.flat_map or t.join_lateral", f.Name)
 	}
 	return fmt.Errorf("function %q is of kind %s and cannot stand in an expression", f.Name, f.Kind)
 }
@@ -333,6 +349,15 @@ func mapExpressions(op Op, f func(Expr) Expr) Op {
 		return op
 	case WindowAggregate:
 		op.Keys, op.Aggregates = named(op.Keys), named(op.Aggregates)
+		return op
+	case FlatMap:
+		op.Args = slices.Clone(op.Args)
+		for i := range op.Args {
+			op.Args[i] = f(op.Args[i])
+		}
+		return op
+	case MapGroups:
+		op.Keys = named(op.Keys)
 		return op
 	case Sort:
 		op.By = slices.Clone(op.By)
