@@ -50,6 +50,10 @@ func (g *groupedRun) submitAll(ctx context.Context, in *exec.Input) error {
 			return err
 		}
 		switch {
+		case e.Kind != exec.KindBatch && g.open != nil:
+			// What stands between the batches of a bundle must not wait for
+			// room: the bundle makes none before its last batch is here.
+			g.pending.add(&task{element: e})
 		case e.Kind != exec.KindBatch:
 			err = g.pass(ctx, e)
 		case g.open == nil && !e.More:

@@ -398,12 +398,25 @@ var keyed = arrow.NewSchema([]arrow.Field{
 
 // keyValues are rows of keyed as JSON, each with the key that it is equal to.
 var keyValues = []struct{ json, equal string }{
-	{`"f": 1`, "one"}, {`"f": 0`, "zero"}, {`"f": "-0"`, "zero"}, {`"f": "NaN"`, "nan"}, {`"f": null`, "null"},
-	{`"s": ""`, "empty"}, {`"s": "é"`, "é"}, {`"s": "e"`, "e"}, {`"d": "1.5"`, "1.5"}, {`"d": "-1.5"`, "-1.5"},
-	{`"l": []`, "[]"}, {`"l": [null]`, "[null]"}, {`"l": [{"x": null}]`, "[{null}]"}, {`"l": [{"x": 0}]`, "[{0}]"},
+	{`"f": 1`, "one"},
+	{`"f": 0`, "zero"},
+	{`"f": "-0"`, "zero"},
+	{`"f": "NaN"`, "nan"},
+	{`"f": null`, "null"},
+	{`"s": ""`, "empty"},
+	{`"s": "é"`, "é"},
+	{`"s": "e"`, "e"},
+	{`"d": "1.5"`, "1.5"},
+	{`"d": "-1.5"`, "-1.5"},
+	{`"l": []`, "[]"},
+	{`"l": [null]`, "[null]"},
+	{`"l": [{"x": null}]`, "[{null}]"},
+	{`"l": [{"x": 0}]`, "[{0}]"},
 	{`"l": [{"x": 0}, {"x": 1}]`, "[{0} {1}]"},
-	{`"m": {"months": 1, "days": 0, "nanoseconds": 0}`, "month"}, {`"m": {"months": 0, "days": 30, "nanoseconds": 0}`, "month"},
-	{`"m": {"months": 0, "days": 29, "nanoseconds": 86400000000000}`, "month"}, {`"m": {"months": 0, "days": 29, "nanoseconds": 0}`, "29 days"},
+	{`"m": {"months": 1, "days": 0, "nanoseconds": 0}`, "month"},
+	{`"m": {"months": 0, "days": 30, "nanoseconds": 0}`, "month"},
+	{`"m": {"months": 0, "days": 29, "nanoseconds": 86400000000000}`, "month"},
+	{`"m": {"months": 0, "days": 29, "nanoseconds": 0}`, "29 days"},
 }
 
 // keyRow appends a row; JSON has no NaN and no -0.

@@ -104,15 +104,52 @@ func (f *fakeTyper) WindowSchema(input *arrow.Schema, w *Windowing) (*arrow.Sche
 
 func (f *fakeTyper) Describe(_ context.Context, group *Relation) (*arrow.Schema, error) {
 	f.described = append(f.described, relationName(group))
+	if _, isSort := group.Nodes[0].Op.(Sort); isSort && len(group.Nodes) == 1 {
+		return group.Inputs[0].Schema, nil
+	}
 	fields := []Field{{"carrier", "string"}, {"Dep", "double"}, {"arr", "double"}}
+	add := func(name, typ string) {
+		if !slices.ContainsFunc(fields, func(f Field) bool { return f.Name == name }) {
+			fields = append(fields, Field{name, typ})
+		}
+	}
+	for _, in := range group.Inputs {
+		for _, f := range in.Schema.Fields() {
+			if !isDropped(group, f.Name) && strings.HasPrefix(f.Name, reservedPrefix) {
+				add(f.Name, FormatType(f.Type))
+			}
+		}
+	}
 	for _, n := range group.Nodes {
-		if p, ok := n.Op.(Project); ok {
-			for _, e := range p.Exprs {
-				fields = append(fields, Field{e.Name, "double"})
+		switch op := n.Op.(type) {
+		case Project:
+			for _, e := range op.Exprs {
+				add(e.Name, "double")
+			}
+		case Aggregate:
+			for _, e := range slices.Concat(op.Keys, op.Aggregates) {
+				if strings.HasPrefix(e.Name, reservedPrefix) {
+					add(e.Name, "double")
+				}
 			}
 		}
 	}
 	return ParseSchema(fields)
+}
+
+// isDropped reports whether a group's result is without a column of its input.
+func isDropped(group *Relation, name string) bool {
+	return slices.ContainsFunc(group.Nodes, func(n Node) bool {
+		switch op := n.Op.(type) {
+		case Drop:
+			return slices.Contains(op.Columns, name)
+		case Aggregate:
+			return true
+		case Project:
+			return !op.Keep
+		}
+		return false
+	})
 }
 
 // TestLower compares the stages of the plans in testdata with what stands
