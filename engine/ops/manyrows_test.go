@@ -199,7 +199,7 @@ func TestFlatMapAgainstTheObvious(t *testing.T) {
 			for _, parallelism := range []int{1, 3} {
 				t.Run(fmt.Sprint(outer, most, parallelism), func(t *testing.T) {
 					alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
-					random := rand.New(rand.NewPCG(uint64(most), 1)) //nolint:gosec // repeatable
+					random := rand.New(rand.NewPCG(uint64(most), 1))
 					var counts []int64
 					for range 4000 {
 						counts = append(counts, max(0, random.Int64N(9)-4))
@@ -356,7 +356,7 @@ func TestFlatMapKeepsColumnsOfEveryType(t *testing.T) {
 		kept[i] = i
 	}
 	schema := arrow.NewSchema(slices.Concat(example.Schema().Fields(), spreadResult.Fields()[1:]), nil)
-	apply := func(input []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
+	apply := func([]arrow.RecordBatch) ([]arrow.RecordBatch, error) {
 		b := array.NewRecordBuilder(alloc, spreadResult)
 		defer b.Release()
 		b.Field(0).(*array.Int64Builder).AppendValues([]int64{0, 2, 2}, nil)
@@ -421,6 +421,7 @@ var keyValues = []struct{ json, equal string }{
 
 // keyRow appends a row; JSON has no NaN and no -0.
 func keyRow(t *testing.T, b *array.RecordBuilder, value string, row int) {
+	t.Helper()
 	special := map[string]float64{`"f": "NaN"`: math.NaN(), `"f": "-0"`: math.Copysign(0, -1)}
 	if f, ok := special[value]; ok {
 		for i := range 5 {
@@ -464,7 +465,7 @@ func (k *bundles) Run(ctx context.Context, in []*exec.Input, _ *exec.Output) err
 
 func TestGroupAgainstTheObvious(t *testing.T) {
 	for seed := range uint64(40) {
-		random := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // repeatable
+		random := rand.New(rand.NewPCG(seed, 2))
 		alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
 		var values []int
 		for len(values) < 300 {
