@@ -40,11 +40,12 @@ build: $(VENV_READY) $(PYRUNNER) ## the engine (bin/pyrunner) and the client (.v
 # Linking takes seconds, so it is left out where nothing has changed. The
 # harness is embedded in the binary.
 GO_ROOMS := cmd config diag engine envmgr fnapi python server udfworker
-SOURCES := go.mod go.sum $(shell find $(GO_ROOMS) -name '*.go' ! -name '*_test.go') $(wildcard python/alink/_worker/*.py)
+SOURCES := go.mod go.sum $(shell find $(GO_ROOMS) tools/binary -name '*.go' ! -name '*_test.go') \
+	$(wildcard tools/binary/compat/*) $(wildcard python/alink/_worker/*.py)
 
 $(PYRUNNER): $(SOURCES) | toolchain
 	@echo "== building bin/pyrunner"
-	@$(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/pyrunner
+	@$(GO) run ./tools/binary -go $(GO) -o $@
 	@touch $@
 
 .PHONY: demo
@@ -61,6 +62,22 @@ test: build ## all tests, Go's under the race detector
 	@cd go-tests/prism && $(GO) test -count=1 -timeout 10m ./...
 	@echo "== pytest"
 	@$(VENV)/bin/python -m pytest
+	@$(MAKE) wheel-test-one
+
+.PHONY: wheel
+wheel: $(VENV_READY) toolchain ## dist/alink-…whl: the client with the engine inside
+	@echo "== building a wheel"
+	@rm -rf dist
+	@GO=$(GO) $(VENV)/bin/python -m hatchling build -t wheel -d dist
+
+# The wheel outside the checkout, in virtual environments of its own.
+.PHONY: wheel-test
+wheel-test: wheel ## the wheel with every Python from 3.10 to 3.14 that is found; from the sdist too
+	@GO=$(GO) $(VENV)/bin/python tools/wheel_test.py --every-python --from-sdist dist/*.whl
+
+.PHONY: wheel-test-one
+wheel-test-one: wheel
+	@$(VENV)/bin/python tools/wheel_test.py dist/*.whl
 
 .PHONY: soak
 soak: build ## streams whose engines and workers are killed a hundred times
@@ -84,6 +101,8 @@ check-go: toolchain $(VENV_READY) $(GOLANGCI) $(GOFUMPT)
 	@$(GOLANGCI) run ./...
 	@echo "== import rules"
 	@$(GO) test -count=1 -run '^TestImportRules' ./go-tests
+	@echo "== licences of what is linked in"
+	@$(GO) run ./tools/binary -go $(GO) -check
 	@echo "== generated code"
 	@$(GO) run ./tools/gen -check
 	@echo "== GOOS=darwin CGO_ENABLED=0 go build"

@@ -7,6 +7,7 @@ both sides, so that the two cannot drift apart.
 from __future__ import annotations
 
 import linecache
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -75,6 +76,8 @@ class Source:
 
     def _render(self) -> list[str]:
         where = f"  File {quote(self.file)}, line {self.line}"
+        if "IPython" in sys.modules and (cell := _cell_name(self.file)) != self.file:
+            where = f"  {cell}, line {self.line}"
         if self.function:
             where += f", in {self.function}"
         text = self.text.lstrip(" \t")
@@ -85,6 +88,12 @@ class Source:
         if self.column > 0 and self.end_column > self.column and start >= 0:
             lines.append("    " + " " * start + "^" * (self.end_column - self.column))
         return lines
+
+
+def _cell_name(file: str) -> str:
+    from alink._notebook import cell_name
+
+    return cell_name(file)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -15,6 +16,7 @@ import pyarrow as pa
 from alink._types import describe_type
 
 _CELL_MAX = 40  # characters of one cell
+_COMBINING_MAX = 8  # characters that stand in the place of one
 _DECIMALS_MAX = 4
 _WIDTH_DEFAULT = 120  # characters, where the terminal does not tell
 
@@ -82,12 +84,28 @@ class _Column:
 
 
 def _column(field: pa.Field, data: pa.ChunkedArray, box: _Box) -> _Column:
+    name, *texts = column_texts(field, data, _CELL_MAX, box.ellipsis)
+    kind = _cut(describe_type(field.type), _CELL_MAX, box.ellipsis)
+    return _Column([name, kind, *texts], is_right_aligned(field.type))
+
+
+def column_texts(
+    field: pa.Field, data: pa.ChunkedArray, width: int, ellipsis: str = _UNICODE.ellipsis
+) -> list[str]:
+    """Write a column's name and values, each no wider than `width` characters."""
     values = _values(data)
-    numeric = pa.types.is_floating(field.type)
-    texts = _floats(values) if numeric else [_text(value) for value in values]
-    right = numeric or pa.types.is_integer(field.type) or pa.types.is_decimal(field.type)
-    cells = [_cut(text, box) for text in (_escape(field.name), describe_type(field.type), *texts)]
-    return _Column(cells, right)
+    if pa.types.is_floating(field.type):
+        texts = _floats(values)
+    else:
+        texts = [_text(value, width) for value in values]
+    return [_cut(text, width, ellipsis) for text in (_escape(field.name), *texts)]
+
+
+def is_right_aligned(type_: pa.DataType) -> bool:
+    """Tell whether values of a type are numbers, which stand at the right."""
+    return bool(
+        pa.types.is_floating(type_) or pa.types.is_integer(type_) or pa.types.is_decimal(type_)
+    )
 
 
 def _values(data: pa.ChunkedArray) -> list[Any]:
@@ -119,21 +137,24 @@ def _decimals(value: float) -> int:
     return max(1, len(text) - text.index(".") - 1)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, width: int) -> str:
+    """Write a value. Of a long one no more than what can be shown is looked at."""
     if value is None:
         return "NULL"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, bytes):
-        return "0x" + value.hex()
+        return "0x" + value[: width + 1].hex()
     if isinstance(value, str):
-        return _escape(value)
+        return _escape(value[: _COMBINING_MAX * (width + 1)])
     if isinstance(value, list):
-        if value and all(isinstance(v, tuple) and len(v) == 2 for v in value):  # a map
-            return "{" + ", ".join(f"{_text(k)}: {_text(v)}" for k, v in value) + "}"
-        return "[" + ", ".join(_text(v) for v in value) + "]"
+        cut = value[: width + 1]
+        if cut and all(isinstance(v, tuple) and len(v) == 2 for v in cut):  # a map
+            return "{" + ", ".join(f"{_text(k, width)}: {_text(v, width)}" for k, v in cut) + "}"
+        return "[" + ", ".join(_text(v, width) for v in cut) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_escape(k)}: {_text(v)}" for k, v in value.items()) + "}"
+        items = itertools.islice(value.items(), width + 1)
+        return "{" + ", ".join(f"{_escape(k)}: {_text(v, width)}" for k, v in items) + "}"
     return _escape(str(value))
 
 
@@ -154,14 +175,14 @@ def _width(text: str) -> int:
     return len(text) if text.isascii() else sum(map(_char_width, text))
 
 
-def _cut(text: str, box: _Box) -> str:
-    if _width(text) <= _CELL_MAX:
+def _cut(text: str, limit: int, ellipsis: str) -> str:
+    if _width(text) <= limit:
         return text
-    kept, width = 0, len(box.ellipsis)
-    while width + _char_width(text[kept]) <= _CELL_MAX:
+    kept, width = 0, len(ellipsis)
+    while width + _char_width(text[kept]) <= limit:
         width += _char_width(text[kept])
         kept += 1
-    return text[:kept] + box.ellipsis
+    return text[:kept] + ellipsis
 
 
 def _fit(columns: list[_Column], width: int, box: _Box) -> list[_Column]:

@@ -35,6 +35,18 @@ class Error(Exception):
         """The diagnostic's code, for example "ALK1001"."""
         return self.diagnostic.code
 
+    @property
+    def _render_traceback_(self) -> Callable[..., list[str]]:
+        """What IPython asks for before it writes a traceback of its own."""
+        if os.environ.get("ALINK_TRACEBACK") == "full":
+            raise AttributeError("the whole traceback is wanted")
+        return self._traceback_lines
+
+    def _traceback_lines(self, *_: Any) -> list[str]:
+        from alink._notebook import error_lines
+
+        return error_lines(self, str(self))
+
 
 class PlanError(Error):
     """The job is wrong as written: an unknown column, a type that does not fit, an option."""

@@ -192,7 +192,7 @@ class Job:
                 codes.INTERNAL, "the client cannot read what the engine says", cause=repr(error)
             )
         finally:
-            self._display.finish()
+            self._display.finish(self._state)
             self._ended.set()
 
     def _watch_body(self) -> bytes:

@@ -31,7 +31,7 @@ class Node:
     tables still stand as objects. A node never changes; tables share their nodes.
     """
 
-    __slots__ = ("args", "inputs", "op", "origin", "schema")
+    __slots__ = ("__weakref__", "args", "inputs", "op", "origin", "schema")
 
     def __init__(
         self,

@@ -8,9 +8,12 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from alink._options import bad_option
+
+if TYPE_CHECKING:
+    from alink._notebook import ProgressOutput
 
 _DELAY_S = 0.5  # a job that ends sooner shows nothing
 _PLAIN_INTERVAL_S = 5.0
@@ -35,6 +38,8 @@ class OperatorProgress:
         What it does.
     note : str
         What it waits for, for example an environment that is being built.
+    memory_bytes : int
+        Memory of the workers that it holds, 0 where that is not known.
     """
 
     id: str
@@ -44,6 +49,7 @@ class OperatorProgress:
     bytes_out: int = 0
     state: str = "waiting"
     note: str = ""
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,8 @@ class Progress:
 class Display:
     """Shows progress and what functions print on standard error.
 
-    On a terminal the operators are a block of lines that is drawn anew; lines that
+    In a notebook the operators are a table below the cell, folded when the job has ended. On
+    a terminal the operators are a block of lines that is drawn anew; lines that
     functions print appear above it. ``ALINK_PROGRESS`` is ``auto`` (the default), ``plain``
     (a line every five seconds, terminal or not) or ``off``. Called from the thread that
     watches a job and from those that wait for it.
@@ -76,8 +83,12 @@ class Display:
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
         self._stream = stream if stream is not None else sys.stderr
         mode = progress_mode()
-        self._live = mode == "auto" and not quiet and _is_terminal(self._stream)
+        shown = mode == "auto" and not quiet
+        self._output = _notebook_output() if stream is None else None
+        self._html = self._output if shown else None
+        self._live = shown and self._html is None and _is_terminal(self._stream)
         self._plain = mode == "plain" and not quiet
+        self._last = Progress()
         self._lock = threading.Lock()
         self._drawn = 0  # lines of the block that stand on the terminal
         self._next_plain_s = _PLAIN_INTERVAL_S
@@ -87,7 +98,10 @@ class Display:
     def update(self, progress: Progress) -> None:
         """Take note of a job's progress and show it if it is time."""
         self._note_times(progress)
-        if self._live and progress.elapsed_s >= _DELAY_S:
+        self._last = progress
+        if self._html is not None and progress.elapsed_s >= _DELAY_S:
+            self._show_html("running")
+        elif self._live and progress.elapsed_s >= _DELAY_S:
             width = shutil.get_terminal_size().columns
             lines = render_progress(
                 progress, self._rates(progress), width - 1, _marks(self._stream)
@@ -107,11 +121,20 @@ class Display:
             self._write(self._erasing() + f"{label}{text}\n")
             self._drawn = 0
 
-    def finish(self) -> None:
-        """Take the block off the terminal."""
+    def finish(self, state: str = "ended") -> None:
+        """Take the block off the terminal; fold it in a notebook."""
         with self._lock:
             self._write(self._erasing())
             self._drawn = 0
+        if self._html is not None and self._html.shown:
+            self._show_html(state)
+
+    def _show_html(self, state: str) -> None:
+        from alink._notebook import progress_html
+
+        assert self._html is not None
+        rates = {name: f"{_short(rate)} rows/s" for name, rate in self._rates(self._last).items()}
+        self._html.show(progress_html(self._last, rates, state))
 
     def _erasing(self) -> str:
         """Give the control sequence that takes the drawn block away."""
@@ -121,6 +144,9 @@ class Display:
         if not text:
             return
         try:
+            if self._output is not None:
+                self._output.write(self._stream, text)
+                return
             self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError):  # standard error is closed: nobody looks
@@ -162,11 +188,14 @@ def render_progress(
     operators = progress.operators
     names = max((len(o.name) for o in operators), default=0)
     rows = max((len(f"{o.rows_out:,}") for o in operators), default=1)
+    memory = max((len(mebibytes(o.memory_bytes)) for o in operators), default=0)
     lines = [f"running for {progress.elapsed_s:.1f} s"]
     for operator in operators[-_LINES_MAX:]:
         rate = f"{_short(rates[operator.id])} rows/s" if operator.id in rates else ""
         line = f" {marks.get(operator.state, ' ')} {operator.name:<{names}}"
         line += f"  {operator.rows_out:>{rows},} rows  {rate:>12}"
+        if memory:
+            line += f"  {mebibytes(operator.memory_bytes):>{memory}}"
         if operator.note:
             line += f"  {operator.note}"
         lines.append(line.rstrip())
@@ -195,6 +224,26 @@ def _short(rate: float) -> str:
         if rate >= limit:
             return f"{rate / limit:.3g}{unit}"
     return f"{rate:.0f}"
+
+
+def mebibytes(size: int) -> str:
+    """Write the memory of an operator's workers; "" where it is not known.
+
+    Examples
+    --------
+    >>> mebibytes(52_428_800), mebibytes(0)
+    ('50 MiB', '')
+    """
+    return f"{size / 2**20:,.0f} MiB" if size > 0 else ""
+
+
+def _notebook_output() -> ProgressOutput | None:
+    """Give a piece of output of the running cell, where this is a notebook's kernel."""
+    if "ipykernel" not in sys.modules:
+        return None
+    from alink._notebook import ProgressOutput, in_notebook
+
+    return ProgressOutput() if in_notebook() else None
 
 
 def _is_terminal(stream: TextIO) -> bool:

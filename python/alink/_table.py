@@ -671,6 +671,13 @@ class Table:
         step = explain(self._node).split("\n", 1)[0]
         return f"<alink.Table {step}>"
 
+    @without_our_frames
+    def _repr_html_(self) -> str:
+        """Show the first rows in a notebook; they are computed once for each plan."""
+        from alink._notebook import preview
+
+        return preview(self._node, lambda n: self._derive("limit", {"n": n}).to_arrow())
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("a table belongs to its connection and is not sent to workers")
 
