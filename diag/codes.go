@@ -60,6 +60,7 @@ const (
 	NotYours          Code = "ALK5034"
 	EnvironmentBusy   Code = "ALK5035"
 	ServeRefused      Code = "ALK5036"
+	BadScriptHeader   Code = "ALK5040"
 )
 
 // Entry documents a code.
@@ -219,6 +220,7 @@ var Entries = []Entry{
 		ServeRefused, "PlanError", "A server cannot be started like this.",
 		"A server runs whatever code its clients send. Beyond this machine it therefore needs a token and TLS: --token-file, --tls-cert and --tls-key. Without them it listens on a unix socket of the user or on 127.0.0.1.",
 	},
+	{BadScriptHeader, "PlanError", "A script's header (PEP 723) cannot be used.", "The comment block between \"# /// script\" and \"# ///\" is TOML: dependencies is a list of requirements, requires-python the versions of Python that the script is for. Functions without env= run in an environment of those dependencies."},
 }
 
 // Find returns the entry of a code.

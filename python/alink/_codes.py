@@ -53,6 +53,7 @@ UNKNOWN_JOB = "ALK5033"
 NOT_YOURS = "ALK5034"
 ENVIRONMENT_BUSY = "ALK5035"
 SERVE_REFUSED = "ALK5036"
+BAD_SCRIPT_HEADER = "ALK5040"
 
 # Code -> (name of the exception class, summary).
 CODES: dict[str, tuple[str, str]] = {
@@ -255,5 +256,9 @@ CODES: dict[str, tuple[str, str]] = {
     SERVE_REFUSED: (
         "PlanError",
         "A server cannot be started like this.",
+    ),
+    BAD_SCRIPT_HEADER: (
+        "PlanError",
+        "A script's header (PEP 723) cannot be used.",
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import site
@@ -11,11 +12,23 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from alink import _codes as codes
+from alink._diag import quote
 from alink._errors import failure
 from alink._options import bad_option, refuse_unknown
+from alink._origin import user_origin
+from alink._script import check_python, read_header
 
 _PYTHON = re.compile(r"3\.(\d+)(?:\.\d+)?")
 _OPTIONS = ("python", "requirements")
+# Options that are planned; until then they are refused, not ignored.
+_PLANNED = {
+    "lock": "pin the versions in requirements=",
+    "wheels": 'requirements= takes a path: "name @ file:///…/name-1.0-py3-none-any.whl"',
+    "files": "modules beside the script travel with the function",
+    "archives": "modules beside the script travel with the function",
+    "variables": "set them in the function: os.environ[…] = …",
+    "index": "set UV_INDEX_URL for the whole program",
+}
 
 
 class Environment:
@@ -52,6 +65,9 @@ class Environment:
         requirements: Sequence[str] = (),
         **unknown: NoReturn,
     ) -> None:
+        for name in unknown:
+            if hint := _PLANNED.get(name):
+                raise bad_option("Environment", f"Environment: {name}= is not supported yet", hint)
         refuse_unknown("Environment", unknown, _OPTIONS)
         if python is not None and not (isinstance(python, str) and _PYTHON.fullmatch(python)):
             raise bad_option(
@@ -67,6 +83,34 @@ class Environment:
             )
         self._python = python
         self._requirements = tuple(r.strip() for r in requirements)
+
+    @classmethod
+    def from_script(cls, path: str | os.PathLike[str]) -> Environment:
+        """Make the environment that a script's header describes (PEP 723).
+
+        Functions without ``env=`` of a script that has such a header run in it without
+        being told to. A requirement of alink itself is left out.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The script.
+
+        Raises
+        ------
+        PlanError
+            If it has no header, or one that cannot be read (ALK5040).
+        """
+        header = read_header(Path(path))
+        if header is None:
+            raise failure(
+                codes.BAD_SCRIPT_HEADER,
+                f"{quote(os.fspath(path))} has no header that says what it requires",
+                source=user_origin(),
+                hint='begin it with "# /// script", "# dependencies = [...]" and "# ///"',
+            )
+        check_python(Path(path), header)
+        return cls(requirements=header.requirements)
 
     @property
     def python(self) -> str | None:
@@ -117,11 +161,18 @@ def note_function(environment: Environment | None) -> None:
 
 def environment_to_warm() -> dict[str, Any] | None:
     """Give the environment in which an engine should start a worker ahead of the first job."""
-    return environment_json(None) if _default_wanted and sys.executable else None
+    if not _default_wanted or not sys.executable or _script_environment() is not None:
+        return None  # an environment that has to be built first is no head start
+    return environment_json(None)
 
 
 def environment_json(environment: Environment | None) -> dict[str, Any]:
-    """Give the plan's form of an environment; None is the client's own interpreter."""
+    """Give the plan's form of an environment; None is the default one.
+
+    That is what the running script's header asks for, or the client's own interpreter.
+    """
+    if environment is None:
+        environment = _script_environment()
     if environment is None:
         data: dict[str, Any] = {"interpreter": _interpreter()}
         if paths := _hidden_paths():
@@ -133,6 +184,21 @@ def environment_json(environment: Environment | None) -> dict[str, Any]:
     if environment.requirements:
         data["requirements"] = list(environment.requirements)
     return data
+
+
+def _script_environment() -> Environment | None:
+    """Give the environment of the running script's header, if it asks for packages."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    return None if path is None else _environment_of(os.path.realpath(path))
+
+
+@functools.lru_cache(1)
+def _environment_of(path: str) -> Environment | None:
+    header = read_header(Path(path))
+    if header is None:
+        return None
+    check_python(Path(path), header)
+    return Environment(requirements=header.requirements) if header.requirements else None
 
 
 def _interpreter() -> str:
