@@ -81,14 +81,13 @@ def test_versions(operator, version, star, met):
 @pytest.mark.parametrize("option", ["lock", "wheels", "files", "archives", "variables", "index"])
 def test_planned_options_are_refused(option):
     with pytest.raises(al.PlanError, match=f"ALK1006: Environment: {option}= is not supported yet"):
-        al.Environment(**{option: ["x"]})
+        al.Environment(**{option: ["x"]})  # pyright: ignore[reportArgumentType]
 
 
 def test_functions_of_the_script_run_with_its_requirements(pyrunner, script_environment, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        HEADER
-        + "import alink as al, pyarrow as pa\n"
+        HEADER + "import alink as al, pyarrow as pa\n"
         "@al.udf('string')\n"
         "def version(x):\n"
         "    import six\n"

@@ -46,7 +46,7 @@ func build(t toolchain, output string, ship bool) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
+	defer func() { _ = os.RemoveAll(scratch) }()
 	static, err := staticRuntime(t, scratch)
 	if err != nil && ship {
 		return err

@@ -29,7 +29,7 @@ func platformTag(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("wheels are made for Linux only: %w", err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	architecture, known := architectures[file.Machine]
 	if !known {
 		return "", fmt.Errorf("wheels are made for x86-64 and ARM64, not for %v", file.Machine)
