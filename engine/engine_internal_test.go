@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -141,5 +142,29 @@ func TestBudgetNeverGivesMoreThanThereIs(t *testing.T) {
 	}
 	if b.freeBytes != total {
 		t.Errorf("%d bytes came back", b.freeBytes)
+	}
+}
+
+// TestLogIsBounded: lines that nobody reads are dropped, by number and by size,
+// and the reader is told how many.
+func TestLogIsBounded(t *testing.T) {
+	for _, c := range []struct{ lines, length, kept int }{
+		{logLinesMax + 3, 1, logLinesMax}, {20, logBytesMax / 10, 10},
+	} {
+		j := &Job{}
+		for range c.lines {
+			j.log(exec.LogLine{Text: strings.Repeat("x", c.length)})
+		}
+		got := j.TakeLog()
+		if len(got) != c.kept+1 || !strings.Contains(got[c.kept].Text, strconv.Itoa(c.lines-c.kept)) {
+			t.Errorf("%d lines of %d bytes: %d were kept, the last is %.40q", c.lines, c.length, len(got), got[len(got)-1].Text)
+		}
+		if again := j.TakeLog(); len(again) != 0 {
+			t.Errorf("%d lines were told twice", len(again))
+		}
+		j.log(exec.LogLine{Text: strings.Repeat("x", logBytesMax)})
+		if len(j.TakeLog()) != 1 {
+			t.Error("what was read still counts")
+		}
 	}
 }

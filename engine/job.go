@@ -16,9 +16,12 @@ import (
 	"github.com/alink-runtime/alink/engine/exec"
 )
 
-// logLinesMax is the number of lines of user output that wait for a reader;
-// what comes on top is counted and dropped.
-const logLinesMax = 10_000
+// Limits of the user output that waits for a reader; what comes on top is
+// counted and dropped.
+const (
+	logLinesMax = 10_000
+	logBytesMax = 16 << 20
+)
 
 // State is what has become of a job.
 type State string
@@ -47,9 +50,10 @@ type Job struct {
 	// checkpoints is nil for a job without them.
 	checkpoints *checkpoint.Coordinator
 
-	mu      sync.Mutex
-	lines   []exec.LogLine
-	dropped int
+	mu        sync.Mutex
+	lines     []exec.LogLine
+	lineBytes int // of the lines' texts
+	dropped   int
 }
 
 // result is what a collect node hands over.
@@ -185,11 +189,12 @@ func (j *Job) Elapsed() time.Duration {
 func (j *Job) log(line exec.LogLine) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.lines) == logLinesMax {
+	if len(j.lines) == logLinesMax || j.lineBytes+len(line.Text) > logBytesMax {
 		j.dropped++
 		return
 	}
 	j.lines = append(j.lines, line)
+	j.lineBytes += len(line.Text)
 }
 
 // TakeLog gives the lines that functions have printed and logged since the
@@ -201,7 +206,7 @@ func (j *Job) TakeLog() []exec.LogLine {
 	if j.dropped > 0 {
 		lines = append(lines, exec.LogLine{Level: "WARNING", Text: fmt.Sprintf("%d lines of output were dropped", j.dropped)})
 	}
-	j.lines, j.dropped = nil, 0
+	j.lines, j.lineBytes, j.dropped = nil, 0, 0
 	return lines
 }
 

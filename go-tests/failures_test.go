@@ -214,9 +214,10 @@ func TestUserErrorsFromGo(t *testing.T) {
 	}
 }
 
-// TestTwentyJobsLeaveNothing runs jobs of every kind, some of which fail, and
-// looks for what they left: processes, goroutines, files, Arrow memory.
-func TestTwentyJobsLeaveNothing(t *testing.T) {
+// TestFiftyJobsLeaveNothing runs jobs of every kind, some of which fail or kill
+// their workers, and looks for what they left: processes, goroutines, files,
+// Arrow memory.
+func TestFiftyJobsLeaveNothing(t *testing.T) {
 	checked := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	before, allocator := runtime.NumGoroutine(), memory.DefaultAllocator
 	memory.DefaultAllocator = checked
@@ -237,7 +238,7 @@ func TestTwentyJobsLeaveNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	numbers(t, e, "t", 20_000)
-	for i := range 20 {
+	for i := range 50 {
 		leaveNothing(t, e, i)
 	}
 	pids := []int{e.Status().SupervisorPID}
@@ -276,6 +277,9 @@ func leaveNothing(t *testing.T, e *engine.Engine, i int) {
 	text := doubleOrMinusOne
 	if i%4 == 3 {
 		text = "def f(x):\n    return 1 / 0\n"
+	}
+	if i%20 == 7 { // also fails, after three workers
+		text = "import os\ndef f(x):\n    os._exit(3)\n"
 	}
 	p := applied(t, "t", plan.RowFunction, text)
 	if i%2 == 1 {

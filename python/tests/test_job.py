@@ -701,7 +701,12 @@ def test_client_that_ends_while_a_job_runs(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_twenty_jobs_leave_nothing(pyrunner, data, short_tmp, monkeypatch, eventually, is_running):
+@al.udf("double", retries=0)
+def ends_its_worker(x):
+    os._exit(3)
+
+
+def test_fifty_jobs_leave_nothing(pyrunner, data, short_tmp, monkeypatch, eventually, is_running):
     monkeypatch.setenv("TMPDIR", str(short_tmp))
     monkeypatch.setattr(tempfile, "tempdir", None)
     with al.connect() as ctx:
@@ -714,6 +719,10 @@ def test_twenty_jobs_leave_nothing(pyrunner, data, short_tmp, monkeypatch, event
             )
             assert result.num_rows == 8
 
+        def failing_job():
+            with pytest.raises(al.WorkerCrashed):
+                ctx.from_arrow(data[1]).with_columns(y=ends_its_worker("x")).to_arrow()
+
         def held():
             files = sum(len(files) for _, _, files in os.walk(short_tmp))
             status = ctx.status()
@@ -725,7 +734,9 @@ def test_twenty_jobs_leave_nothing(pyrunner, data, short_tmp, monkeypatch, event
         job(1)
         assert eventually(lambda: held()[0] == 0), ctx.status()
         before = held()
-        for i in range(20):
+        for i in range(50):
+            if i % 10 == 5:
+                failing_job()
             job(i)
         assert eventually(lambda: held()[0] == 0), ctx.status()
         after = held()
