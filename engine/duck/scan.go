@@ -229,6 +229,9 @@ func (s *scanner) fill(out duckdb.Vector, c *scanColumn, values arrow.Array, row
 	if c.width == 0 {
 		part := array.NewSlice(values, int64(s.at), int64(s.at+rows))
 		defer part.Release()
+		if err := checkExact(part); err != nil {
+			return err
+		}
 		chunk, err := s.stream.session.convert(c, part)
 		if err != nil {
 			return err

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+_PARALLELISM_MAX = 256
+
 _OPTIONS = ("memory", "parallelism", "spill_dir")
 
 
@@ -373,12 +375,18 @@ def connect(
     return Context(
         EngineOptions(
             memory_limit_bytes=0 if memory is None else byte_size("connect", "memory", memory),
-            parallelism=0
-            if parallelism is None
-            else whole_number("connect", "parallelism", parallelism, 1),
+            parallelism=0 if parallelism is None else _parallelism(parallelism),
             spill_dir=None if spill_dir is None else absolute_path("connect", spill_dir),
         )
     )
+
+
+def _parallelism(value: int) -> int:
+    if whole_number("connect", "parallelism", value, 1) > _PARALLELISM_MAX:
+        raise bad_option(
+            "connect", f"connect: parallelism must be at most {_PARALLELISM_MAX}, not {value}"
+        )
+    return value
 
 
 _default: Context | None = None

@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import secrets
 import select
 import shutil
@@ -55,6 +56,7 @@ _LOG_LINES_SHOWN_MAX = 4
 _READY_BYTES_MAX = 2**20
 # A unix socket's path has at most 107 bytes; the engine adds "/engine.sock" and the like.
 _RUN_PARENT_CHARS_MAX = 60
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,9 @@ class Engine:
                 hint="connect in the child only, or start it with multiprocessing's spawn",
             )
         self._owner = os.getpid()
+        #: The context whose engine this is. Jobs keep it, so that it is not collected, and
+        #: the engine closed, while they run.
+        self.owner: Callable[[], object | None] = lambda: None
         self._lock = threading.Lock()
         self._closed = False
         self._artifacts: set[str] = set()
@@ -350,6 +355,13 @@ class Engine:
         shutil.rmtree(self._run_dir, ignore_errors=True)
         _LIVE.discard(self)
 
+    def abandon(self) -> None:
+        """End the engine at the interpreter's own end, without a call."""
+        if os.getpid() == self._owner and not self._closed:
+            self._closed = True
+            self._kill()
+            shutil.rmtree(self._run_dir, ignore_errors=True)
+
     def _ask_to_end(self) -> None:
         """Call the action "shutdown", in this thread: at exit no other can be started."""
         from pyarrow import flight
@@ -430,7 +442,12 @@ def _note_connected(engine: Engine) -> None:
     _LIVE.add(engine)
 
 
+_exiting = False  # an engine that is started from now on is closed by nobody
+
+
 def _close_all() -> None:
+    global _exiting
+    _exiting = True
     for engine in list(_LIVE):
         engine.close()
     # Without their engines the calls return. A thread that came back from gRPC after the
@@ -466,11 +483,15 @@ def close_when_collected(owner: object, engine: Engine) -> None:
     """Close an engine in the background once its owner is garbage."""
 
     def close() -> None:
+        if _exiting:  # threads start no more; the engine ends with this process's pipe
+            engine.abandon()
+            return
         # Not a daemon: at the interpreter's end it is waited for.
         closing = threading.Thread(target=engine.close, name="alink-close")
         with contextlib.suppress(RuntimeError):  # at exit: _close_all does it
             closing.start()
 
+    engine.owner = weakref.ref(owner)
     weakref.finalize(owner, close).atexit = False
 
 
@@ -498,7 +519,8 @@ def _find_uv() -> str | None:
 def _make_run_dir() -> Path:
     """Make the private folder (mode 0700) of the engine's sockets and files."""
     parent = tempfile.gettempdir()
-    if len(parent) > _RUN_PARENT_CHARS_MAX:
+    # The address of a socket is a URI: what would have to be escaped there is avoided.
+    if len(parent) > _RUN_PARENT_CHARS_MAX or not _PLAIN_PATH.fullmatch(parent):
         parent = "/tmp"
     return Path(tempfile.mkdtemp(prefix="alink-", dir=parent))
 

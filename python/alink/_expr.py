@@ -7,7 +7,7 @@ import decimal
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from alink import _codes as codes
@@ -24,6 +24,9 @@ IntoExpr: TypeAlias = "str | Expr"
 _SAFE_INTEGER_MAX = 2**53  # beyond, JSON readers may round
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _DECIMAL_DIGITS_MAX = 38
+
+_DEPTH_MAX = 190  # the engine reads expressions of up to 200
+_COMPARISONS = frozenset({"=", "<>", "<", "<=", ">", ">="})
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Words that SQL reads as values although they look like names.
@@ -79,12 +82,21 @@ class Expr:
 
     def is_in(self, values: Iterable[Any]) -> Expr:
         """Tell whether the value is one of several."""
+        if isinstance(values, (str, bytes, Expr)) or not isinstance(values, Iterable):
+            raise failure(
+                codes.BAD_EXPRESSION,
+                f"is_in takes a list of values, not {values!r:.80}",
+                source=user_origin(),
+                hint="is_in([…])",
+            )
         nodes = tuple(_operand(value) for value in values)
         if not nodes:
-            raise failure(
-                codes.BAD_EXPRESSION, "is_in needs at least one value", source=user_origin()
-            )
+            return Expr(_literal(False))
         return Expr(_Op("in", (self._node, *nodes)))
+
+    def between(self, low: Any, high: Any) -> Expr:
+        """Tell whether the value lies between two others, both included."""
+        return (self >= low) & (self <= high)
 
     def __add__(self, other: Any) -> Expr:
         return self._binary("+", other)
@@ -115,6 +127,9 @@ class Expr:
 
     def __rmod__(self, other: Any) -> Expr:
         return self._binary("%", other, reflected=True)
+
+    def __pos__(self) -> Expr:
+        return self
 
     def __neg__(self) -> Expr:
         return Expr(_Op("neg", (self._node,)))
@@ -162,6 +177,22 @@ class Expr:
             hint="use & | ~ and parentheses instead of and, or, not and chained comparisons",
         )
 
+    def __contains__(self, value: object) -> bool:
+        raise failure(
+            codes.BAD_EXPRESSION,
+            f"in cannot ask the expression {self} before the job runs",
+            source=user_origin(),
+            hint="the other way round it is al.col(…).is_in([…])",
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        raise failure(
+            codes.BAD_EXPRESSION,
+            f"the expression {self} has no values before the job runs",
+            source=user_origin(),
+            hint="rows come with collect(), to_arrow() or to_pandas()",
+        )
+
     def __str__(self) -> str:
         return str(self._node)
 
@@ -170,6 +201,20 @@ class Expr:
 
     def _binary(self, op: str, other: Any, reflected: bool = False) -> Expr:
         node = _operand(other)
+        if op in _COMPARISONS and isinstance(node, _Literal) and node.value is None:
+            raise failure(
+                codes.BAD_EXPRESSION,
+                f"a comparison of {self} with None is never true",
+                source=user_origin(),
+                hint="NULL is asked for with is_null() and is_not_null()",
+            )
+        if _depth(self._node) >= _DEPTH_MAX or _depth(node) >= _DEPTH_MAX:
+            raise failure(
+                codes.BAD_EXPRESSION,
+                f"an expression is nested deeper than {_DEPTH_MAX} operators",
+                source=user_origin(),
+                hint="compute a part of it in a with_columns before, or write it as SQL text",
+            )
         return Expr(_Op(op, (node, self._node) if reflected else (self._node, node)))
 
 
@@ -208,6 +253,10 @@ class _Op:
     op: str
     args: tuple[_Node, ...]
     type: str = ""
+    depth: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", 1 + max(map(_depth, self.args), default=0))
 
     def __str__(self) -> str:
         parts = [f"({a})" if isinstance(a, (_Op, _Sql)) else str(a) for a in self.args]
@@ -308,6 +357,10 @@ def _calls(node: _Node) -> Iterator[WorkerFunction[..., Any]]:
             yield from _calls(arg)
     if isinstance(node, _Call):
         yield node.function
+
+
+def _depth(node: _Node) -> int:
+    return node.depth if isinstance(node, _Op) else 1
 
 
 def expr_json(expr: Expr, function_id: Callable[[WorkerFunction[..., Any]], str]) -> dict[str, Any]:

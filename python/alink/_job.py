@@ -36,6 +36,7 @@ class Job:
         plan = build_plan(root)
         engine.prepare(plan)
         self._engine = engine
+        self._context = engine.owner()  # an engine ends with its context
         self._root = root  # keeps uploaded tables alive while the job reads them
         self._output = plan.root
         self._display = display

@@ -117,6 +117,8 @@ def plain_type(arrow: pa.DataType) -> pa.DataType:
         return pa.binary()
     if pa.types.is_float16(arrow):
         return pa.float32()
+    if pa.types.is_decimal128(arrow) and arrow.scale < 0:
+        return pa.decimal128(min(arrow.precision - arrow.scale, 38), 0)
     if pa.types.is_large_list(arrow):
         return pa.large_list(plain_type(arrow.value_type))
     if pa.types.is_list(arrow):

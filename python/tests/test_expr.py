@@ -301,3 +301,31 @@ def test_connections_that_are_refused(options, words):
     with pytest.raises(al.PlanError, match="ALK1006") as caught:
         al.connect(**options)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("misuse", "message", "hint"),
+    [
+        (lambda x: x == None, "with None is never true", "is_null()"),  # noqa: E711
+        (lambda x: x >= None, "with None is never true", "is_null()"),
+        (lambda x: 1 in x, "in cannot ask the expression x", "is_in"),
+        (list, "x has no values before the job runs", "collect()"),
+        (lambda x: x and x, "no truth value", "& | ~"),
+        (lambda x: 1 < x < 2, "no truth value", "& | ~"),
+        (lambda x: x.is_in("ab"), "is_in takes a list of values, not 'ab'", "is_in"),
+        (lambda x: x.is_in(3), "is_in takes a list of values, not 3", "is_in"),
+        (lambda x: sum([x] * 300), "nested deeper than 190 operators", "with_columns"),
+    ],
+)
+def test_misuse_is_told_from_use(misuse, message, hint):
+    with pytest.raises(al.PlanError) as caught:
+        misuse(al.col("x"))
+    assert message in caught.value.diagnostic.message
+    assert hint in caught.value.diagnostic.hint
+
+
+def test_small_conditions():
+    x = al.col("x")
+    assert str(x.is_in([])) == "False"
+    assert str(x.between(1, 2)) == "(x >= 1) and (x <= 2)"
+    assert str(+x) == "x"

@@ -224,3 +224,21 @@ def test_names_that_differ_in_case(shared_ctx):
         shared_ctx.from_arrow(pa.table({"a": [1], "A": [2]}))
     table = shared_ctx.from_arrow(pa.table({"Ab": [1]}))
     assert table.select("aB", n="AB + 1").to_arrow().column_names == ["aB", "n"]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("ns", "Europe/Berlin"), pa.time64("ns"), pa.duration("ns")], ids=str
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_nanoseconds_are_refused_where_they_would_be_cut(shared_ctx, kind, nested):
+    def table(nanoseconds):
+        column = pa.array([None, nanoseconds], pa.int64()).cast(kind)
+        if nested:
+            column = pa.ListArray.from_arrays([0, 0, 2], column)
+        return shared_ctx.from_arrow(pa.table({"id": [1, 2], "x": column}))
+
+    assert table(5_000).filter("id = 2").select("x").to_arrow().num_rows == 1
+    assert table(5_001).filter("id = 2").select("id").to_arrow().num_rows == 1  # x is not read
+    problem = refused("ALK1007", lambda: table(5_001).filter("id = 2").to_arrow())
+    assert 'column "x": the value' in problem.cause
+    assert "has nanoseconds" in problem.cause
