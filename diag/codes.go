@@ -20,6 +20,8 @@ const (
 	NeedsEnd          Code = "ALK1030"
 	NotCheckpointed   Code = "ALK1031"
 	PlanChanged       Code = "ALK1032"
+	UnknownTable      Code = "ALK1010"
+	BadQuery          Code = "ALK1011"
 	FunctionRaised    Code = "ALK2001"
 	WrongResultType   Code = "ALK2002"
 	WrongResultLength Code = "ALK2003"
@@ -113,6 +115,14 @@ var Entries = []Entry{
 	{
 		PlanChanged, "PlanError", "The checkpoint was made by another plan.",
 		"A job goes on from a checkpoint only with the steps that made it. The message names the first step that differs. The code of a Python function, the rate of a generator and the checkpoint's interval may change. Put the plan back, or give the new one a checkpoint folder and a name of its own.",
+	},
+	{
+		UnknownTable, "PlanError", "A query names a table that is not there.",
+		"A name in sql(…) is looked for in tables=, then among the tables of ctx.register, then among the caller's variables that are tables, pandas, polars or Arrow objects. Names are compared without regard to case.",
+	},
+	{
+		BadQuery, "PlanError", "The text given to sql is not a query that can be run.",
+		"sql takes one query: SELECT, WITH, VALUES or FROM. It reads the tables that it names and nothing else: files are read with read_parquet and the like, and no statement can change, load or write anything. Values are handed in with params= and stand in the query as $name.",
 	},
 	{
 		FunctionRaised, "UdfError", "A Python function raised an exception.",

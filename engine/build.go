@@ -151,7 +151,7 @@ func (b *build) openRelational() (err error) {
 func (b *build) threads() int {
 	for _, n := range b.plan.Nodes {
 		switch n.Op.(type) {
-		case plan.Aggregate, plan.Join, plan.Sort, plan.Distinct, plan.MapGroups:
+		case plan.Aggregate, plan.Join, plan.Sort, plan.Distinct, plan.MapGroups, plan.SQLQuery:
 			return b.engine.options.Parallelism
 		}
 	}

@@ -36,6 +36,8 @@ const (
 	jobsRunningMax = 64
 	// jobsKeptMax is the number of ended jobs whose outcome can be asked for.
 	jobsKeptMax = 64
+	// parserMemoryBytes is what reading a query may take.
+	parserMemoryBytes = 64 << 20
 )
 
 // Options configure an engine. The zero value is usable from a program whose
@@ -191,6 +193,26 @@ func (e *Engine) Describe(ctx context.Context, p *plan.Plan, node string) (*arro
 		return nil, err
 	}
 	return physical.Results[probe].Schema, nil
+}
+
+// QueryNames tells which tables and parameters a SQL query leaves to its
+// surroundings. origin is where the user wrote it.
+func (e *Engine) QueryNames(ctx context.Context, query string, origin *diag.Source) (*plan.QueryNames, error) {
+	relational, err := openRelational(e.options, 1, parserMemoryBytes)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = relational.Close() }() // in-memory: nothing is lost
+	reader, ok := relational.(queryReader)
+	if !ok {
+		return nil, diag.New(diag.NoRelational, "this engine reads no SQL")
+	}
+	return reader.QueryNames(ctx, query, origin)
+}
+
+// queryReader is a relational engine that knows SQL.
+type queryReader interface {
+	QueryNames(ctx context.Context, query string, origin *diag.Source) (*plan.QueryNames, error)
 }
 
 // Submit checks and types a plan and starts it. Errors that can be known

@@ -80,6 +80,15 @@ func (s *service) act(ctx context.Context, name string, body []byte) (any, error
 		return true, err
 	case "describe":
 		return s.describe(ctx, body)
+	case "query-names":
+		request, err := decode[struct {
+			Query  string
+			Origin *diag.Source
+		}](body)
+		if err != nil {
+			return nil, err
+		}
+		return e.QueryNames(ctx, request.Query, request.Origin)
 	case "submit":
 		return s.submit(ctx, body)
 	case "cancel":

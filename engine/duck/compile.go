@@ -72,6 +72,8 @@ type query struct {
 	relations []*relation
 	// inputs say how the columns of the stage's inputs get into DuckDB.
 	inputs [][]*scanColumn
+	// params are the values of the statements' parameters, by name.
+	params map[string]boundValue
 }
 
 // close gives up what the query holds of DuckDB.
@@ -106,7 +108,7 @@ func (d *Database) compile(s *session, stage *exec.RelationalStage) (_ *query, e
 	if len(stage.Nodes) == 0 {
 		return nil, diag.New(diag.InvalidPlan, "the relational stage %q has no nodes", stage.ID)
 	}
-	c := &compiler{db: d, session: s, query: &query{stage: stage}, byNode: map[string]int{}}
+	c := &compiler{db: d, session: s, query: &query{stage: stage, params: map[string]boundValue{}}, byNode: map[string]int{}}
 	defer func() {
 		if err != nil {
 			c.query.close()
@@ -236,7 +238,14 @@ func (c *compiler) node(i int, node plan.Node) (*relation, *diag.Diagnostic) {
 		inputs[j] = c.query.relations[at]
 		inputs[j].uses++
 	}
-	body, columns, problem := c.generate(node.Op, inputs)
+	var body *fragment
+	var columns []column
+	var problem *diag.Diagnostic
+	if op, isQuery := node.Op.(plan.SQLQuery); isQuery {
+		body, columns, problem = c.sqlQuery(op, inputs, i)
+	} else {
+		body, columns, problem = c.generate(node.Op, inputs)
+	}
 	if problem != nil {
 		return nil, problem
 	}

@@ -20,6 +20,8 @@ type span struct {
 	// set where the part is a text of the user.
 	subject string
 	text    string
+	// offset is where the part begins in text.
+	offset int
 }
 
 func (f *fragment) len() int         { return f.sql.Len() }
@@ -31,6 +33,13 @@ func (f *fragment) writeText(text string) {
 	start := f.len()
 	f.write(text)
 	f.spans = append(f.spans, span{start: start, end: f.len(), text: text})
+}
+
+// writePart writes bytes start to end of a text of the user.
+func (f *fragment) writePart(text string, start, end int) {
+	from := f.len()
+	f.write(text[start:end])
+	f.spans = append(f.spans, span{start: from, end: f.len(), text: text, offset: start})
 }
 
 // mark says what everything from start on is for.
@@ -77,7 +86,7 @@ func (f *fragment) locate(position int) place {
 		}
 		at.node = s.node
 		if s.text != "" {
-			at.text, at.offset = s.text, position-s.start
+			at.text, at.offset = s.text, s.offset+position-s.start
 		} else {
 			at.subject = s.subject
 		}

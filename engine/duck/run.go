@@ -174,8 +174,28 @@ func (r *run) guard(f func() error) error {
 }
 
 func (r *run) store(statement *fragment) error {
-	if err := r.session.execute(statement.String()); err != nil {
+	if err := r.execute(statement); err != nil {
 		return r.query.runError(r.db, statement, asQueryError(err))
+	}
+	return nil
+}
+
+func (r *run) execute(statement *fragment) error {
+	if len(r.query.params) == 0 {
+		return r.session.execute(statement.String())
+	}
+	p, err := r.session.prepare(statement.String())
+	if err != nil {
+		return err
+	}
+	defer duckdb.DestroyPrepare(&p)
+	if err := r.query.bindAll(p); err != nil {
+		return err
+	}
+	var result duckdb.Result
+	defer duckdb.DestroyResult(&result)
+	if duckdb.ExecutePrepared(p, &result) == duckdb.StateError {
+		return resultError(&result)
 	}
 	return nil
 }
@@ -187,6 +207,9 @@ func (r *run) stream(statement *fragment, emit func(arrow.RecordBatch) error) er
 		return r.query.runError(r.db, statement, asQueryError(err))
 	}
 	defer duckdb.DestroyPrepare(&p)
+	if err := r.query.bindAll(p); err != nil {
+		return r.query.runError(r.db, statement, asQueryError(err))
+	}
 	columns := r.query.result().columns
 	if err := checkResult(p, columns); err != nil {
 		return err

@@ -198,7 +198,7 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 			return err
 		}
 		return l.window(n, op, input)
-	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest:
+	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest, SQLQuery:
 		if limit, ok := op.(Limit); ok && l.flow[n.Inputs[0]].elements {
 			input, err := l.result(ctx, n.Inputs[0])
 			if err != nil {

@@ -370,7 +370,7 @@ func projectName(keep bool) string {
 // Relational reports whether op runs in DuckDB.
 func Relational(op Op) bool {
 	switch op.(type) {
-	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest:
+	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest, SQLQuery:
 		return true
 	}
 	return false
@@ -442,6 +442,8 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 		return decodeArgs[Sort](args)
 	case Limit{}.Name():
 		return decodeArgs[Limit](args)
+	case SQLQuery{}.Name():
+		return decodeArgs[SQLQuery](args)
 	case Union{}.Name():
 		return decodeArgs[Union](args)
 	case Distinct{}.Name():

@@ -154,6 +154,9 @@ func (p *Plan) validateNode(n Node, before map[string]Op) error {
 	if err := p.placeAggregates(n); err != nil {
 		return err
 	}
+	if op, isQuery := n.Op.(SQLQuery); isQuery {
+		return validateQuery(n, op)
+	}
 	return p.validateOp(n.Op)
 }
 

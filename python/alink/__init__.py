@@ -27,6 +27,7 @@ from alink._connection import (
     read_generator,
     read_json,
     read_parquet,
+    sql,
 )
 from alink._diag import Diagnostic, ExceptionInfo, Row, Source
 from alink._environment import Environment
@@ -107,6 +108,7 @@ __all__ = [
     "read_generator",
     "read_json",
     "read_parquet",
+    "sql",
     "udaf",
     "udf",
     "udtf",

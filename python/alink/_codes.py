@@ -13,6 +13,8 @@ QUERY_FAILED = "ALK1007"
 NEEDS_END = "ALK1030"
 NOT_CHECKPOINTED = "ALK1031"
 PLAN_CHANGED = "ALK1032"
+UNKNOWN_TABLE = "ALK1010"
+BAD_QUERY = "ALK1011"
 FUNCTION_RAISED = "ALK2001"
 WRONG_RESULT_TYPE = "ALK2002"
 WRONG_RESULT_LENGTH = "ALK2003"
@@ -96,6 +98,14 @@ CODES: dict[str, tuple[str, str]] = {
     PLAN_CHANGED: (
         "PlanError",
         "The checkpoint was made by another plan.",
+    ),
+    UNKNOWN_TABLE: (
+        "PlanError",
+        "A query names a table that is not there.",
+    ),
+    BAD_QUERY: (
+        "PlanError",
+        "The text given to sql is not a query that can be run.",
     ),
     FUNCTION_RAISED: (
         "UdfError",

@@ -43,6 +43,69 @@ class Context:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._closed = False
+        self._registered: dict[str, Table] = {}
+
+    @without_our_frames
+    def sql(
+        self,
+        query: str,
+        tables: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Table:
+        """Make a table of a SQL query, in DuckDB's dialect.
+
+        Parameters
+        ----------
+        query : str
+            One query: SELECT, WITH, VALUES or FROM. It reads tables only: no files, and
+            no statement that changes anything.
+        tables : dict, optional
+            Tables by the names that they have in the query; pandas, polars and Arrow
+            objects too. Other names are looked for among the tables of `register` and then
+            among the variables of the caller.
+        params : dict, optional
+            Values of the query's parameters: ``$km`` gets ``{"km": 100}``. None, bool, int,
+            float, str, bytes, Decimal, date, time, datetime, and lists of these.
+
+        Returns
+        -------
+        Table
+            Nothing has run; two columns of one name become ``a`` and ``a_1``.
+
+        Examples
+        --------
+        ``ctx.sql("SELECT carrier, count(*) AS n FROM flights GROUP BY carrier")``
+        """
+        from alink._sql import query_table
+
+        return query_table(self, query, tables or {}, params or {}, self._registered)
+
+    @without_our_frames
+    def register(self, name: str, table: Any = None) -> None:
+        """Give a table a name that queries of this context know.
+
+        Parameters
+        ----------
+        name : str
+            The name; a table that had it before is replaced.
+        table : Table
+            A table of this context, or a pandas, polars or Arrow object.
+        """
+        from alink._sql import fold
+
+        if not isinstance(name, str):
+            raise bad_option(
+                "register",
+                f"register takes a name and a table, not {type(name).__name__}",
+                'functions are not known to SQL: apply them with with_columns(y=f("x"))',
+            )
+        if not name or table is None:
+            raise bad_option("register", 'register takes a name and a table: register("t", t)')
+        if not isinstance(table, Table):
+            table = self._from_table(arrow_table(table, "register"))
+        elif table._context is not self:
+            raise bad_option("register", "register: the table belongs to another connection")
+        self._registered[fold(name)] = table
 
     def read_parquet(
         self,
@@ -441,6 +504,16 @@ def read_generator(
     return default_context().read_generator(
         schema, rows=rows, rows_per_second=rows_per_second, batch_rows=batch_rows, seed=seed
     )
+
+
+@without_our_frames
+def sql(
+    query: str,
+    tables: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> Table:
+    """Make a table of a SQL query with the default context; see `Context.sql`."""
+    return default_context().sql(query, tables, params)
 
 
 def from_arrow(data: Any) -> Table:

@@ -419,6 +419,12 @@ def _literal(value: Any) -> _Literal:
     raise _bad_literal(value)
 
 
+def literal_parts(value: Any) -> tuple[str, Any]:
+    """Give the type and the plan's form of a Python value, as `lit` reads it."""
+    literal = _literal(value)
+    return literal.type, literal.value
+
+
 def _integer_literal(value: int) -> _Literal:
     if _INT64_MIN <= value <= _INT64_MAX:
         return _Literal("bigint", value if abs(value) <= _SAFE_INTEGER_MAX else str(value))

@@ -23,12 +23,12 @@ def user_origin() -> Source | None:
         Python knows it (3.11 and later).
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _is_ours(frame):
+    while frame is not None and is_ours(frame):
         frame = frame.f_back
     return None if frame is None else _source(frame)
 
 
-def _is_ours(frame: FrameType) -> bool:
+def is_ours(frame: FrameType) -> bool:
     name = frame.f_globals.get("__name__")
     return isinstance(name, str) and (name == _PACKAGE or name.startswith(_PACKAGE + "."))
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
+_QUERY_CHARS_MAX = 120  # of a query in explain
+
 
 class Node:
     """One step of a plan: an operator, its inputs, and where the user wrote it.
@@ -199,6 +201,9 @@ def _describe(node: Node) -> str:
         text = ", ".join(map(_sort_key, args["by"]))
     elif node.op == "limit":
         text = str(args["n"]) + (f" offset {args['offset']}" if args.get("offset") else "")
+    elif node.op == "sql":
+        text = " ".join(args["query"].split())
+        text = text if len(text) <= _QUERY_CHARS_MAX else text[: _QUERY_CHARS_MAX - 1] + "…"
     elif node.op == "union":
         text = "by name" if args.get("by_name") else ""
     elif node.op == "distinct":
