@@ -18,7 +18,7 @@ type warmStart struct {
 
 // key tells specs apart that cannot share a worker.
 func (s Spec) key() string {
-	s.Progress = nil
+	s.Progress, s.Environment.AskedBy = nil, ""
 	return fmt.Sprintf("%+v", s)
 }
 

@@ -41,6 +41,11 @@ func TestWarmWorkerIsLeasedFirst(t *testing.T) {
 	if len(status) != 1 || status[0].Busy {
 		t.Fatalf("after Warm: %+v", status)
 	}
+	asked := specA // who asks makes no difference
+	asked.Environment.AskedBy, asked.Progress = "f (job.py)", func(string) {}
+	if asked.key() != specA.key() {
+		t.Error("a spec's key depends on who asks")
+	}
 	if w := acquire(t, p, "a"); w.ID() != status[0].ID {
 		t.Errorf("got worker %s instead of the warm %s", w.ID(), status[0].ID)
 	} else {

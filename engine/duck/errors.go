@@ -207,6 +207,11 @@ func (c *compiler) explain(e *queryError, at place, inputs []*relation) *diag.Di
 // failure is the diagnostic of an error while a query runs.
 func (d *Database) failure(e *queryError) *diag.Diagnostic {
 	switch {
+	case strings.EqualFold(e.kind, kindInterrupt):
+		// Nobody has interrupted it: a run that is to end has another error.
+		// DuckDB says so, rarely, where one of its helper threads has failed.
+		return diag.New(diag.QueryFailed, "a relational step failed in one of several threads, and what it said was lost").
+			WithHint("run it with al.connect(parallelism=1) to read the cause")
 	case e.kind == kindOutOfMemory:
 		limit := "the engine's memory limit"
 		if d.options.MemoryLimitBytes > 0 {

@@ -81,9 +81,11 @@ func discard(batch arrow.RecordBatch) error {
 	return nil
 }
 
-// An error in mid-stream looks like the end of the result.
+// An error in mid-stream looks like the end of the result. With one thread, as
+// a job has without aggregates, joins and sorts: with several, DuckDB now and
+// then gives "Interrupted!" in the place of what a helper thread said.
 func TestErrorInMidStream(t *testing.T) {
-	d, mem := open(t, Options{Threads: 2, BatchRowsMax: 1000})
+	d, mem := open(t, Options{Threads: 1, BatchRowsMax: 1000})
 	s := stage([]table{numbersTable}, plan.Project{Exprs: []plan.NamedExpr{sqlExpr("y", "CASE WHEN x = 1900000 THEN error('boom') ELSE 1 END")}})
 	rows := int64(0)
 	err := d.Run(t.Context(), s, []exec.BatchReader{&numbers{mem: mem, rows: 2_000_000, size: 5000}}, func(batch arrow.RecordBatch) error {

@@ -60,7 +60,7 @@ func (k *told) Run(ctx context.Context, in []*exec.Input, _ *exec.Output) error 
 	}
 }
 
-func runChain(t *testing.T, sink *told, operators ...exec.Operator) {
+func runStream(t *testing.T, sink *told, operators ...exec.Operator) {
 	t.Helper()
 	g := exec.NewGraph(exec.Options{})
 	for i, o := range append(operators, exec.Operator(sink)) {
@@ -89,7 +89,7 @@ func TestAGeneratorKeepsItsPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
 		sink, began := &told{}, time.Now()
-		runChain(t, sink, sequence(500, 64, 100, exec.NoKeeper{}, alloc))
+		runStream(t, sink, sequence(500, 64, 100, exec.NoKeeper{}, alloc))
 		if took := time.Since(began).Round(time.Millisecond); took != 5*time.Second || sink.rows != 500 {
 			t.Errorf("%d rows in %v", sink.rows, took)
 		}
@@ -105,12 +105,12 @@ func TestABarrierDoesNotWaitForRows(t *testing.T) {
 		keeper := &keptKeeper{barriers: make(chan uint64, 1)}
 		time.AfterFunc(25*time.Second, func() { keeper.barriers <- 7 })
 		sink := &told{}
-		runChain(t, sink, sequence(4, 1, 0.1, keeper, alloc))
+		runStream(t, sink, sequence(4, 1, 0.1, keeper, alloc))
 		if want := []string{"0", "1", "b7", "2", "3"}; !slices.Equal(sink.events, want) {
 			t.Errorf("got %v, want %v", sink.events, want)
 		}
 		again := &told{}
-		runChain(t, again, sequence(4, 1, 0, keeper, alloc))
+		runStream(t, again, sequence(4, 1, 0, keeper, alloc))
 		if want := []string{"2", "3"}; !slices.Equal(again.events, want) {
 			t.Errorf("after the restore: %v, want %v", again.events, want)
 		}
@@ -168,7 +168,7 @@ func TestWatermarksStandBehindTheirRow(t *testing.T) {
 		}
 		sink := &told{}
 		work := &plan.Watermarking{Delay: 2 * time.Microsecond, Step: 10 * time.Microsecond}
-		runChain(t, sink, in, NewWatermark(work, timeSchema, exec.NoKeeper{}))
+		runStream(t, sink, in, NewWatermark(work, timeSchema, exec.NoKeeper{}))
 		if got := places(sink.events); !slices.Equal(got, want) || sink.rows != len(values) {
 			t.Errorf("batches of %d: %v, want %v", size, got, want)
 		}
@@ -182,9 +182,9 @@ func TestAWatermarkGoesOnWhereItWas(t *testing.T) {
 	work := &plan.Watermarking{Step: 10 * time.Microsecond}
 	first := &told{}
 	barrier := exec.Element{Kind: exec.KindBarrier, Barrier: 1}
-	runChain(t, first, given{times(alloc, 25), barrier}, NewWatermark(work, timeSchema, keeper))
+	runStream(t, first, given{times(alloc, 25), barrier}, NewWatermark(work, timeSchema, keeper))
 	second := &told{}
-	runChain(t, second, given{times(alloc, 24, 29, 31)}, NewWatermark(work, timeSchema, keeper))
+	runStream(t, second, given{times(alloc, 24, 29, 31)}, NewWatermark(work, timeSchema, keeper))
 	if a, b := places(first.events), places(second.events); !slices.Equal(a, []string{"w25@1", "b1@1"}) || !slices.Equal(b, []string{"w31@3"}) {
 		t.Errorf("%v, then %v", a, b)
 	}
@@ -197,14 +197,14 @@ func TestALimitRemembersWhatItHasSeen(t *testing.T) {
 	work := plan.Limiting{N: 3, Offset: 2}
 	barrier := exec.Element{Kind: exec.KindBarrier, Barrier: 1}
 	first := &told{}
-	runChain(t, first, given{times(alloc, 0, 1, 2), barrier}, &Limit{Work: work, Keeper: keeper})
+	runStream(t, first, given{times(alloc, 0, 1, 2), barrier}, &Limit{Work: work, Keeper: keeper})
 	second := &told{}
-	runChain(t, second, given{times(alloc, 3, 4, 5), times(alloc, 6)}, &Limit{Work: work, Keeper: keeper})
+	runStream(t, second, given{times(alloc, 3, 4, 5), times(alloc, 6)}, &Limit{Work: work, Keeper: keeper})
 	if first.rows != 1 || second.rows != 2 || !slices.Equal(places(first.events), []string{"b1@1"}) {
 		t.Errorf("%v, then %v", first.events, second.events)
 	}
 	none := &told{}
-	runChain(t, none, given{times(alloc, 0)}, &Limit{Keeper: exec.NoKeeper{}})
+	runStream(t, none, given{times(alloc, 0)}, &Limit{Keeper: exec.NoKeeper{}})
 	if none.rows != 0 {
 		t.Errorf("a limit of nothing passed %v", none.events)
 	}
