@@ -135,25 +135,39 @@ func TestKilledWorkersGiveTheSameRows(t *testing.T) {
 	}
 }
 
-// killWorkers sends SIGKILL to a busy worker up to n times, with a pause in
-// which the job gets on, and says how often it did.
+// killWorkers sends SIGKILL to a busy worker up to n times, and says how often
+// it did. After each kill it waits until the job has got on, so that it is not
+// always a worker at its start that is hit.
 func killWorkers(t *testing.T, e *engine.Engine, job *engine.Job, n int) <-chan int {
 	t.Helper()
 	done := make(chan int, 1)
 	go func() {
-		killed := 0
+		killed, seen := 0, int64(0)
 		for killed < n && job.State() == engine.Running {
+			time.Sleep(10 * time.Millisecond)
+			now := rowsOut(job)
+			if now == seen {
+				continue
+			}
 			for _, w := range e.Status().Workers {
 				if w.Busy && syscall.Kill(w.PID, syscall.SIGKILL) == nil {
 					killed++
+					seen = rowsOut(job)
 					break
 				}
 			}
-			time.Sleep(200 * time.Millisecond)
 		}
 		done <- killed
 	}()
 	return done
+}
+
+// rowsOut counts the rows that a job's operators have passed on.
+func rowsOut(job *engine.Job) (n int64) {
+	for _, p := range job.Progress() {
+		n += p.RowsOut
+	}
+	return n
 }
 
 func TestFunctionThatKillsItsWorkersIsNamed(t *testing.T) {
