@@ -164,7 +164,7 @@ var (
 const (
 	sizeBytesMax   = 1 << 50
 	secondsMax     = 7 * 24 * 3600
-	ParallelismMax = 1024
+	ParallelismMax = 256
 )
 
 // number reads a Size as bytes, a Count, or Seconds.

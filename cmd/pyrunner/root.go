@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/alink-runtime/alink/config"
 	"github.com/alink-runtime/alink/diag"
@@ -37,6 +38,7 @@ func newRoot(c *cli) *cobra.Command {
 		Long:  about,
 	}
 	root.AddGroup(
+		&cobra.Group{ID: groupWork, Title: "Work:"},
 		&cobra.Group{ID: groupMachine, Title: "This machine:"},
 		&cobra.Group{ID: groupMore, Title: "More:"},
 	)
@@ -46,6 +48,7 @@ func newRoot(c *cli) *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
+	add(groupWork, c.runCommand())
 	add(groupMachine, c.envCommand(), c.doctorCommand(), c.configCommand())
 	add(groupMore, c.errorCommand(), c.versionCommand(), c.completionCommand(), c.engineCommand(), c.workerPoolCommand())
 	root.SetHelpCommandGroupID(groupMore)
@@ -65,6 +68,7 @@ func newRoot(c *cli) *cobra.Command {
 
 // Groups of commands in the help.
 const (
+	groupWork    = "work"
 	groupMachine = "machine"
 	groupMore    = "more"
 )
@@ -192,3 +196,6 @@ func printJSON(w io.Writer, value any) error {
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(value)
 }
+
+// isTerminal reports whether a file is a terminal.
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

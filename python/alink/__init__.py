@@ -57,6 +57,7 @@ from alink._kinds import (
     udtf,
 )
 from alink._model import Model
+from alink._params import Params, params
 from alink._progress import OperatorProgress, Progress
 from alink._table import GroupBy, Table
 from alink._window import Windowed, WindowGroups
@@ -80,6 +81,7 @@ __all__ = [
     "MapBatchesFunction",
     "Model",
     "OperatorProgress",
+    "Params",
     "PlanError",
     "Progress",
     "RemoteException",
@@ -104,6 +106,7 @@ __all__ = [
     "lit",
     "map_batches",
     "map_groups",
+    "params",
     "read_csv",
     "read_generator",
     "read_json",

@@ -10,12 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from alink import _codes as codes
+from alink._config import origin, setting
 from alink._engine import Engine, EngineOptions, close_when_collected
 from alink._errors import failure, without_our_frames
 from alink._files import PathsLike, absolute_path, csv_args, sample_args, scan_args
 from alink._options import bad_option, byte_size, refuse_unknown, whole_number
 from alink._origin import user_origin
 from alink._plan import Node
+from alink._settings import PARALLELISM_MAX
 from alink._table import Table
 from alink._types import SchemaLike
 from alink._upload import Upload, arrow_table
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
-
-_PARALLELISM_MAX = 256
 
 _OPTIONS = ("memory", "parallelism", "spill_dir")
 
@@ -435,21 +435,30 @@ def connect(
     <alink.Context engine=not started>
     """
     refuse_unknown("connect", unknown, _OPTIONS)
-    return Context(
-        EngineOptions(
-            memory_limit_bytes=0 if memory is None else byte_size("connect", "memory", memory),
-            parallelism=0 if parallelism is None else _parallelism(parallelism),
-            spill_dir=None if spill_dir is None else absolute_path("connect", spill_dir),
-        )
+    return Context(_engine_options(memory, parallelism, spill_dir))
+
+
+def _engine_options(
+    memory: int | str | None = None,
+    parallelism: int | None = None,
+    spill_dir: str | os.PathLike[str] | None = None,
+) -> EngineOptions:
+    """Take what was passed, and what is set where nothing was."""
+    names = {"memory": "memory", "parallelism": "parallelism"}
+    if memory is None and (memory := setting("memory")) is not None:
+        names["memory"] = origin("memory")
+    if parallelism is None and (text := setting("parallelism")) is not None:
+        names["parallelism"] = origin("parallelism")
+        parallelism = int(text) if text.isascii() and text.isdigit() else -1
+    if spill_dir is None:
+        spill_dir = setting("spill_dir")
+    return EngineOptions(
+        memory_limit_bytes=0 if memory is None else byte_size("connect", names["memory"], memory),
+        parallelism=0
+        if parallelism is None
+        else whole_number("connect", names["parallelism"], parallelism, 1, PARALLELISM_MAX),
+        spill_dir=None if spill_dir is None else absolute_path("connect", spill_dir),
     )
-
-
-def _parallelism(value: int) -> int:
-    if whole_number("connect", "parallelism", value, 1) > _PARALLELISM_MAX:
-        raise bad_option(
-            "connect", f"connect: parallelism must be at most {_PARALLELISM_MAX}, not {value}"
-        )
-    return value
 
 
 _default: Context | None = None
@@ -464,7 +473,7 @@ def default_context() -> Context:
     global _default
     with _default_lock:
         if _default is None or not _default.usable:
-            _default = Context(EngineOptions())
+            _default = Context(_engine_options())
         return _default
 
 

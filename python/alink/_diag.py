@@ -9,7 +9,7 @@ from __future__ import annotations
 import linecache
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 # Limits on what a rendered diagnostic may fill; the same as in diag/render.go.
@@ -163,6 +163,18 @@ class Diagnostic:
     exception: ExceptionInfo | None = None
     cause: str = ""
     hint: str = field(default="")
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the wire form, without what is not set."""
+        data = {k: v for k, v in asdict(self).items() if v not in (None, "", ())}
+        if self.source is not None:
+            data["source"] = self.source.to_json()
+        if self.frames:
+            data["frames"] = [frame.to_json() for frame in self.frames]
+        if self.row is not None:
+            values = [{"name": name, "repr": shown} for name, shown in self.row.values]
+            data["row"] = {"index": self.row.index, "values": values}
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Diagnostic:

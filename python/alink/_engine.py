@@ -36,6 +36,7 @@ from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 import pyarrow as pa
 
 from alink import _codes as codes
+from alink._config import setting
 from alink._diag import Diagnostic
 from alink._environment import environment_to_warm
 from alink._errors import ConnectionLost, Error, error_of, failure
@@ -497,7 +498,7 @@ def close_when_collected(owner: object, engine: Engine) -> None:
 
 def cache_dir() -> Path:
     """Give the folder in which environments are kept."""
-    if named := os.environ.get("ALINK_CACHE_DIR"):
+    if named := setting("cache_dir"):
         return Path(named).absolute()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "alink"
@@ -506,7 +507,7 @@ def cache_dir() -> Path:
 
 
 def _find_uv() -> str | None:
-    if named := os.environ.get("ALINK_UV"):
+    if named := setting("uv"):
         return str(Path(named).absolute())
     try:
         import uv

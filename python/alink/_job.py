@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import threading
 import time
 import weakref
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -194,7 +196,24 @@ class Job:
             )
         finally:
             self._display.finish(self._state)
+            self._record()
             self._ended.set()
+
+    def _record(self) -> None:
+        """Tell ``pyrunner run --json`` of the job's end."""
+        if not (path := os.environ.get("ALINK_JOBS_FILE")):
+            return
+        operators = self._progress.operators
+        line = {
+            "id": self.id,
+            "state": self._state,
+            "rows": max(operators[-1].rows_in, operators[-1].rows_out) if operators else 0,
+            "elapsed_s": self._progress.elapsed_s,
+            "error": None if self._error is None else self._error.diagnostic.to_json(),
+        }
+        # One write of a file that is only appended to: threads and children may share it.
+        with contextlib.suppress(OSError), Path(path).open("ab", buffering=0) as file:
+            file.write(json.dumps(line).encode() + b"\n")
 
     def _watch_body(self) -> bytes:
         return json.dumps({"job": self.id}).encode()

@@ -82,10 +82,16 @@ def one_of(operator: str, option: str, value: Any, allowed: tuple[Any, ...]) -> 
     raise bad_option(operator, f"{operator}: {option} must be one of {shown}, not {value!r}", hint)
 
 
-def whole_number(operator: str, option: str, value: Any, minimum: int) -> int:
-    """Return `value` if it is an integer of at least `minimum`."""
+def whole_number(
+    operator: str, option: str, value: Any, minimum: int, maximum: int | None = None
+) -> int:
+    """Return `value` if it is an integer of at least `minimum` and at most `maximum`."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= minimum:
-        return value
+        if maximum is None or value <= maximum:
+            return value
+        raise bad_option(
+            operator, f"{operator}: {option} must be at most {maximum:,}, not {value!r}"
+        )
     raise bad_option(
         operator,
         f"{operator}: {option} must be a whole number of at least {minimum}, not {value!r}",

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from alink._config import origin, setting
 from alink._options import bad_option
 
 if TYPE_CHECKING:
@@ -172,12 +173,11 @@ class Display:
 
 
 def progress_mode() -> str:
-    """Read ``ALINK_PROGRESS``."""
-    mode = os.environ.get("ALINK_PROGRESS") or "auto"
+    """Read the setting ``progress``."""
+    mode = setting("progress") or "auto"
     if mode not in ("auto", "plain", "off"):
-        raise bad_option(
-            "ALINK_PROGRESS", f"ALINK_PROGRESS must be auto, plain or off, not {mode!r}"
-        )
+        name = origin("progress")
+        raise bad_option(name, f"{name} must be auto, plain or off, not {mode!r}")
     return mode
 
 

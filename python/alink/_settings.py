@@ -24,4 +24,4 @@ SETTINGS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "tls_key": ("ALINK_TLS_KEY", "path", ()),
     "grace": ("ALINK_GRACE", "seconds", ()),
 }
-PARALLELISM_MAX = 1024
+PARALLELISM_MAX = 256

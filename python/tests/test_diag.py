@@ -8,7 +8,7 @@ import pytest
 
 import alink as al
 from alink._codes import CODES
-from alink._diag import did_you_mean
+from alink._diag import Diagnostic, ExceptionInfo, Row, Source, did_you_mean
 from alink._errors import error_of
 
 # Go renders the same files in diag/render_test.go.
@@ -82,3 +82,20 @@ def test_errors_can_be_pickled():
     assert type(again) is al.PlanError
     assert again.diagnostic == error.diagnostic
     assert str(again) == str(error)
+
+
+def test_the_wire_form_is_read_back():
+    diagnostic = Diagnostic(
+        "ALK2001",
+        "it failed",
+        function="f",
+        source=Source("a.py", 3, text="f(x)", column=1, end_column=2),
+        frames=(Source("a.py", 3),),
+        row=Row(7, (("x", "'ä'"),)),
+        facts=("a fact",),
+        exception=ExceptionInfo("builtins", "ValueError", "no"),
+        hint="do not",
+    )
+    assert Diagnostic.from_json(json.loads(json.dumps(diagnostic.to_json()))) == diagnostic
+    plain = Diagnostic("ALK2001", "it failed")
+    assert plain.to_json() == {"code": "ALK2001", "message": "it failed"}
