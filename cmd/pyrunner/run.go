@@ -85,7 +85,7 @@ func (c *cli) runCommand() *cobra.Command {
 		}
 		switch kind := strings.ToLower(filepath.Ext(args[0])); kind {
 		case ".py":
-			return c.runScript(command, s, args, named, *asJSON)
+			return c.runScript(s, args, named, *asJSON)
 		case ".json":
 			if len(args) > 1 || len(named) > 0 {
 				return usageError{badUsage("a plan takes no arguments and no parameters")}
@@ -112,12 +112,13 @@ func parseParams(list []string) (map[string]string, error) {
 }
 
 // runScript runs a Python script and ends as it ends.
-func (c *cli) runScript(command *cobra.Command, s *config.Settings, args []string, params map[string]string, asJSON bool) error {
+func (c *cli) runScript(s *config.Settings, args []string, params map[string]string, asJSON bool) error {
 	python, err := findPython(s.Text("python"))
 	if err != nil {
 		return err
 	}
-	child := exec.Command(python, args...) //nolint:noctx // signals are passed on instead: the script ends itself
+	// Without a context: signals are passed on, and the script ends itself.
+	child := exec.Command(python, args...)
 	child.Stdin, child.Stdout, child.Stderr = c.stdin, c.stdout, c.stderr
 	child.Env, err = scriptEnvironment(s, params)
 	if err != nil {
