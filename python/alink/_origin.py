@@ -9,6 +9,7 @@ import sys
 from types import FrameType
 
 from alink._diag import Source
+from alink._syntax import parse
 
 _PACKAGE = __name__.split(".")[0]
 
@@ -63,7 +64,7 @@ def _columns(frame: FrameType, line: int, text: str) -> tuple[int, int]:
 def _method_offset(segment: str) -> int:
     """Skip ``a.b(…)`` in ``a.b(…).c(…)``: the last method of a chain is the one meant."""
     try:
-        call = ast.parse(segment, mode="eval").body
+        call = parse(segment, mode="eval").body
     except SyntaxError:  # the call goes on in the next line
         return 0
     if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):

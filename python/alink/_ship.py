@@ -39,6 +39,7 @@ from typing import Any
 from alink import _codes as codes
 from alink._diag import Source, quote
 from alink._errors import Error, failure
+from alink._syntax import literal, parse
 
 MODULE_BYTES_MAX = 64 * 2**20  # of one local module or package, unpacked
 MODULES_MAX = 1_000  # local modules that one function may need
@@ -317,7 +318,7 @@ def source_text(target: Callable[..., Any], name: str) -> tuple[str, set[str]]:
     except OSError:
         raise _no_source(target, name, "its source text cannot be found") from None
     text = textwrap.dedent("".join(lines))
-    definition = ast.parse(text).body[0]
+    definition = parse(text).body[0]
     assert isinstance(definition, (ast.FunctionDef, ast.AsyncFunctionDef))
     body = "".join(text.splitlines(keepends=True)[definition.lineno - 1 :])
     head, modules = _definitions(target, definition, name)
@@ -373,7 +374,7 @@ def _as(variable: str, name: str) -> str:
 
 def _is_constant(value: Any) -> bool:
     try:
-        return ast.literal_eval(repr(value)) == value
+        return literal(repr(value)) == value
     except (ValueError, SyntaxError):
         return False
 
@@ -529,7 +530,7 @@ def _imports_of_file(file: Path, name: str) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=MODULES_MAX)
 def _imports_of_version(file: Path, name: str, _mtime_ns: int, _size: int) -> tuple[str, ...]:
     try:
-        tree = ast.parse(file.read_bytes(), str(file))
+        tree = parse(file.read_bytes(), str(file))
     except (OSError, SyntaxError, ValueError):
         return ()  # it fails in the worker as it would here, with a better message
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 import __future__
 
-import ast
 import dataclasses
 import datetime
 import types
@@ -17,6 +16,7 @@ from alink import _codes as codes
 from alink._diag import did_you_mean, quote
 from alink._errors import PlanError, failure
 from alink._origin import user_origin
+from alink._syntax import literal
 
 #: What may stand where a type is expected.
 TypeLike: TypeAlias = "str | pa.DataType | type[Any]"
@@ -380,7 +380,7 @@ def annotated_result(function: Callable[..., Any]) -> str | None:
 
 def _evaluate(text: str, function: Callable[..., Any]) -> Any:
     try:
-        return ast.literal_eval(text)
+        return literal(text)
     except (ValueError, SyntaxError):
         pass
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import alink as al
+from alink import _connection
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE_PARENT = str(Path(al.__file__).resolve().parents[1])
@@ -73,7 +74,12 @@ def fake_engine(tmp_path, monkeypatch):
     fake.plays()
     monkeypatch.setenv("ALINK_PYRUNNER", str(script))
     monkeypatch.setenv("ALINK_FAKE", str(tmp_path / "scenario.json"))
-    return fake
+    # A default context of the fake's is no other test's.
+    monkeypatch.setattr("alink._connection._default", None)
+    yield fake
+    fakes = _connection._default
+    if fakes is not None:
+        fakes.close()
 
 
 def eventually(condition, timeout_s=5.0):
