@@ -603,6 +603,8 @@ SCRIPT = """
     def very_slow(id):
         import time
         time.sleep(0.01)
+        if id == 10:  # not of the first job
+            print("begun")
         return id
 
     with al.connect() as ctx:
@@ -650,7 +652,9 @@ def test_ended_client_leaves_nothing(
     pids = [int(pid) for pid in client.stdout.readline().split()]
     assert len(pids) >= 3, "engine, supervisor and a worker"
     assert all(map(is_running, pids))
-    time.sleep(0.5)
+    assert client.stderr is not None
+    while "begun" not in client.stderr.readline():
+        assert client.poll() is None
     signals = {"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "kill": signal.SIGKILL}
     start = time.monotonic()
     client.send_signal(signals[how])
