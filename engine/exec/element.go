@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
 // Kind says what an Element is.
@@ -53,6 +54,34 @@ type Element struct {
 
 // BatchElement makes an element of a batch, whose reference it takes over.
 func BatchElement(batch arrow.RecordBatch) Element { return Element{Kind: KindBatch, Batch: batch} }
+
+// CountNulls makes a batch fit to be read by several goroutines: an Arrow array
+// whose number of NULLs is unknown, as that of a slice is, counts them at the
+// first question and writes the answer down, which two readers of one array
+// would do at the same time. Output does this for every batch; a batch that is
+// shared in another way needs it once.
+func CountNulls(batch arrow.RecordBatch) {
+	for _, column := range batch.Columns() {
+		countNulls(column)
+	}
+}
+
+func countNulls(a arrow.Array) {
+	a.NullN()
+	switch a := a.(type) {
+	case array.ListLike: // a map is a list of structs
+		countNulls(a.ListValues())
+	case *array.Struct:
+		for i := range a.NumField() {
+			countNulls(a.Field(i))
+		}
+	case *array.Dictionary:
+		countNulls(a.Indices())
+		countNulls(a.Dictionary())
+	case array.ExtensionArray:
+		countNulls(a.Storage())
+	}
+}
 
 // Release gives up the element's batch, if it has one.
 func (e Element) Release() {

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/alink-runtime/alink/diag"
@@ -681,4 +683,51 @@ func TestQueuesShareTheirBytes(t *testing.T) {
 		}
 		w.close()
 	}
+}
+
+// A batch is read by several goroutines once it has left its operator, and
+// counting the NULLs of an Arrow array writes to it: under -race this fails
+// where an array of the batch, however deep, was left uncounted.
+func TestBatchesAreReadBySeveralGoroutines(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	defer mem.AssertSize(t, 0)
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		{Name: "list", Type: arrow.ListOf(arrow.ListOf(arrow.BinaryTypes.String)), Nullable: true},
+		{Name: "struct", Type: arrow.StructOf(arrow.Field{Name: "a", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int8), Nullable: true}), Nullable: true},
+		{Name: "map", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), Nullable: true},
+		{Name: "dictionary", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+	}, nil)
+	whole, _, err := array.RecordFromJSON(mem, schema, strings.NewReader(`[
+		{"n": 1, "list": [["a", null], null], "struct": {"a": [1, null]}, "map": [{"key": "k", "value": null}], "dictionary": "d"},
+		{"n": null, "list": null, "struct": null, "map": null, "dictionary": null},
+		{"n": 3, "list": [[null]], "struct": {"a": null}, "map": [{"key": "l", "value": 2}], "dictionary": "e"}
+	]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Release()
+	batch := whole.NewSlice(1, 3)
+	queue := NewQueue(1 << 20)
+	out := &Output{edge: queuePort{queue}, stats: &Stats{}}
+	if err := out.EmitBatch(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	e, err := queue.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Release()
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			payload, err := ipc.GetRecordBatchPayload(e.Batch)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			payload.Release()
+		})
+	}
+	readers.Wait()
 }

@@ -95,6 +95,7 @@ type Output struct {
 func (out *Output) Emit(ctx context.Context, e Element) error {
 	if e.Kind == KindBatch {
 		out.stats.wrote(e.Batch)
+		CountNulls(e.Batch)
 	}
 	if out.time != nil {
 		out.time.passed(e)
