@@ -233,6 +233,8 @@ func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.
 			return nil, diag.From(err).At(stage.Name, stage.Origin)
 		}
 		v.New = once(located{ops.NewSink(sink, stage.Schema), stage})
+	case plan.KeepTable:
+		v.New = once(ops.NewSink(keptTable{b.engine.tables, work.Table}, stage.Schema))
 	case plan.Collect:
 		queue := exec.NewQueue(exec.QueueBytesDefault)
 		job.results[stage.ID] = &result{queue: queue, schema: stage.Schema}

@@ -49,6 +49,16 @@ func (t *tables) put(ctx context.Context, name string, reader array.RecordReader
 		spool.Close()
 		return err
 	}
+	return t.keep(ctx, name, spool)
+}
+
+// keep ends a table, which it takes over whatever the result, and gives it a
+// name that must be free.
+func (t *tables) keep(ctx context.Context, name string, spool *exec.Spool) error {
+	if err := spool.Put(ctx, exec.Element{Kind: exec.KindEnd}); err != nil {
+		spool.Close()
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.byName[name] != nil {
@@ -58,6 +68,35 @@ func (t *tables) put(ctx context.Context, name string, reader array.RecordReader
 	t.byName[name] = spool
 	return nil
 }
+
+// keptTable is the sink of plan.KeepTable.
+type keptTable struct {
+	tables *tables
+	name   string
+}
+
+// Open implements exec.Sink.
+func (k keptTable) Open(_ context.Context, schema *arrow.Schema) (exec.SinkWriter, error) {
+	spool, err := exec.NewSpool(schema, k.tables.options)
+	if err != nil {
+		return nil, err
+	}
+	return &tableWriter{keptTable: k, spool: spool}, nil
+}
+
+// tableWriter implements exec.SinkWriter.
+type tableWriter struct {
+	keptTable
+	spool *exec.Spool
+}
+
+func (w *tableWriter) Write(ctx context.Context, batch arrow.RecordBatch) error {
+	return putPieces(ctx, w.spool, batch)
+}
+
+func (w *tableWriter) Commit(ctx context.Context) error { return w.tables.keep(ctx, w.name, w.spool) }
+
+func (w *tableWriter) Abort() { w.spool.Close() }
 
 func fill(ctx context.Context, spool *exec.Spool, reader array.RecordReader) error {
 	for reader.Next() {
@@ -76,7 +115,7 @@ func fill(ctx context.Context, spool *exec.Spool, reader array.RecordReader) err
 	if err := reader.Err(); err != nil {
 		return fmt.Errorf("read the table: %w", err)
 	}
-	return spool.Put(ctx, exec.Element{Kind: exec.KindEnd})
+	return nil
 }
 
 // putPieces cuts a large batch. Each piece is a copy, so that it keeps alive

@@ -124,7 +124,7 @@ func metamorphicPlan(t *testing.T, text string) *plan.Plan {
 		json.RawMessage(`{"id": "t", "op": "table", "args": {"table": "t"}}`),
 		json.RawMessage(`{"id": "u", "op": "table", "args": {"table": "u"}}`),
 	}, nodes...)
-	if !strings.HasPrefix(last.Op, "write_") {
+	if !strings.HasPrefix(last.Op, "write_") && last.Op != "keep_table" {
 		all = append(all, json.RawMessage(fmt.Sprintf(`{"id": "out", "op": "collect", "inputs": [%q]}`, last.ID)))
 	}
 	encoded, err := json.Marshal(map[string]any{"version": plan.Version, "nodes": all})
@@ -380,6 +380,7 @@ var metamorphicCases = []metamorphicCase{
 	{"write_parquet", writeNode("parquet", "out.parquet", ""), readNode("parquet", "out.parquet"), false},
 	{"write_csv", writeNode("csv", "out.csv", ""), readNode("csv", "out.csv"), false},
 	{"write_json", writeNode("json", "out.jsonl", ""), readNode("json", "out.jsonl"), false},
+	{"keep_table", `{"id": "a", "op": "filter", "inputs": ["t"], "args": {"predicate": {"sql": "x > 1"}}}, {"id": "w", "op": "keep_table", "inputs": ["a"], "args": {"table": "kept"}}`, `{"id": "k", "op": "table", "args": {"table": "kept"}}`, false},
 	{"write_parquet by partition", writeNode("parquet", "out", `, "folder": true, "partition_by": ["k"]`), readNode("parquet", "out"), true},
 	{"write_json to a folder", writeNode("json", "out", `, "folder": true`), readNode("json", "out"), false},
 	{"pandas function", callNode("by_pandas", "x"), "", false},

@@ -51,6 +51,11 @@ type (
 	ScanTable struct {
 		Table string `json:"table"`
 	}
+	// KeepTable keeps its input in the engine as a table for ScanTable, which is
+	// there once the job has ended well.
+	KeepTable struct {
+		Table string `json:"table"`
+	}
 	// Filter keeps the rows for which Predicate is true.
 	Filter struct {
 		Predicate Expr `json:"predicate"`
@@ -310,6 +315,9 @@ type Field struct {
 func (ScanTable) Name() string { return "table" }
 
 // Name implements Op.
+func (KeepTable) Name() string { return "keep_table" }
+
+// Name implements Op.
 func (Filter) Name() string { return "filter" }
 
 // Name implements Op.
@@ -348,6 +356,7 @@ func (p Project) Name() string {
 }
 
 func (ScanTable) inputCount() int  { return 0 }
+func (KeepTable) inputCount() int  { return 1 }
 func (Filter) inputCount() int     { return 1 }
 func (Drop) inputCount() int       { return 1 }
 func (Rename) inputCount() int     { return 1 }
@@ -379,7 +388,7 @@ func Relational(op Op) bool {
 // Sink reports whether op ends a plan's branch.
 func Sink(op Op) bool {
 	switch op.(type) {
-	case WriteParquet, WriteCSV, WriteJSON, Collect:
+	case WriteParquet, WriteCSV, WriteJSON, KeepTable, Collect:
 		return true
 	}
 	return false
@@ -426,6 +435,8 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 		return decodeArgs[ScanJSON](args)
 	case ScanTable{}.Name():
 		return decodeArgs[ScanTable](args)
+	case KeepTable{}.Name():
+		return decodeArgs[KeepTable](args)
 	case Filter{}.Name():
 		return decodeArgs[Filter](args)
 	case projectName(true), projectName(false):

@@ -377,7 +377,7 @@ func (l *lowering) flowOf(n Node, checkpoint bool) (flow, error) {
 		if in.endless != "" && !op.Endless {
 			return in, needsEnd("collect", in.endless)
 		}
-	case WriteCSV, WriteJSON:
+	case WriteCSV, WriteJSON, KeepTable:
 		if in.endless != "" {
 			return in, needsEnd(n.Op.Name(), in.endless)
 		}

@@ -175,6 +175,8 @@ func (p *Plan) validateOp(op Op) error {
 		return op.validate()
 	case ScanTable:
 		return required("table", op.Table)
+	case KeepTable:
+		return required("table", op.Table)
 	case Project:
 		return validateNames(op.Exprs)
 	case Drop:

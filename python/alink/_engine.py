@@ -278,6 +278,8 @@ class Engine:
             self._artifacts.update(artifact.digest for artifact in missing)
         for upload in plan.uploads:
             upload.ensure(self)
+        for cache in plan.caches:
+            cache.args["table"].ensure(self, cache)
 
     def describe(self, plan: Plan) -> pa.Schema:
         """Ask for the schema of a plan's last node."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from alink._cache import KeptTable
 from alink._diag import Source
 from alink._environment import Environment, environment_json, runs_client_bytecode
 from alink._expr import Expr, expr_json
@@ -49,8 +50,11 @@ class Node:
         self.origin = origin
         self.schema = schema  # once it is known
 
-    def walk(self) -> Iterator[Node]:
-        """Give this node and all below, each once, inputs before what reads them."""
+    def walk(self, kept: bool = False) -> Iterator[Node]:
+        """Give this node and all below, each once, inputs before what reads them.
+
+        With `kept`, what lies below a table that the engine keeps is left out.
+        """
         seen: set[int] = set()
         stack: list[tuple[Node, bool]] = [(self, False)]
         while stack:
@@ -60,7 +64,8 @@ class Node:
             elif id(node) not in seen:
                 seen.add(id(node))
                 stack.append((node, True))
-                stack += ((node_input, False) for node_input in reversed(node.inputs))
+                if not (kept and node.op == "cache"):
+                    stack += ((node_input, False) for node_input in reversed(node.inputs))
 
 
 @dataclass
@@ -71,21 +76,28 @@ class Plan:
     json: dict[str, Any]
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     uploads: list[Upload] = field(default_factory=list)
+    # The nodes of kept tables that the plan reads.
+    caches: list[Node] = field(default_factory=list)
 
 
-def build_plan(root: Node) -> Plan:
+def build_plan(root: Node, *, kept: bool = True) -> Plan:
     """Write the plan of everything that `root` needs.
+
+    Tables that the engine keeps are read there, or without `kept` described by what they
+    are computed from, so that nothing has to run to know a schema.
 
     Raises
     ------
     PlanError
         If a function cannot be sent to a worker.
     """
-    return _Builder().build(root)
+    return _Builder(kept).build(root)
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, kept: bool) -> None:
+        self._kept = kept
+        self._caches: list[Node] = []
         self._nodes: dict[int, str] = {}
         self._functions: dict[int, str] = {}
         self._environments: dict[Environment | None, str] = {}
@@ -94,17 +106,24 @@ class _Builder:
         self._uploads: list[Upload] = []
 
     def build(self, root: Node) -> Plan:
-        for node in root.walk():
+        for node in root.walk(self._kept):
+            if node.op == "cache" and not self._kept:
+                self._nodes[id(node)] = self._nodes[id(node.inputs[0])]
+                continue
             self._nodes[id(node)] = name = f"n{len(self._nodes) + 1}"
             data: dict[str, Any] = {"id": name, "op": node.op}
-            if node.inputs:
+            if node.op == "cache":
+                data["op"] = "table"
+                self._caches.append(node)
+            elif node.inputs:
                 data["inputs"] = [self._nodes[id(i)] for i in node.inputs]
             if node.origin is not None:
                 data["origin"] = node.origin.to_json()
             if node.args:
                 data["args"] = self._encode(node.args)
             self._json["nodes"].append(data)
-        return Plan(self._nodes[id(root)], self._json, self._artifacts, self._uploads)
+        root_name = self._nodes[id(root)]
+        return Plan(root_name, self._json, self._artifacts, self._uploads, self._caches)
 
     def _encode(self, value: Any) -> Any:
         if isinstance(value, Expr):
@@ -113,6 +132,8 @@ class _Builder:
             return self._function(value)
         if isinstance(value, Upload):
             self._uploads.append(value)
+            return value.name
+        if isinstance(value, KeptTable):
             return value.name
         if isinstance(value, Mapping):
             return {key: self._encode(item) for key, item in value.items()}

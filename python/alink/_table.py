@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import pyarrow as pa
 
 from alink import _codes as codes
+from alink._cache import KeptTable
 from alink._describe import STATISTICS, statistics
 from alink._diag import did_you_mean, quote
 from alink._display import render_table
@@ -445,6 +446,27 @@ class Table:
         fitted = self._derive("fit", args).to_arrow()
         return Model(fitted.column("model")[0].as_py(), args["function"].name)
 
+    @without_our_frames
+    def cache(self) -> Table:
+        """Compute the table once, and keep it in the engine.
+
+        The first job that needs the result computes all of it, in a job of its own that runs
+        before; the rows stay in memory up to the engine's limit, and then in files of its
+        spill folder. They are given up when no table refers to them any more.
+
+        Returns
+        -------
+        Table
+            The same rows in the same order.
+
+        Examples
+        --------
+        ``clean = raw.with_columns(x=slow("text")).cache()``: what is made of ``clean`` calls
+        ``slow`` once for each row of ``raw``, however often it is asked for.
+        """
+        refuse_unbounded("cache", self._node)
+        return self._derive("cache", {"table": KeptTable()})
+
     # --- what it is ---
 
     @property
@@ -453,7 +475,7 @@ class Table:
         """The columns and their Arrow types. The engine is asked; no row is read."""
         node = self._node
         if node.schema is None:
-            node.schema = self._context.engine().describe(build_plan(node))
+            node.schema = self._context.engine().describe(build_plan(node, kept=False))
         return node.schema
 
     @property
