@@ -60,6 +60,7 @@ from alink._model import Model
 from alink._params import Params, params
 from alink._progress import OperatorProgress, Progress
 from alink._table import GroupBy, Table
+from alink._trial import Difference, FunctionReport
 from alink._window import Windowed, WindowGroups
 
 __all__ = [
@@ -69,12 +70,14 @@ __all__ = [
     "Context",
     "DataError",
     "Diagnostic",
+    "Difference",
     "Environment",
     "EnvironmentBuildError",
     "Error",
     "ExceptionInfo",
     "Expr",
     "Function",
+    "FunctionReport",
     "GroupBy",
     "GroupsFunction",
     "Job",

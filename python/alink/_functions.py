@@ -7,13 +7,23 @@ import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+)
 
 from alink import _codes as codes
 from alink._diag import did_you_mean, quote
 from alink._environment import Environment, note_function
-from alink._errors import failure
-from alink._expr import call
+from alink._errors import failure, without_our_frames
+from alink._expr import IntoExpr, call
 from alink._model import Model
 from alink._options import (
     bad_option,
@@ -26,6 +36,10 @@ from alink._options import (
 from alink._origin import user_origin
 from alink._ship import function_source
 from alink._types import SchemaLike, TypeLike, annotated_result, is_type, schema_fields, type_string
+
+if TYPE_CHECKING:
+    from alink._table import Table
+    from alink._trial import FunctionReport
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -133,15 +147,24 @@ class WorkerFunction(Generic[P, R]):
         A class is made and set up once, at the first call. Models are not read in the
         client: pass stand-ins for them as keyword arguments.
         """
+        return self.plain()(*args, **kwargs)
+
+    def plain(self) -> Callable[..., R]:
+        """Give the plain function; of a class the instance, which is set up the first time."""
         if not inspect.isclass(self._target):
-            return self._target(*args, **kwargs)
+            return self._target
         if self._instance is None:
             instance = self._target()
             setup = getattr(instance, "setup", None)
             if setup is not None:
                 setup()
             self._instance = instance
-        return self._instance(*args, **kwargs)
+        return self._instance
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The parameters that must be given."""
+        return self.parameters[: self._required]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Inside another function's pickle, only the plain function travels: workers need
@@ -176,6 +199,40 @@ class Function(WorkerFunction[P, R]):
             An expression for `Table.with_columns` and the like.
         """
         return apply(self, args)
+
+    @without_our_frames
+    def test(self, table: Table, /, *columns: IntoExpr) -> FunctionReport:
+        """Run the function on a table, here and in a worker, and compare the results.
+
+        In a worker first: where that dies, the function is not called here. It may be called
+        twice for a row, so what it does besides giving a value is done twice.
+
+        Parameters
+        ----------
+        table : Table
+            Its first 10,000 rows are taken.
+        *columns : str, Expr or value
+            What the function is applied to. By default each parameter gets the column of its
+            name, or the only one whose name begins with it.
+
+        Returns
+        -------
+        FunctionReport
+            Its text tells the rows that differ and how NULLs went; it is true where nothing
+            differs. A function that raises is reported, not raised.
+
+        Raises
+        ------
+        PlanError
+            If a parameter has no column, or the table has no end.
+
+        Examples
+        --------
+        ``assert made_up.test(flights.head(100), "dep_delay", "arr_delay")``
+        """
+        from alink._trial import try_out
+
+        return try_out(self, table, columns)
 
     def __repr__(self) -> str:
         return f"<alink.Function {self.name}({', '.join(self.parameters)}) -> {self.result}>"

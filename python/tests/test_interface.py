@@ -128,6 +128,17 @@ def test_plain_functions_are_called_here():
     assert kmh.local(np.array([30.0]), np.array([60.0])).tolist() == [30.0]
 
 
+def test_a_function_is_tried_here_and_in_a_worker(flights):
+    report = made_up.test(flights.head(100))
+    assert report.ok
+    assert report.null_arguments == report.null_passed_on == 2
+
+
+def test_a_cached_table_gives_the_same_rows(result):
+    kept = result.cache()
+    assert kept.collect() == kept.collect() == EXPECTED
+
+
 def test_a_function_has_the_python_packages_of_its_environment(flights):
     @al.udf("string", env=al.Environment(requirements=["numpy==2.2.*"]))
     def version(x):
