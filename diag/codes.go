@@ -44,6 +44,7 @@ const (
 	UnexpectedFiles   Code = "ALK4012"
 	TooManyPartitions Code = "ALK4013"
 	ValueUnwritable   Code = "ALK4014"
+	FileNotAllowed    Code = "ALK4015"
 	ConnectionLost    Code = "ALK5001"
 	Cancelled         Code = "ALK5002"
 	Internal          Code = "ALK5003"
@@ -62,6 +63,9 @@ const (
 	NotYours          Code = "ALK5034"
 	EnvironmentBusy   Code = "ALK5035"
 	ServeRefused      Code = "ALK5036"
+	NoServer          Code = "ALK5037"
+	WrongVersion      Code = "ALK5038"
+	ServerFull        Code = "ALK5039"
 	BadScriptHeader   Code = "ALK5040"
 )
 
@@ -191,6 +195,10 @@ var Entries = []Entry{
 		ValueUnwritable, "DataError", "A value cannot be written in the format of the output.",
 		"The message names the column. Cast or drop it, or write Parquet, which holds every type.",
 	},
+	{
+		FileNotAllowed, "DataError", "The server does not let plans use this file.",
+		"Paths in a plan are of the server's disk, and a server lets plans read and write in the folders alone that it was started with (serve --files DIR). What a link leads to counts, not where the link lies. Without --files a server on a TCP address lets plans use no files at all: send tables with from_arrow and fetch results with to_arrow.",
+	},
 	{ConnectionLost, "ConnectionLost", "The engine's process ended or can no longer be reached.", "The job's result is lost; outputs that were not finished have not appeared. A new connection starts a new engine."},
 	{Cancelled, "Cancelled", "The job was cancelled.", "By Ctrl-C, by job.cancel(), or because its client ended."},
 	{Internal, "Error", "The engine failed in a way it does not know.", "This is a fault of the engine. Please report it with the text of the message."},
@@ -229,6 +237,18 @@ var Entries = []Entry{
 	{
 		ServeRefused, "PlanError", "A server cannot be started like this.",
 		"A server runs whatever code its clients send. Beyond this machine it therefore needs a token and TLS: --token-file, --tls-cert and --tls-key. Without them it listens on a unix socket of the user or on 127.0.0.1.",
+	},
+	{
+		NoServer, "ConnectionLost", "No server answers at this address.",
+		"The message names the address, the cause what the network or TLS says. A certificate that is not signed by one of the system's authorities is checked with tls_ca=, and it must name the host that the address names.",
+	},
+	{
+		WrongVersion, "ConnectionLost", "Client and server do not speak the same version of their protocol.",
+		"`pyrunner version` shows the protocol of either side. Install the same version on both.",
+	},
+	{
+		ServerFull, "PlanError", "A limit of the server has been reached.",
+		"A server bounds its connections, the jobs of each, and the bytes of the tables and of the code that they send. The message names the limit. Close connections and tables that are not needed any more, or wait for jobs to end.",
 	},
 	{BadScriptHeader, "PlanError", "A script's header (PEP 723) cannot be used.", "The comment block between \"# /// script\" and \"# ///\" is TOML: dependencies is a list of requirements, requires-python the versions of Python that the script is for. Functions without env= run in an environment of those dependencies."},
 }

@@ -66,6 +66,18 @@ func (a *artifacts) Has(id string) bool {
 	return err == nil
 }
 
+// Drop forgets an artifact and what was unpacked of it. One that is not there
+// is no error.
+func (a *artifacts) Drop(id string) error {
+	path, err := a.File(id)
+	if err != nil {
+		return nil //nolint:nilerr // it is not there
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return errors.Join(os.Remove(path), os.RemoveAll(path+artifactDirSuffix))
+}
+
 // File is the path of an artifact.
 func (a *artifacts) File(id string) (string, error) {
 	if len(id) != 2*sha256.Size || strings.Trim(id, "0123456789abcdef") != "" {

@@ -40,6 +40,8 @@ type build struct {
 	// workers.
 	applications int
 	release      []func()
+	// domain is whose functions they are; see Engine.SubmitIn.
+	domain string
 }
 
 // newBuild validates the plan. close must be called when what was built has
@@ -49,6 +51,9 @@ func (e *Engine) newBuild(p *plan.Plan) (*build, error) {
 		return nil, err
 	}
 	if err := e.checkArtifacts(p); err != nil {
+		return nil, err
+	}
+	if err := e.folders.checkPlan(p); err != nil {
 		return nil, err
 	}
 	return &build{engine: e, plan: p, sources: map[string]exec.BatchSource{}, schemas: map[string]*arrow.Schema{}}, nil
@@ -110,7 +115,7 @@ func (b *build) ScanSchema(ctx context.Context, op plan.Op) (*arrow.Schema, erro
 func (b *build) openSource(ctx context.Context, op plan.Op) (exec.Source, error) {
 	switch op := op.(type) {
 	case plan.FileScan:
-		return file.Open(ctx, op)
+		return file.OpenWithin(ctx, op, b.engine.folders.check)
 	case plan.ScanTable:
 		spool, release, err := b.engine.tables.use(op.Table)
 		if err != nil {
@@ -292,7 +297,7 @@ func (b *build) functionStage(a *plan.Application, job *Job) *exec.FunctionStage
 	s := &exec.FunctionStage{
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
 		Input: a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.log,
-		MemoryBytes: a.Calls[0].Function.MemoryBytes(),
+		MemoryBytes: a.Calls[0].Function.MemoryBytes(), Domain: b.domain,
 	}
 	for i, c := range a.Calls {
 		s.Calls = append(s.Calls, exec.FunctionCall{

@@ -63,6 +63,9 @@ type Options struct {
 	BatchRows int
 	// SpillDir is the folder for data beyond memory; "" means one in RunDir.
 	SpillDir string
+	// RestrictFiles lets plans read and write in Folders alone.
+	RestrictFiles bool
+	Folders       []string
 	// Warm is an environment that a worker is started in ahead of the first
 	// job; nil means none.
 	Warm *plan.Environment
@@ -100,6 +103,7 @@ type Engine struct {
 	options   Options
 	ownsDir   bool
 	artifacts *artifacts
+	folders   *folders
 	tables    *tables
 	budget    *budget
 	workers   *workers
@@ -149,7 +153,10 @@ func (e *Engine) open() (err error) {
 	if e.artifacts, err = newArtifacts(filepath.Join(e.options.RunDir, "artifacts")); err != nil {
 		return fmt.Errorf("make the artifacts' folder: %w", err)
 	}
-	e.tables = newTables(exec.SpoolOptions{MemoryBytes: e.shares().tableBytes, Dir: e.options.SpillDir})
+	if e.folders, err = openFolders(e.options); err != nil {
+		return err
+	}
+	e.tables = newTables(exec.SpoolOptions{Memory: exec.NewAllowance(e.shares().tableBytes), Dir: e.options.SpillDir})
 	e.workers, err = openWorkers(e.options, e.artifacts)
 	return err
 }
@@ -168,6 +175,9 @@ func (e *Engine) PutArtifact(data []byte) (string, error) { return e.artifacts.P
 
 // HasArtifact reports whether an artifact is there.
 func (e *Engine) HasArtifact(id string) bool { return e.artifacts.Has(id) }
+
+// DropArtifact forgets an artifact that no job refers to any more.
+func (e *Engine) DropArtifact(id string) error { return e.artifacts.Drop(id) }
 
 // PutTable reads a table to its end and keeps it under a name for ScanTable.
 // The caller releases the reader.
@@ -218,10 +228,17 @@ type queryReader interface {
 // Submit checks and types a plan and starts it. Errors that can be known
 // before anything runs are returned here.
 func (e *Engine) Submit(ctx context.Context, p *plan.Plan) (*Job, error) {
+	return e.SubmitIn(ctx, p, "")
+}
+
+// SubmitIn is Submit for a client among several: a worker that has run one
+// domain's functions runs no other's.
+func (e *Engine) SubmitIn(ctx context.Context, p *plan.Plan, domain string) (*Job, error) {
 	b, err := e.newBuild(p)
 	if err != nil {
 		return nil, err
 	}
+	b.domain = domain
 	job := newJob(e)
 	if err := b.graph(ctx, job); err != nil {
 		b.close()
@@ -262,6 +279,11 @@ func (e *Engine) register(job *Job) error {
 // forget drops the oldest ended jobs above the number that is kept; mu is
 // held.
 func (e *Engine) forget() {
+	for _, job := range e.jobs {
+		if job.ended() {
+			job.lines.shrink()
+		}
+	}
 	excess := len(e.order) - jobsKeptMax
 	e.order = slices.DeleteFunc(e.order, func(id string) bool {
 		job := e.jobs[id]
@@ -281,9 +303,34 @@ func (e *Engine) Job(id string) (*Job, error) {
 	defer e.mu.Unlock()
 	job := e.jobs[id]
 	if job == nil {
-		return nil, diag.New(diag.InvalidPlan, "there is no job %q", id)
+		return nil, diag.New(diag.UnknownJob, "there is no job %q", id).WithHint("%s", diag.DidYouMean(id, "jobs", e.order))
 	}
 	return job, nil
+}
+
+// Jobs are those that run, and the ended ones whose outcome is kept, in the
+// order in which they were started.
+func (e *Engine) Jobs() []*Job {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	jobs := make([]*Job, len(e.order))
+	for i, id := range e.order {
+		jobs[i] = e.jobs[id]
+	}
+	return jobs
+}
+
+// ArrowBytes are held by Arrow buffers of this process, garbage that has not
+// been collected yet included.
+func (e *Engine) ArrowBytes() int64 { return arrowMemory.bytes.Load() }
+
+// WorkerCounts is what the pool of workers has been through.
+func (e *Engine) WorkerCounts() WorkerCounts { return e.workers.counts() }
+
+// WorkerCounts count workers since the engine was opened.
+type WorkerCounts struct {
+	Running, Busy   int
+	Started, Deaths int64
 }
 
 // Status is what the engine is doing.

@@ -145,26 +145,32 @@ func TestBudgetNeverGivesMoreThanThereIs(t *testing.T) {
 	}
 }
 
-// TestLogIsBounded: lines that nobody reads are dropped, by number and by size,
-// and the reader is told how many.
+// TestLogIsBounded: the oldest lines give way, by number and by size, and each
+// of several readers is told how many it has missed.
 func TestLogIsBounded(t *testing.T) {
 	for _, c := range []struct{ lines, length, kept int }{
 		{logLinesMax + 3, 1, logLinesMax}, {20, logBytesMax / 10, 10},
 	} {
 		j := &Job{}
-		for range c.lines {
-			j.log(exec.LogLine{Text: strings.Repeat("x", c.length)})
+		for i := range c.lines {
+			number := strconv.Itoa(i)
+			j.log(exec.LogLine{Text: number + strings.Repeat("x", max(0, c.length-len(number)))})
 		}
-		got := j.TakeLog()
-		if len(got) != c.kept+1 || !strings.Contains(got[c.kept].Text, strconv.Itoa(c.lines-c.kept)) {
-			t.Errorf("%d lines of %d bytes: %d were kept, the last is %.40q", c.lines, c.length, len(got), got[len(got)-1].Text)
+		for range 2 { // a reader takes nothing away from another
+			got, next := j.Log(0)
+			if len(got) != c.kept+1 || !strings.Contains(got[0].Text, strconv.Itoa(c.lines-c.kept)) || !strings.HasPrefix(got[c.kept].Text, strconv.Itoa(c.lines-1)) {
+				t.Errorf("%d lines of %d bytes: %d were kept, the first is %.40q", c.lines, c.length, len(got), got[0].Text)
+			}
+			if again, at := j.Log(next); len(again) != 0 || at != c.lines {
+				t.Errorf("%d lines were told twice, the next is %d", len(again), at)
+			}
+			if last, _ := j.Log(next - 1); len(last) != 1 || last[0].Level != "" {
+				t.Errorf("the last line alone: %v", last)
+			}
 		}
-		if again := j.TakeLog(); len(again) != 0 {
-			t.Errorf("%d lines were told twice", len(again))
-		}
-		j.log(exec.LogLine{Text: strings.Repeat("x", logBytesMax)})
-		if len(j.TakeLog()) != 1 {
-			t.Error("what was read still counts")
+		j.lines.shrink()
+		if left, _ := j.Log(0); len(left) < 2 || j.lines.bytes > max(logBytesKept, logBytesMax/10+2) {
+			t.Errorf("%d bytes are left of an ended job's log", j.lines.bytes)
 		}
 	}
 }

@@ -3,8 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,13 +12,6 @@ import (
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/checkpoint"
 	"github.com/alink-runtime/alink/engine/exec"
-)
-
-// Limits of the user output that waits for a reader; what comes on top is
-// counted and dropped.
-const (
-	logLinesMax = 10_000
-	logBytesMax = 16 << 20
 )
 
 // State is what has become of a job.
@@ -50,10 +41,7 @@ type Job struct {
 	// checkpoints is nil for a job without them.
 	checkpoints *checkpoint.Coordinator
 
-	mu        sync.Mutex
-	lines     []exec.LogLine
-	lineBytes int // of the lines' texts
-	dropped   int
+	lines jobLog
 }
 
 // result is what a collect node hands over.
@@ -132,8 +120,26 @@ func (j *Job) Checkpoints() *checkpoint.Stats {
 	return &stats
 }
 
+// Savepoint makes a checkpoint now and gives its folder once it is complete.
+// It is kept as long as the regular ones are.
+func (j *Job) Savepoint(ctx context.Context) (string, error) {
+	if j.ended() {
+		return "", diag.New(diag.BadOption, "job %s has ended: there is nothing to save", j.ID)
+	}
+	if j.checkpoints == nil {
+		return "", diag.New(diag.NotCheckpointed, "job %s makes no checkpoints", j.ID).
+			WithHint("only a stream that is written with checkpoint= can be saved")
+	}
+	return j.checkpoints.Now(ctx)
+}
+
 // Cancel asks the job to end; Wait tells when it has.
 func (j *Job) Cancel() { j.cancel(errCancelled) }
+
+// CancelBecause is Cancel with a reason, which Wait gives.
+func (j *Job) CancelBecause(format string, args ...any) {
+	j.cancel(diag.New(diag.Cancelled, format, args...))
+}
 
 // Wait returns when the job has ended, with its failure. A job whose result is
 // not read does not end when the result is large.
@@ -178,6 +184,9 @@ func (j *Job) State() State {
 // Progress is how far each operator is.
 func (j *Job) Progress() []exec.Progress { return j.graph.Progress() }
 
+// Began is when the job was started.
+func (j *Job) Began() time.Time { return j.began }
+
 // Elapsed is the time since the start, or that the job has taken.
 func (j *Job) Elapsed() time.Duration {
 	if j.ended() {
@@ -186,29 +195,13 @@ func (j *Job) Elapsed() time.Duration {
 	return time.Since(j.began)
 }
 
-func (j *Job) log(line exec.LogLine) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if len(j.lines) == logLinesMax || j.lineBytes+len(line.Text) > logBytesMax {
-		j.dropped++
-		return
-	}
-	j.lines = append(j.lines, line)
-	j.lineBytes += len(line.Text)
-}
+func (j *Job) log(line exec.LogLine) { j.lines.add(line) }
 
-// TakeLog gives the lines that functions have printed and logged since the
-// last call.
-func (j *Job) TakeLog() []exec.LogLine {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	lines := j.lines
-	if j.dropped > 0 {
-		lines = append(lines, exec.LogLine{Level: "WARNING", Text: fmt.Sprintf("%d lines of output were dropped", j.dropped)})
-	}
-	j.lines, j.lineBytes, j.dropped = nil, 0, 0
-	return lines
-}
+// Log gives what functions have printed and logged: the lines from number
+// `from` on, counted from 0, and the number to go on with. Several readers may
+// follow a job, each at its own pace; one that has fallen behind what is kept
+// is told how many lines it has missed.
+func (j *Job) Log(from int) (lines []exec.LogLine, next int) { return j.lines.after(from) }
 
 // drop releases results that nobody has read.
 func (j *Job) drop() {

@@ -17,8 +17,8 @@ import (
 // table is cut, so that queues and workers get pieces of a bounded size.
 const tableBatchRowsMax = 65_536
 
-// tables keeps what clients have uploaded: in memory up to a limit, then in
-// unlinked files.
+// tables keeps what clients have uploaded: all together in memory up to a
+// limit, then in unlinked files.
 type tables struct {
 	options exec.SpoolOptions
 

@@ -146,6 +146,18 @@ func (w *workers) status() []WorkerStatus {
 	return out
 }
 
+func (w *workers) counts() WorkerCounts {
+	var c WorkerCounts
+	c.Started, c.Deaths = w.runner.WorkerCounts()
+	for _, s := range w.runner.Workers() {
+		c.Running++
+		if s.Busy {
+			c.Busy++
+		}
+	}
+	return c
+}
+
 func (w *workers) close() {
 	w.cancel()
 	w.starting.Wait()

@@ -72,6 +72,10 @@ func (r *Runner) SupervisorPID() int { return r.pool.SupervisorPID() }
 // Workers lists the workers that run.
 func (r *Runner) Workers() []udfworker.WorkerStatus { return r.pool.Workers() }
 
+// WorkerCounts are the workers that ran, and those of them that died by
+// themselves.
+func (r *Runner) WorkerCounts() (started, deaths int64) { return r.pool.Counts() }
+
 // Open implements exec.FunctionRunner. ctx bounds the opening only; the
 // session ends with Close, or when the context of a Submit or Wait does.
 func (r *Runner) Open(ctx context.Context, stage *exec.FunctionStage) (exec.FunctionSession, error) {

@@ -333,7 +333,8 @@ func streamJob(args []string) error {
 	}
 	go tellCheckpoints(job)
 	err = job.Wait(context.Background())
-	for _, line := range job.TakeLog() {
+	lines, _ := job.Log(0)
+	for _, line := range lines {
 		fmt.Println("log", line.Text)
 	}
 	if err == nil {
@@ -654,7 +655,7 @@ func TestCheckpointsAreGuarded(t *testing.T) {
 	if got := job.Checkpoints().Restored; got != stats.Last-1 {
 		t.Errorf("went on from %d instead of %d", got, stats.Last-1)
 	}
-	if log := job.TakeLog(); len(log) != 1 || !strings.Contains(log[0].Text, fmt.Sprintf("checkpoint %d in", stats.Last)) {
+	if log, _ := job.Log(0); len(log) != 1 || !strings.Contains(log[0].Text, fmt.Sprintf("checkpoint %d in", stats.Last)) {
 		t.Errorf("log %v", log)
 	}
 	job.Cancel()

@@ -194,8 +194,8 @@ func TestRefusals(t *testing.T) {
 		{"submit", `{"plan":{"version":1,"nodes":[]}}`, diag.InvalidPlan},
 		{"submit", `{"plan":` + plans + `}`, diag.InvalidPlan}, // no such table
 		{"describe", `{"plan":` + plans + `,"node":"nothing"}`, diag.InvalidPlan},
-		{"cancel", `{"job":"j7"}`, diag.InvalidPlan},
-		{"watch", `{"job":"j7"}`, diag.InvalidPlan},
+		{"cancel", `{"job":"j7"}`, diag.UnknownJob},
+		{"watch", `{"job":"j7"}`, diag.UnknownJob},
 	} {
 		if a := one(t, client, c.action, c.body); a.Error == nil || a.Error.Code != c.code {
 			t.Errorf("%s %s: %s %v", c.action, c.body, a.OK, a.Error)

@@ -167,15 +167,16 @@ func (s *service) watch(body []byte, stream sender) error {
 	}
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
+	logged := 0
 	for {
 		select {
 		case <-job.Done():
-			return sendEnd(stream, job)
+			return sendEnd(stream, job, logged)
 		case <-ticker.C:
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		}
-		if err := sendProgress(stream, job); err != nil {
+		if logged, err = sendProgress(stream, job, logged); err != nil {
 			return err
 		}
 	}
@@ -211,24 +212,20 @@ func progressOf(job *engine.Job) progressEvent {
 	return event
 }
 
-func sendProgress(stream sender, job *engine.Job) error {
-	if err := sendLog(stream, job); err != nil {
-		return err
-	}
-	return send(stream, map[string]any{"progress": progressOf(job)})
-}
-
-func sendLog(stream sender, job *engine.Job) error {
-	for _, line := range job.TakeLog() {
+// sendProgress sends the lines from number logged on, and how far the job is.
+// It gives the number of the next line.
+func sendProgress(stream sender, job *engine.Job, logged int) (int, error) {
+	lines, next := job.Log(logged)
+	for _, line := range lines {
 		if err := send(stream, map[string]any{"log": logEvent{line.Function, line.Level, line.Text}}); err != nil {
-			return err
+			return next, err
 		}
 	}
-	return nil
+	return next, send(stream, map[string]any{"progress": progressOf(job)})
 }
 
-func sendEnd(stream sender, job *engine.Job) error {
-	if err := sendProgress(stream, job); err != nil {
+func sendEnd(stream sender, job *engine.Job, logged int) error {
+	if _, err := sendProgress(stream, job, logged); err != nil {
 		return err
 	}
 	return send(stream, map[string]any{"end": endEvent{

@@ -122,6 +122,9 @@ type Pool struct {
 	// places counts the workers that run or are being started, without those
 	// that were told to end.
 	places int
+	// started and deaths count workers since the pool was made: those that
+	// ran, and those that died without being told to end.
+	started, deaths int64
 	// workers are those that run, also those that were told to end.
 	workers map[string]*Worker
 	// idle are those that can be leased; the longest idle comes first.
@@ -142,6 +145,8 @@ type Spec struct {
 	// MemoryBytes is what the worker may hold with all its processes; 0 is no
 	// limit.
 	MemoryBytes int64
+	// Domain is whose functions the worker runs; it runs no other's.
+	Domain string
 	// Progress is told of the steps of building the environment; nil is legal.
 	Progress func(string)
 }
@@ -206,7 +211,7 @@ func NewPool(options PoolOptions) (*Pool, error) {
 // keyOf is what workers must agree in to stand in for each other: environment
 // and policy, of which the limit of memory is all there is so far.
 func keyOf(e *envmgr.Environment, spec Spec) string {
-	return strings.Join(append([]string{e.ID, e.Interpreter, strconv.FormatInt(spec.MemoryBytes, 10)}, e.Paths...), "\x00")
+	return strings.Join(append([]string{e.ID, e.Interpreter, spec.Domain, strconv.FormatInt(spec.MemoryBytes, 10)}, e.Paths...), "\x00")
 }
 
 // errClosed is returned where a pool is used after Close.
@@ -345,6 +350,7 @@ func (p *Pool) launch(ctx context.Context, w *Worker) error {
 		return errClosed
 	}
 	p.workers[w.id] = w
+	p.started++
 	p.watching.Go(func() { p.watch(w) })
 	return nil
 }
@@ -472,6 +478,7 @@ func (p *Pool) watch(w *Worker) {
 	}
 	if !w.ending {
 		w.ending = true
+		p.deaths++
 		p.places--
 		p.freedLocked()
 	}
@@ -568,6 +575,14 @@ func (p *Pool) Workers() []WorkerStatus {
 		}
 	}
 	return list
+}
+
+// Counts are the workers that ran since the pool was made, and those of them
+// that died without being told to end.
+func (p *Pool) Counts() (started, deaths int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.started, p.deaths
 }
 
 // Close kills all workers, ends the supervisor and waits until nothing is

@@ -86,6 +86,30 @@ func TestWarmWorkersAreReusedByKey(t *testing.T) {
 	} else {
 		p.Release(w, true)
 	}
+	if started, deaths := p.Counts(); started != 3 || deaths != 0 {
+		t.Errorf("%d workers started, %d died", started, deaths)
+	}
+}
+
+// TestAWorkerRunsFunctionsOfOneDomain: what one client's functions have left in
+// a process is out of another's reach.
+func TestAWorkerRunsFunctionsOfOneDomain(t *testing.T) {
+	p, _ := newPool(t, "idle", nil)
+	lease := func(domain string) *Worker {
+		w, err := p.Acquire(t.Context(), Spec{Environment: envmgr.Spec{Python: "a"}, Domain: domain})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Release(w, true)
+		return w
+	}
+	mine := lease("mine")
+	if lease("yours") == mine {
+		t.Error("a worker was leased to another domain")
+	}
+	if lease("mine") != mine {
+		t.Error("a warm worker of the domain was not leased")
+	}
 }
 
 func TestIdleWorkersAreBounded(t *testing.T) {

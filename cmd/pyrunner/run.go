@@ -330,8 +330,11 @@ func (c *cli) followPlan(ctx context.Context, e *engine.Engine, p *plan.Plan, pr
 func (c *cli) showProgress(job *engine.Job, shown bool) {
 	ticker := time.NewTicker(planProgressEvery)
 	defer ticker.Stop()
+	read := 0
 	printLog := func() {
-		for _, line := range job.TakeLog() {
+		var lines []engineexec.LogLine
+		lines, read = job.Log(read)
+		for _, line := range lines {
 			fmt.Fprintf(c.stderr, "[%s] %s\n", line.Function, line.Text)
 		}
 	}

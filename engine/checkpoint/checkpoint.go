@@ -9,6 +9,7 @@ package checkpoint
 import (
 	"context"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,12 +65,23 @@ type Coordinator struct {
 	complete []func(id uint64) error
 	acks     chan ack
 	stats    atomic.Pointer[Stats]
+	// requests are those of Now; ended is closed when nobody takes them any
+	// more.
+	requests chan request
+	ended    chan struct{}
+	end      sync.Once
 
 	// What follows belongs to Run, and then to Finish.
 	next    uint64
 	current *running
 	final   []ack
+	// asked are requests for a checkpoint that has not begun.
+	asked []request
 }
+
+// request is of a checkpoint out of turn; it is sent the folder of it. The
+// channel has room for one.
+type request chan string
 
 type subtask struct {
 	vertex string
@@ -89,6 +101,7 @@ type running struct {
 	began   time.Time
 	draft   *draft
 	waiting map[subtask]bool
+	asked   []request
 }
 
 // End is the barrier of what a subtask hands over at the end of its input.
@@ -107,7 +120,10 @@ func Open(options Options) (_ *Coordinator, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Coordinator{options: options, folder: f, subtasks: map[subtask]bool{}, next: 1}
+	c := &Coordinator{
+		options: options, folder: f, subtasks: map[subtask]bool{}, next: 1,
+		requests: make(chan request), ended: make(chan struct{}),
+	}
 	c.stats.Store(&Stats{})
 	defer func() {
 		if err != nil {
@@ -199,6 +215,18 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
+			if c.current != nil {
+				continue // one that was asked for; the timer is set at its end
+			}
+			if err := c.begin(); err != nil {
+				return err
+			}
+		case r := <-c.requests:
+			// What is under way has begun before it was asked for.
+			c.asked = append(c.asked, r)
+			if c.current != nil {
+				continue
+			}
 			if err := c.begin(); err != nil {
 				return err
 			}
@@ -207,10 +235,44 @@ func (c *Coordinator) Run(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if done {
-				timer.Reset(c.options.Interval)
+			if !done {
+				continue
+			}
+			timer.Reset(c.options.Interval)
+			if len(c.asked) == 0 {
+				continue
+			}
+			if err := c.begin(); err != nil {
+				return err
 			}
 		}
+	}
+}
+
+// Now makes a checkpoint that begins after this call, and gives its folder
+// once it is complete. The end of the job is one too.
+func (c *Coordinator) Now(ctx context.Context) (string, error) {
+	r := make(request, 1)
+	ended := diag.New(diag.CheckpointFailed, "the job ended before the checkpoint was complete")
+	select {
+	case c.requests <- r:
+	case <-c.ended:
+		return "", ended
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	select {
+	case dir := <-r:
+		return dir, nil
+	case <-c.ended:
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	select {
+	case dir := <-r: // it was complete before the end
+		return dir, nil
+	default:
+		return "", ended
 	}
 }
 
@@ -219,7 +281,8 @@ func (c *Coordinator) begin() error {
 	if err != nil {
 		return c.failed(err)
 	}
-	c.current = &running{id: c.next, began: time.Now(), draft: d, waiting: map[subtask]bool{}}
+	c.current = &running{id: c.next, began: time.Now(), draft: d, waiting: map[subtask]bool{}, asked: c.asked}
+	c.asked = nil
 	for s := range c.subtasks {
 		c.current.waiting[s] = true
 	}
@@ -272,6 +335,9 @@ func (c *Coordinator) commit(finished bool) error {
 			return err
 		}
 	}
+	for _, asked := range r.asked {
+		asked <- c.folder.path(completePrefix, r.id)
+	}
 	c.folder.forget(r.id, keptDefault)
 	return nil
 }
@@ -285,14 +351,16 @@ func (c *Coordinator) Finish() error {
 			a.snapshot.Release() // of a checkpoint that the end has overtaken
 		}
 	}
+	asked := c.asked
 	if c.current != nil {
 		c.current.draft.discard()
+		asked = append(asked, c.current.asked...)
 	}
 	d, err := c.folder.begin(c.next)
 	if err != nil {
 		return c.failed(err)
 	}
-	c.current = &running{id: c.next, began: time.Now(), draft: d}
+	c.current = &running{id: c.next, began: time.Now(), draft: d, asked: asked}
 	for _, a := range c.final {
 		if err := d.add(a); err != nil {
 			return c.failed(err)
@@ -306,8 +374,10 @@ func (c *Coordinator) failed(err error) error {
 		WithHint("check that the disk has room and that the folder may be written to; started again, the job goes on from the last checkpoint")
 }
 
-// Close gives the folder free. No subtask runs any more.
+// Close gives the folder free. No subtask runs any more. It may be called more
+// than once.
 func (c *Coordinator) Close() {
+	c.end.Do(func() { close(c.ended) })
 	if c.current != nil && c.current.draft != nil {
 		c.current.draft.discard()
 	}

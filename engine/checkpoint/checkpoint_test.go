@@ -235,3 +235,68 @@ func TestTheEndIsACheckpointToo(t *testing.T) {
 		}
 	})
 }
+
+// TestACheckpointOnDemand begins at once, or after the one that is under way,
+// and its folder is told when it is complete; the end of the job serves too.
+func TestACheckpointOnDemand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		c, err := open(t, dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source := c.Source("source")
+		c.Start()
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- c.Run(ctx) }()
+		type told struct {
+			dir string
+			err error
+		}
+		ask := func() <-chan told {
+			out := make(chan told, 1)
+			go func() {
+				dir, err := c.Now(t.Context())
+				out <- told{dir, err}
+			}()
+			synctest.Wait()
+			return out
+		}
+		keep := func() uint64 {
+			id := <-source.Barriers()
+			if err := source.Keep(ctx, id, snapshot(c.options.Allocator, `{}`)); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			return id
+		}
+		began := time.Now()
+		first, second := ask(), ask() // the second comes while the first is under way
+		if keep() != 1 || (<-first).dir != filepath.Join(dir, "checkpoint-00000001") || len(second) != 0 {
+			t.Error("the first request was not answered by the first checkpoint, or the second was")
+		}
+		if keep() != 2 || (<-second).dir != filepath.Join(dir, "checkpoint-00000002") {
+			t.Error("the second request was not answered by the second checkpoint")
+		}
+		if time.Since(began) != 0 {
+			t.Errorf("requests waited for %v", time.Since(began))
+		}
+		if keep(); time.Since(began) != time.Second {
+			t.Errorf("the next regular checkpoint came after %v", time.Since(began))
+		}
+		third := ask()
+		cancel()
+		if err := errors.Join(<-ran, c.Finish()); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-third; got.dir != filepath.Join(dir, "checkpoint-00000005") || got.err != nil {
+			t.Errorf("at the end of the job: %+v", got)
+		}
+		last := ask()
+		c.Close()
+		if got := <-last; diag.From(got.err).Code != diag.CheckpointFailed {
+			t.Errorf("after the end: %+v", got)
+		}
+	})
+}

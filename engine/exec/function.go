@@ -38,6 +38,9 @@ type FunctionStage struct {
 	// MemoryBytes is what a worker may hold with all its processes; 0 is no
 	// limit.
 	MemoryBytes int64
+	// Domain is whose functions they are. Workers are not shared between
+	// domains.
+	Domain string
 	// Log receives what the functions print and log; it must not block.
 	Log func(LogLine)
 }

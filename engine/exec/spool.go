@@ -22,7 +22,10 @@ const segmentBytesMax = 64 << 20
 type SpoolOptions struct {
 	// MemoryBytes is what is kept in memory; the rest goes to files in Dir.
 	MemoryBytes int64
-	Dir         string
+	// Memory, if it is set, stands in the place of MemoryBytes: what several
+	// spools keep together.
+	Memory *Allowance
+	Dir    string
 	// Readers is the number of readers. An element is dropped when all of them
 	// have passed it. 0 keeps everything, for any number of readers made by
 	// Open.
@@ -88,7 +91,7 @@ func (s *Spool) Put(_ context.Context, e Element) error {
 	size := e.size()
 	s.mu.Lock()
 	stopped := s.closed || s.options.Readers > 0 && s.openReaders() == 0
-	inMemory := e.Kind != KindBatch || s.memory+size <= s.options.MemoryBytes
+	inMemory := e.Kind != KindBatch || !stopped && s.fits(size)
 	s.mu.Unlock()
 	if stopped {
 		e.Release()
@@ -106,6 +109,15 @@ func (s *Spool) Put(_ context.Context, e Element) error {
 	}
 	s.append(entry)
 	return nil
+}
+
+// fits reports whether a batch may stay in memory, for which the allowance has
+// then been charged; mu is held.
+func (s *Spool) fits(size int64) bool {
+	if s.options.Memory != nil {
+		return s.options.Memory.take(size)
+	}
+	return s.memory+size <= s.options.MemoryBytes
 }
 
 func (s *Spool) put(ctx context.Context, e Element) error { return s.Put(ctx, e) }
@@ -191,6 +203,9 @@ func (s *Spool) trim() {
 		s.entries = s.entries[1:]
 		s.base++
 		s.memory -= entry.size
+		if s.options.Memory != nil && entry.element.Kind == KindBatch && entry.segment == nil {
+			s.options.Memory.give(entry.size)
+		}
 		if entry.segment == nil {
 			entry.element.Release()
 			continue

@@ -37,6 +37,7 @@ SCHEMAS_DIFFER = "ALK4011"
 UNEXPECTED_FILES = "ALK4012"
 TOO_MANY_PARTITIONS = "ALK4013"
 VALUE_UNWRITABLE = "ALK4014"
+FILE_NOT_ALLOWED = "ALK4015"
 CONNECTION_LOST = "ALK5001"
 CANCELLED = "ALK5002"
 INTERNAL = "ALK5003"
@@ -55,6 +56,9 @@ UNKNOWN_JOB = "ALK5033"
 NOT_YOURS = "ALK5034"
 ENVIRONMENT_BUSY = "ALK5035"
 SERVE_REFUSED = "ALK5036"
+NO_SERVER = "ALK5037"
+WRONG_VERSION = "ALK5038"
+SERVER_FULL = "ALK5039"
 BAD_SCRIPT_HEADER = "ALK5040"
 
 # Code -> (name of the exception class, summary).
@@ -195,6 +199,10 @@ CODES: dict[str, tuple[str, str]] = {
         "DataError",
         "A value cannot be written in the format of the output.",
     ),
+    FILE_NOT_ALLOWED: (
+        "DataError",
+        "The server does not let plans use this file.",
+    ),
     CONNECTION_LOST: (
         "ConnectionLost",
         "The engine's process ended or can no longer be reached.",
@@ -266,6 +274,18 @@ CODES: dict[str, tuple[str, str]] = {
     SERVE_REFUSED: (
         "PlanError",
         "A server cannot be started like this.",
+    ),
+    NO_SERVER: (
+        "ConnectionLost",
+        "No server answers at this address.",
+    ),
+    WRONG_VERSION: (
+        "ConnectionLost",
+        "Client and server do not speak the same version of their protocol.",
+    ),
+    SERVER_FULL: (
+        "PlanError",
+        "A limit of the server has been reached.",
     ),
     BAD_SCRIPT_HEADER: (
         "PlanError",

@@ -44,6 +44,12 @@ type Source struct {
 // Open finds the files of a scan and what their columns are. The list of files
 // is that of this moment.
 func Open(ctx context.Context, scan plan.FileScan) (*Source, error) {
+	return OpenWithin(ctx, scan, func(string) error { return nil })
+}
+
+// OpenWithin is Open for a caller that does not allow every file: allowed is
+// asked for each that was found, before any is read.
+func OpenWithin(ctx context.Context, scan plan.FileScan, allowed func(path string) error) (*Source, error) {
 	set := scan.Scanned()
 	declared, err := plan.ParseSchema(set.Schema)
 	if err != nil {
@@ -63,6 +69,11 @@ func Open(ctx context.Context, scan plan.FileScan) (*Source, error) {
 	s := &Source{format: f}
 	if s.files, err = findFiles(set.List(), f, !set.NoPartitions); err != nil {
 		return nil, err
+	}
+	for _, f := range s.files {
+		if err := allowed(f.path); err != nil {
+			return nil, err
+		}
 	}
 	if s.partitions, err = partitionFields(s.files, declared.Fields()); err != nil {
 		return nil, err
