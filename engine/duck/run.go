@@ -111,7 +111,7 @@ func (r *run) result(err error) error {
 		return nil
 	}
 	if r.outer.Err() != nil {
-		return r.outer.Err()
+		return context.Cause(r.outer)
 	}
 	for _, s := range r.streams {
 		if inputErr := s.inputError(); inputErr != nil {

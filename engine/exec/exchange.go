@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // kindMark ends what an operator makes of one element that a rebalance
@@ -21,13 +22,30 @@ type port interface {
 // edge is the writing side. put takes e over whatever the result.
 type edge interface {
 	put(ctx context.Context, e Element) error
+	// onStop has f called once when nobody wants what is put any more. It is
+	// called once, before the first put; f must not block.
+	onStop(f func())
 }
 
 type queuePort struct{ *Queue }
 
 func (p queuePort) get(ctx context.Context) (Element, error) { return p.Get(ctx) }
 func (p queuePort) put(ctx context.Context, e Element) error { return p.Put(ctx, e) }
+func (p queuePort) onStop(f func())                          { p.OnClose(f) }
 func (p queuePort) close()                                   { p.Close() }
+
+// onAllClosed has f called once when the last of several queues is closed.
+func onAllClosed(queues []*Queue, f func()) {
+	var open atomic.Int64
+	open.Store(int64(len(queues)))
+	for _, q := range queues {
+		q.OnClose(func() {
+			if open.Add(-1) == 0 {
+				f()
+			}
+		})
+	}
+}
 
 // route is the record that a rebalance keeps for the merge which restores the
 // order: for each element, the subtask that got it, or all of them. Its length
@@ -107,6 +125,8 @@ func (r *rebalance) put(ctx context.Context, e Element) error {
 	}
 	return r.queues[subtask].Put(ctx, Element{Kind: kindMark})
 }
+
+func (r *rebalance) onStop(f func()) { onAllClosed(r.queues, f) }
 
 // choose takes the emptiest queue, beginning after the last choice so that
 // equals take turns.

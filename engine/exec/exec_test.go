@@ -390,6 +390,90 @@ func TestReaderThatStopsEndsItsProducers(t *testing.T) {
 	}
 }
 
+// TestStopReachesWorkInFlight: an operator that is busy, and emits nothing, is
+// told that nobody wants its output any more, whatever lies between the two.
+func TestStopReachesWorkInFlight(t *testing.T) {
+	for name, middle := range map[string]func() *Vertex{
+		"queue":     func() *Vertex { return &Vertex{} },
+		"rebalance": func() *Vertex { return &Vertex{Parallelism: 3} },
+		"hash":      func() *Vertex { return &Vertex{Parallelism: 3, Keyed: true, Keys: []int{0}} },
+		"stream":    func() *Vertex { return &Vertex{Stream: true} },
+	} {
+		for _, readers := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s, %d readers", name, readers), func(t *testing.T) {
+				stopsBusyWork(t, middle(), readers)
+			})
+		}
+	}
+}
+
+// stopsBusyWork runs a vertex whose subtasks never end by themselves, below
+// readers of which each takes nothing: the last one only when the others have
+// ended.
+func stopsBusyWork(t *testing.T, middle *Vertex, readers int) {
+	alloc := allocator(t)
+	var causes sync.Map
+	var gone atomic.Int32
+	busy := func(subtask int) Operator {
+		return operatorFunc(func(ctx context.Context, _ []*Input, _ *Output) error {
+			<-ctx.Done()
+			if int(gone.Load()) != readers {
+				t.Error("the work was stopped although somebody waits for it")
+			}
+			causes.Store(subtask, context.Cause(ctx))
+			return errors.New("work that was given up fails, but nobody cares")
+		})
+	}
+	middle.ID, middle.New, middle.Inputs = "busy", busy, []string{"source"}
+	vertices := []*Vertex{{ID: "source", New: only(source(alloc, 5, 10))}, middle}
+	for i := range readers {
+		vertices = append(vertices, &Vertex{ID: fmt.Sprint("reader", i), Inputs: []string{"busy"}, New: only(operatorFunc(
+			func(context.Context, []*Input, *Output) error {
+				time.Sleep(time.Duration(i) * 20 * time.Millisecond)
+				gone.Add(1)
+				return nil
+			}))})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := graphOf(t, Options{SpillDir: t.TempDir()}, vertices...).Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for subtask := range max(1, middle.Parallelism) {
+		cause, _ := causes.Load(subtask)
+		if err, ok := cause.(error); !ok || !errors.Is(err, ErrStopped) {
+			t.Errorf("subtask %d ended with the cause %v", subtask, cause)
+		}
+	}
+}
+
+// TestAFailureBeforeTheStopCounts: only what goes wrong after it is nobody's
+// business.
+func TestAFailureBeforeTheStopCounts(t *testing.T) {
+	var got []int64
+	broken := errors.New("broken")
+	g := graphOf(t, Options{},
+		&Vertex{ID: "source", New: only(operatorFunc(func(context.Context, []*Input, *Output) error { return broken }))},
+		&Vertex{ID: "sink", New: only(sinkInto(&got)), Inputs: []string{"source"}},
+	)
+	if err := g.Run(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAQueueTellsOnceThatItIsClosed(t *testing.T) {
+	q, told := NewQueue(1000), 0
+	q.OnClose(func() { told++ })
+	q.Close()
+	q.Close()
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+	if q.OnClose(func() { told++ }); told != 2 {
+		t.Error("a queue that is closed says nothing")
+	}
+}
+
 func TestCancelReachesBlockedSubtasks(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	waiting := operatorFunc(func(ctx context.Context, _ []*Input, _ *Output) error {

@@ -137,8 +137,9 @@ func (g *Graph) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	var failed atomic.Bool
 	for _, s := range w.subtasks {
+		working := s.working(ctx)
 		group.Go(func() {
-			if err := s.run(ctx); err != nil {
+			if err := s.run(ctx, working); err != nil {
 				failed.Store(true)
 				cancel(err)
 			}
@@ -158,9 +159,25 @@ type subtask struct {
 	in       []*Input
 	out      *Output
 	stats    *Stats
+	// stop ends the operator's context.
+	stop context.CancelCauseFunc
 }
 
-func (s *subtask) run(ctx context.Context) (err error) {
+// working makes the context in which the operator runs. It ends with the
+// graph's, or with the cause ErrStopped when nobody reads the output any more:
+// so work in flight ends too, such as a bundle on a worker.
+func (s *subtask) working(ctx context.Context) context.Context {
+	ctx, s.stop = context.WithCancelCause(ctx)
+	if s.out.edge != nil {
+		s.out.edge.onStop(func() { s.stop(ErrStopped) })
+	}
+	return ctx
+}
+
+// run runs the operator in the context working, and emits the end in the
+// graph's.
+func (s *subtask) run(ctx, working context.Context) (err error) {
+	defer s.stop(nil)
 	defer func() {
 		if fault := recover(); fault != nil {
 			err = diag.New(diag.Internal, "operator %s stopped by a fault", s.name).
@@ -171,8 +188,10 @@ func (s *subtask) run(ctx context.Context) (err error) {
 		}
 		s.stats.done.Add(1)
 	}()
-	err = s.operator.Run(ctx, s.in, s.out)
-	if err == nil || errors.Is(err, ErrStopped) {
+	err = s.operator.Run(working, s.in, s.out)
+	// What goes wrong once nobody wants the output, the end of the context
+	// itself above all, keeps nothing from anybody.
+	if err == nil || errors.Is(err, ErrStopped) || errors.Is(context.Cause(working), ErrStopped) {
 		// A rebalance that stops because one of its readers has stopped still
 		// has to end the others.
 		err = s.out.Emit(ctx, Element{Kind: KindEnd})

@@ -17,6 +17,10 @@ import (
 // input one by one (see Handle); an operator that works on its whole input
 // only, such as a relational stage, drops them. A source has no inputs, a sink
 // emits nothing.
+//
+// ctx ends with the cause ErrStopped when nobody reads the output any more.
+// Then Run gives up what it is in the middle of and returns; with which error
+// does not matter.
 type Operator interface {
 	Run(ctx context.Context, in []*Input, out *Output) error
 }

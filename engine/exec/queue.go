@@ -10,8 +10,9 @@ import (
 )
 
 // ErrStopped is what a producer gets when nobody downstream wants more, for
-// example below a limit. It is not a failure: an operator returns it and its
-// subtask ends well.
+// example below a limit: from the next thing it emits, and as the cause with
+// which its context ends when all that it writes to are closed. It is not a
+// failure: an operator returns it and its subtask ends well.
 var ErrStopped = errors.New("nobody downstream wants more")
 
 // elementBytesMin is what an element counts for in a queue at least, so that
@@ -39,6 +40,7 @@ type Queue struct {
 	elements []Element
 	bytes    int64
 	closed   bool
+	onClose  func()
 
 	// Each holds a token when the state may have changed for the side that
 	// waits on it.
@@ -127,14 +129,32 @@ func (q *Queue) tryGet() (Element, bool, error) {
 // in the queue. It may be called more than once and from any goroutine.
 func (q *Queue) Close() {
 	q.mu.Lock()
-	dropped := q.elements
-	q.elements, q.bytes, q.closed = nil, 0, true
+	dropped, tell := q.elements, q.onClose
+	q.elements, q.bytes, q.closed, q.onClose = nil, 0, true, nil
 	q.mu.Unlock()
 	for _, e := range dropped {
 		e.Release()
 	}
 	signal(q.writable)
 	signal(q.readable)
+	if tell != nil {
+		tell()
+	}
+}
+
+// OnClose has f called once when the queue is closed, at once if it is: a
+// producer that is busy learns of it before its next Put. There is one such
+// function; it must not block.
+func (q *Queue) OnClose(f func()) {
+	q.mu.Lock()
+	closed := q.closed
+	if !closed {
+		q.onClose = f
+	}
+	q.mu.Unlock()
+	if closed {
+		f()
+	}
 }
 
 // queued is the number of bytes that wait in the queue.

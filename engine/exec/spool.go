@@ -49,6 +49,8 @@ type Spool struct {
 	readers []*spoolReader
 	last    *segment
 	closed  bool
+	// stopped is called once when the last of options.Readers is closed.
+	stopped func()
 }
 
 // spoolEntry is an element in memory, or the place of a batch in a file.
@@ -121,6 +123,12 @@ func (s *Spool) fits(size int64) bool {
 }
 
 func (s *Spool) put(ctx context.Context, e Element) error { return s.Put(ctx, e) }
+
+func (s *Spool) onStop(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = f
+}
 
 func (s *Spool) append(entry spoolEntry) {
 	s.mu.Lock()
@@ -308,6 +316,12 @@ func (r *spoolReader) advance() {
 
 func (r *spoolReader) close() {
 	s := r.spool
+	var tell func()
+	defer func() {
+		if tell != nil {
+			tell()
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.closed {
@@ -316,6 +330,9 @@ func (r *spoolReader) close() {
 	r.closed = true
 	s.trim()
 	if s.options.Readers > 0 {
+		if s.openReaders() == 0 {
+			tell, s.stopped = s.stopped, nil
+		}
 		return
 	}
 	for i, other := range s.readers {

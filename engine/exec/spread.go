@@ -37,6 +37,8 @@ func (b *broadcast) put(ctx context.Context, e Element) error {
 	return nil
 }
 
+func (b *broadcast) onStop(f func()) { onAllClosed(b.queues, f) }
+
 // hashExchange gives each row to the subtask of its key, and everything else
 // to all of them: so a watermark or a barrier has its place among the rows of
 // every subtask. Rows of equal keys stay in order; the order of others is
@@ -79,6 +81,8 @@ func (x *hashExchange) put(ctx context.Context, e Element) error {
 	}
 	return nil
 }
+
+func (x *hashExchange) onStop(f func()) { onAllClosed(x.queues, f) }
 
 // divide fills rows with the rows of each subtask.
 func (x *hashExchange) divide(batch arrow.RecordBatch) error {
