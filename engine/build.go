@@ -296,7 +296,7 @@ func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, shared 
 func (b *build) functionStage(a *plan.Application, job *Job) *exec.FunctionStage {
 	s := &exec.FunctionStage{
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
-		Input: a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.log,
+		Input: a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.output.add,
 		MemoryBytes: a.Calls[0].Function.MemoryBytes(), Domain: b.domain,
 	}
 	for i, c := range a.Calls {

@@ -40,6 +40,8 @@ type Job struct {
 	results map[string]*result
 	// checkpoints is nil for a job without them.
 	checkpoints *checkpoint.Coordinator
+	// output is what functions print and log on its way to log.
+	output *output
 
 	lines jobLog
 }
@@ -55,12 +57,14 @@ var errCancelled = diag.New(diag.Cancelled, "the job was cancelled")
 
 func newJob(e *Engine) *Job {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &Job{
+	j := &Job{
 		graph: exec.NewGraph(exec.Options{
 			SpillDir: e.options.SpillDir, SpoolBytes: e.shares().spoolBytes, QueuesBytes: e.shares().queuesBytes,
 		}), ctx: ctx, cancel: cancel,
 		done: make(chan struct{}), results: map[string]*result{},
 	}
+	j.output = newOutput(j.log)
+	return j
 }
 
 // start runs the job; release gives back what it was built from.
@@ -71,6 +75,7 @@ func (j *Job) start(release func()) {
 		j.err = j.run()
 		j.elapsed.Store(int64(time.Since(j.began)))
 		release()
+		j.output.end()
 		if j.err != nil {
 			j.cancel(j.err) // ends the readers of results
 			j.drop()

@@ -324,6 +324,42 @@ def test_prints_are_shown(rows, capfd):
     assert captured.out == ""
 
 
+def test_a_gigabyte_of_prints_does_not_hide_what_others_say(shared_ctx, capfd):
+    @al.udf("double", workers=1)
+    def noisy(x):
+        for _ in range(10):
+            print("y" * 10_000_000)
+        return x
+
+    @al.udf("double", workers=1)
+    def quiet(x):
+        if x == 9.0:
+            print("the end")
+        return x
+
+    rows = shared_ctx.from_arrow(pa.table({"x": [float(i) for i in range(10)]}))
+    assert rows.with_columns(y=noisy("x"), z=quiet("x")).count() == 10
+    err = capfd.readouterr().err
+    assert "[quiet] the end\n" in err
+    assert len(err) < 2_000_000
+    lines = [line for line in err.splitlines() if line.startswith("[noisy]")]
+    assert all(len(line) > 4_000 for line in lines if "were left out" not in line)
+
+
+def test_lines_beyond_the_limit_are_counted(shared_ctx, capfd):
+    @al.udf("bigint", workers=1)
+    def counts(n):
+        print(n)
+        return n
+
+    rows = shared_ctx.read_generator({"n": al.generate.sequence()}, rows=1_500, batch_rows=100)
+    assert len(rows.select(m=counts("n")).to_arrow()) == 1_500
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("[counts]")]
+    assert lines[:2] == ["[counts] 0", "[counts] 1"]
+    assert len(lines) == 1_001
+    assert lines[-1].startswith("[counts] 500 more lines (0.0 MiB) were left out: a function may")
+
+
 def test_a_redefined_function_is_not_served_by_old_code(rows):
     for factor in (1, 2):
 

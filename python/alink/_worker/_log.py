@@ -121,6 +121,7 @@ class _Lines(io.RawIOBase):
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._partial = b""
+        self._skips = False  # the rest of a line that was too long
 
     def writable(self) -> bool:
         return True
@@ -131,9 +132,14 @@ class _Lines(io.RawIOBase):
             return os.write(self._descriptor, raw)
         with self._lock:
             *lines, self._partial = (self._partial + raw).split(b"\n")
-            if len(self._partial) > _PARTIAL_BYTES_MAX:
-                lines.append(self._partial)
+            if lines and self._skips:
+                del lines[0]
+                self._skips = False
+            if self._skips:
                 self._partial = b""
+            elif len(self._partial) > _PARTIAL_BYTES_MAX:
+                lines.append(self._partial)
+                self._partial, self._skips = b"", True
         for line in lines:
             self._add(line.rstrip(b"\r").decode("utf-8", "replace"))
         return len(raw)
@@ -141,7 +147,7 @@ class _Lines(io.RawIOBase):
     def end_line(self) -> None:
         """Make an entry of a line that was begun."""
         with self._lock:
-            line, self._partial = self._partial, b""
+            line, self._partial, self._skips = self._partial, b"", False
         if line:
             self._add(line.decode("utf-8", "replace"))
 
