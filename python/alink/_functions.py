@@ -20,6 +20,7 @@ from typing import (
 )
 
 from alink import _codes as codes
+from alink._code import function_source
 from alink._diag import did_you_mean, quote
 from alink._environment import Environment, note_function
 from alink._errors import failure, without_our_frames
@@ -34,7 +35,7 @@ from alink._options import (
     whole_number,
 )
 from alink._origin import user_origin
-from alink._ship import function_source
+from alink._ship import travelling
 from alink._types import SchemaLike, TypeLike, annotated_result, is_type, schema_fields, type_string
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class WorkerFunction(Generic[P, R]):
         note_function(options.env)
         self._target = target
         self._instance: Callable[..., R] | None = None
+        self._travelling: Callable[..., R] | None = None
         self.kind = kind
         # The form in which it gets whole columns or tables; "" for a function of rows.
         self.batch = kind if kind in ("numpy", "arrow", "pandas", "polars") else ""
@@ -167,9 +169,14 @@ class WorkerFunction(Generic[P, R]):
         return self.parameters[: self._required]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Inside another function's pickle, only the plain function travels: workers need
-        # no alink for it. operator.getitem is an identity function of the standard library.
-        return operator.getitem, ((self._target,), 0)
+        # Inside another function's pickle, only a plain function travels, whose attribute
+        # "local" is itself: workers need no alink for it. operator.getitem is an identity
+        # function of the standard library.
+        # Always the same one: a function that calls itself is met again while it is pickled.
+        if self._travelling is None:
+            self._travelling = travelling(self._target)
+        plain = self._travelling
+        return operator.getitem, ((plain,), 0), {"local": plain}
 
 
 class Function(WorkerFunction[P, R]):

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
 from alink import _codes as codes
+from alink._code import function_source
 from alink._environment import Environment
 from alink._errors import failure
 from alink._expr import Expr, call_parts
 from alink._functions import FunctionOptions, WorkerFunction, apply, column_names
 from alink._model import Model
 from alink._options import bad_option, one_of, refuse_unknown
-from alink._ship import function_source
 from alink._types import SchemaLike, TypeLike, schema_fields, type_string
 
 P = ParamSpec("P")

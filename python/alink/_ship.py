@@ -17,32 +17,39 @@ between two jobs.
 from __future__ import annotations
 
 import ast
-import builtins
-import dis
 import functools
 import hashlib
 import importlib.util
-import inspect
 import io
 import os
 import site
 import sys
 import sysconfig
-import textwrap
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from alink import _codes as codes
-from alink._diag import Source, quote
+from alink._code import (
+    CACHED,
+    found_by_name,
+    function_source,
+    global_names,
+    imported_names,
+    resolve,
+    what_is,
+)
+from alink._diag import quote
 from alink._errors import Error, failure
-from alink._syntax import literal, parse
+from alink._source import source_text
+from alink._syntax import parse
 
 MODULE_BYTES_MAX = 64 * 2**20  # of one local module or package, unpacked
 MODULES_MAX = 1_000  # local modules that one function may need
+PICKLE_BYTES_MAX = 256 * 2**20  # of a function with everything that it closes over
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # a fixed date makes equal folders equal archives
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
@@ -103,31 +110,64 @@ def ship(target: Callable[..., Any], name: str, same_python: bool) -> Shipment:
     return Shipment({"source": text, "name": target.__name__}, _module_artifacts(names, name), None)
 
 
-def function_source(target: Callable[..., Any]) -> Source | None:
-    """Say where a function or class was defined."""
-    plain = inspect.unwrap(target)
-    code = getattr(plain, "__code__", None)
-    if code is not None:
-        return Source(code.co_filename, code.co_firstlineno, plain.__name__).with_text()
-    try:
-        lines, line = inspect.getsourcelines(plain)
-        return Source(inspect.getsourcefile(plain) or "", line, "", lines[0].rstrip())
-    except (OSError, TypeError):
-        return None
-
-
 # --- pickling ---
 
 
 def _pickle(target: Callable[..., Any], name: str) -> tuple[bytes, set[str]]:
     """Pickle by value; return the bytes and the names of modules they refer to."""
-    buffer = io.BytesIO()
+    buffer = _Bounded()
     pickler = _pickler_class()(buffer)
     try:
         pickler.dump(_by_value(target))
+    except _TooLarge:
+        raise _too_large(target, name) from None
     except Exception as error:  # noqa: BLE001 objects may raise anything when pickled
         raise _not_shippable(target, name, error) from None
     return buffer.getvalue(), pickler.modules
+
+
+class _TooLarge(Exception):
+    """A pickle has more than `PICKLE_BYTES_MAX` bytes."""
+
+
+class _Bounded(io.BytesIO):
+    """Refuses what goes beyond `PICKLE_BYTES_MAX`, so that memory does not fill first."""
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + memoryview(data).nbytes > PICKLE_BYTES_MAX:
+            raise _TooLarge
+        return super().write(data)
+
+
+def _too_large(target: Callable[..., Any], name: str) -> Error:
+    """Name the largest of the variables that make a function too large."""
+    sizes = [(_pickle_bytes(value), variable, value) for variable, value in _variables(target)]
+    message = f"{name} is too large to be sent to a worker"
+    if sizes:
+        size, variable, value = max(sizes, key=lambda entry: entry[0])
+        much = "more than " if size > PICKLE_BYTES_MAX else ""
+        message += f": it uses {quote(variable)}, {what_is(value)} of {much}"
+        message += f"{min(size, PICKLE_BYTES_MAX) / 2**20:,.0f} MiB"
+    return failure(
+        codes.NOT_SHIPPABLE,
+        message,
+        function=name,
+        source=function_source(target),
+        facts=(f"a function may have {PICKLE_BYTES_MAX / 2**20:,.0f} MiB with what it uses",),
+        hint="load it in the setup method of a class, or make it a table and join it",
+    )
+
+
+def _pickle_bytes(value: Any) -> int:
+    """Measure a value's pickle; one that is larger than a function may be counts as that."""
+    buffer = _Bounded()
+    try:
+        _pickler_class()(buffer).dump(value)
+    except _TooLarge:
+        return PICKLE_BYTES_MAX + 1
+    except Exception:  # noqa: BLE001 objects may raise anything when pickled
+        return 0
+    return buffer.tell()
 
 
 @functools.cache
@@ -145,17 +185,29 @@ def _pickler_class() -> Any:
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, ModuleType):
                 self.modules.add(obj.__name__)
-            elif isinstance(obj, (FunctionType, type)):
-                if _found_by_name(obj):
+            elif isinstance(obj, (FunctionType, type, CACHED)):
+                if found_by_name(obj):
                     self.modules.add(obj.__module__)
+                elif isinstance(obj, CACHED):
+                    return _reduce_cached(obj)
                 elif isinstance(obj, FunctionType):
-                    self.modules.update(_imported_names(obj.__code__, obj.__globals__))
+                    self.modules.update(imported_names(obj.__code__, obj.__globals__))
             elif isinstance(obj, _FILES) and obj not in (sys.stdin, sys.stdout, sys.stderr):
                 # cloudpickle would send what a file holds now, without a word.
                 raise TypeError("an open file cannot be sent to another process")
             return super().reducer_override(obj)
 
     return Pickler
+
+
+_CACHE_INFO = type(functools.lru_cache(lambda: None).cache_info())
+
+
+def _reduce_cached(function: Any) -> tuple[Any, ...]:
+    """Reduce a function with a cache to what makes it anew: the cache begins empty."""
+    parameters = function.cache_parameters()
+    make = (function.__wrapped__, parameters["maxsize"], parameters["typed"], _CACHE_INFO)
+    return CACHED, make, dict(vars(function))
 
 
 def _by_value(target: Callable[..., Any]) -> Callable[..., Any]:
@@ -182,49 +234,25 @@ def _by_value(target: Callable[..., Any]) -> Callable[..., Any]:
     return copy
 
 
-def _found_by_name(obj: FunctionType | type) -> bool:
-    """Tell whether cloudpickle pickles a function or class as its module and name."""
-    if obj.__module__ in (None, "__main__", "builtins"):
-        return False
-    found: Any = sys.modules.get(obj.__module__)
-    for part in obj.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return found is obj
+def travelling(target: Callable[..., Any]) -> Callable[..., Any]:
+    """Give what stands for a decorated function within another one, in a worker.
 
+    Of a class it is a function that makes an instance, and sets it up, at its first call.
+    """
+    if not isinstance(target, type):
+        return _by_value(target)
+    instances: list[Callable[..., Any]] = []
 
-def _imported_names(code: CodeType, namespace: dict[str, Any]) -> Iterator[str]:
-    """Give the modules that a function's body imports."""
-    for module, names, level in _imports_of_code(code):
-        package = namespace.get("__package__") or ""
-        base = _resolve(module, package, level)
-        if base:
-            yield base
-            yield from (f"{base}.{name}" for name in names)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not instances:
+            instance = target()
+            if hasattr(instance, "setup"):
+                instance.setup()
+            instances.append(instance)
+        return instances[0](*args, **kwargs)
 
-
-def _imports_of_code(code: CodeType) -> Iterator[tuple[str, tuple[str, ...], int]]:
-    constants: list[Any] = []
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "IMPORT_NAME":
-            # IMPORT_NAME takes the level and the names from the two constants before it.
-            level, names = constants[-2:]
-            yield instruction.argval, tuple(names or ()), level
-        elif instruction.opname in ("LOAD_CONST", "LOAD_SMALL_INT"):
-            constants.append(instruction.argval)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _imports_of_code(constant)
-
-
-def _resolve(module: str, package: str, level: int) -> str:
-    """Give the absolute name of an import; "" where there is none."""
-    if level == 0:
-        return module
-    parts = package.split(".") if package else []
-    if level - 1 >= len(parts):
-        return ""
-    parts = parts[: len(parts) - (level - 1)]
-    return ".".join([*parts, module] if module else parts)
+    call.__code__ = call.__code__.replace(co_filename="<frozen alink>")  # hidden
+    return call
 
 
 def _not_shippable(target: Callable[..., Any], name: str, error: Exception) -> Error:
@@ -232,7 +260,7 @@ def _not_shippable(target: Callable[..., Any], name: str, error: Exception) -> E
     message = f"{name} cannot be sent to a worker"
     for variable, value in _variables(target):
         if (why := _pickle_error(value)) is not None:
-            message += f": it uses {quote(variable)}, {_what_is(value)}"
+            message += f": it uses {quote(variable)}, {what_is(value)}"
             error = why
             break
     return failure(
@@ -261,7 +289,7 @@ def _variables(target: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
                 yield cell_name, cell.cell_contents
             except ValueError:  # not assigned yet
                 continue
-        for global_name in sorted(_global_names(function.__code__)):
+        for global_name in sorted(global_names(function.__code__)):
             if global_name in function.__globals__:
                 yield global_name, function.__globals__[global_name]
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
@@ -274,121 +302,6 @@ def _pickle_error(value: Any) -> Exception | None:
     except Exception as error:  # noqa: BLE001 objects may raise anything when pickled
         return error
     return None
-
-
-def _what_is(value: Any) -> str:
-    if isinstance(value, io.IOBase):
-        return "an open file"
-    cls = type(value)
-    module = "" if cls.__module__ == "builtins" else cls.__module__ + "."
-    if inspect.isfunction(value):
-        return f"the function {value.__name__}"
-    return f"a {module}{cls.__qualname__}"
-
-
-def _global_names(code: CodeType) -> set[str]:
-    """Give the names of globals that code reads, nested functions included."""
-    names = {
-        i.argval
-        for i in dis.get_instructions(code)
-        if i.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-    }
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _global_names(constant)
-    return names
-
-
-# --- source text, for another Python ---
-
-
-def source_text(target: Callable[..., Any], name: str) -> tuple[str, set[str]]:
-    """Give the source of a plain function that stands by itself, and the modules it uses.
-
-    The text defines the function under its own name, on the lines that it has in the
-    user's file; globals that are modules, importable functions and classes, or plain
-    constants are defined in its first line.
-    """
-    if not isinstance(target, FunctionType) or target.__name__ == "<lambda>":
-        raise _no_source(target, name, "it is not a plain function (def)")
-    if target.__closure__:
-        raise _no_source(target, name, f"it closes over {quote(target.__code__.co_freevars[0])}")
-    try:
-        lines, first_line = inspect.getsourcelines(target)
-    except OSError:
-        raise _no_source(target, name, "its source text cannot be found") from None
-    text = textwrap.dedent("".join(lines))
-    definition = parse(text).body[0]
-    assert isinstance(definition, (ast.FunctionDef, ast.AsyncFunctionDef))
-    body = "".join(text.splitlines(keepends=True)[definition.lineno - 1 :])
-    head, modules = _definitions(target, definition, name)
-    head = ["from __future__ import annotations", *head]
-    padding = max(1, first_line + definition.lineno - 2)
-    modules.update(_imported_names(target.__code__, target.__globals__))
-    return "; ".join(head) + "\n" * padding + body, modules
-
-
-def _definitions(
-    target: FunctionType, definition: ast.AST, name: str
-) -> tuple[list[str], set[str]]:
-    """Write the statements that define the globals which a function uses."""
-    names = _global_names(target.__code__) | set(_default_names(definition))
-    statements: list[str] = []
-    modules: set[str] = set()
-    for variable in sorted(names):
-        if variable not in target.__globals__ or variable == target.__name__:
-            if variable != target.__name__ and not hasattr(builtins, variable):
-                raise _no_source(target, name, f"{quote(variable)} is not defined")
-            continue
-        value = target.__globals__[variable]
-        if isinstance(value, ModuleType):
-            statements.append(f"import {value.__name__}" + _as(variable, value.__name__))
-            modules.add(value.__name__)
-        elif isinstance(value, (FunctionType, type)) and _found_by_name(value):
-            parent, _, attribute = value.__qualname__.rpartition(".")
-            if parent:
-                raise _no_source(target, name, f"it uses {quote(variable)}")
-            statements.append(
-                f"from {value.__module__} import {attribute}{_as(variable, attribute)}"
-            )
-            modules.add(value.__module__)
-        elif _is_constant(value):
-            statements.append(f"{variable} = {value!r}")
-        else:
-            raise _no_source(target, name, f"it uses {quote(variable)}, {_what_is(value)}")
-    return statements, modules
-
-
-def _default_names(definition: ast.AST) -> Iterator[str]:
-    assert isinstance(definition, (ast.FunctionDef, ast.AsyncFunctionDef))
-    defaults = [*definition.args.defaults, *(d for d in definition.args.kw_defaults if d)]
-    for default in defaults:
-        for node in ast.walk(default):
-            if isinstance(node, ast.Name):
-                yield node.id
-
-
-def _as(variable: str, name: str) -> str:
-    return "" if variable == name else f" as {variable}"
-
-
-def _is_constant(value: Any) -> bool:
-    try:
-        return literal(repr(value)) == value
-    except (ValueError, SyntaxError):
-        return False
-
-
-def _no_source(target: Callable[..., Any], name: str, why: str) -> Error:
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return failure(
-        codes.NOT_SHIPPABLE,
-        f"{name} cannot be sent as source text to another Python: {why}",
-        function=name,
-        source=function_source(target),
-        facts=(f"this Python is {here}; byte code is not valid in another version",),
-        hint=f"import inside the function, or use al.Environment(python={quote(here)}, …)",
-    )
 
 
 # --- modules ---
@@ -539,7 +452,7 @@ def _imports_of_version(file: Path, name: str, _mtime_ns: int, _size: int) -> tu
         if isinstance(node, ast.Import):
             found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = _resolve(node.module or "", package, node.level)
+            base = resolve(node.module or "", package, node.level)
             if base:
                 found.append(base)
                 found += (f"{base}.{a.name}" for a in node.names if a.name != "*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import socket
@@ -11,9 +12,11 @@ import textwrap
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import alink as al
+from alink import _ship
 from alink._ship import Artifact, local_modules, ship
 
 # What a worker does: modules in front of its packages, then the pickle or the source.
@@ -111,9 +114,93 @@ def test_class(run_elsewhere):
             return x + 1
 
     def use(x):
-        return Adder()(x)
+        return Adder(x) * 10 + Adder.local(x)
 
-    assert run_elsewhere(use, 3) == 4
+    assert run_elsewhere(use, 3) == 44
+
+
+def test_a_class_within_a_function_is_set_up_once(run_elsewhere):
+    @al.udf("bigint")
+    class Counter:
+        def setup(self):
+            self.calls = 0
+
+        def __call__(self):
+            self.calls += 1
+            return self.calls
+
+    def use():
+        return [Counter(), Counter.local(), Counter()]
+
+    assert run_elsewhere(use) == [1, 2, 3]
+
+
+def test_the_plain_function_of_a_decorated_one(run_elsewhere):
+    @al.udf("bigint")
+    def inner(x):
+        return x + 1
+
+    @al.udf("bigint")
+    def outer(x):
+        return 1 if x == 0 else inner.local(x) * outer.local(x - 1)  # pyright: ignore[reportFunctionMemberAccess]
+
+    assert run_elsewhere(outer, 3) == 24
+    assert outer.local(3) == 24
+
+
+@functools.lru_cache(maxsize=2, typed=True)
+def halved(x):
+    return x / 2
+
+
+def test_functions_with_a_cache(folder, run_elsewhere, monkeypatch):
+    @functools.cache
+    def doubled(x):
+        return 2 * x
+
+    def use(x):
+        return [doubled(x), doubled(x), doubled.cache_info().hits, halved(x)]
+
+    doubled(3)  # what the client has in its cache stays behind
+    monkeypatch.setattr(halved, "__module__", "__main__")
+    assert run_elsewhere(use, 3) == [6, 6, 1, 1.5]
+    text = """
+        import functools
+
+        @functools.cache
+        def tripled(x):
+            return 3 * x
+        """
+    write(folder, "with_a_cache.py", text)
+    from with_a_cache import tripled  # pyright: ignore[reportMissingImports]
+
+    def through_it(x):
+        return tripled(x) + 1
+
+    assert run_elsewhere(through_it, 3) == 10
+
+
+def test_what_is_too_large_is_named_before_it_fills_the_memory(monkeypatch):
+    monkeypatch.setattr(_ship, "PICKLE_BYTES_MAX", 2 << 20)
+    small, large = bytes(1 << 20), np.zeros(1 << 20)
+
+    def use(x):
+        return x + len(small) + large[0]
+
+    with pytest.raises(al.PlanError) as caught:
+        ship(use, "use", True)
+    assert caught.value.code == "ALK2005"
+    assert caught.value.diagnostic.message == (
+        'use is too large to be sent to a worker: it uses "large", '
+        "a numpy.ndarray of more than 2 MiB"
+    )
+    assert caught.value.diagnostic.facts == ("a function may have 2 MiB with what it uses",)
+
+    def both(x, other=bytes(1500_000)):
+        return x + len(small) + len(other)
+
+    with pytest.raises(al.PlanError, match="a bytes of 1 MiB"):
+        ship(both, "both", True)
 
 
 def test_module_beside_the_script(folder, run_elsewhere):
@@ -359,6 +446,55 @@ def test_source_text_of_a_local_module(folder, run_elsewhere):
     from defines import f  # pyright: ignore[reportMissingImports]
 
     assert run_elsewhere(f, 4, same_python=False) == 8
+
+
+@functools.lru_cache(maxsize=4)
+def _cached_helper(x):
+    return x + OFFSET
+
+
+@al.udf("bigint")
+def _decorated_helper(x, scale=SCALE):
+    return _cached_helper(x) * scale
+
+
+_another_name = _decorated_helper
+
+
+def _calls_helpers(x):
+    return 0 if x == 0 else _decorated_helper(x) + _another_name.local(x) + _calls_helpers(x - 1)
+
+
+def _calls_a_closure(x):
+    return _closure(x)
+
+
+def _make_closure(y):
+    def closure(x):
+        return x + y
+
+    return closure
+
+
+_closure = _make_closure(1)
+
+
+def test_source_text_of_functions_that_call_others(run_elsewhere, monkeypatch):
+    # As in a script: not found by name.
+    for function in (_cached_helper, _calls_helpers):
+        monkeypatch.setattr(function, "__module__", "__main__")
+    monkeypatch.setattr(_decorated_helper.target, "__module__", "__main__")
+    expected = _calls_helpers_here(2)
+    assert run_elsewhere(_calls_helpers, 2, same_python=False) == expected
+    monkeypatch.setattr(_closure, "__module__", "__main__")
+    monkeypatch.setattr(_calls_a_closure, "__module__", "__main__")
+    with pytest.raises(al.PlanError) as caught:
+        ship(_calls_a_closure, "f", False)
+    assert 'of closure, which it calls: it closes over "y"' in caught.value.diagnostic.message
+
+
+def _calls_helpers_here(x):
+    return sum(2 * (n + OFFSET) * SCALE for n in range(1, x + 1))
 
 
 def test_source_text_that_is_refused():
