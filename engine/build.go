@@ -258,6 +258,7 @@ func (b *build) scan(op plan.Op) exec.Operator {
 // worker; all but the first only when a batch reaches them.
 func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Application, job *Job) {
 	shared := b.functionStage(a, job)
+	v.Meter = shared.Meter
 	b.release = append(b.release, b.engine.workers.onNote(shared.ID, v.Note))
 	if a.Kind == plan.FitFunction {
 		fit := &ops.Fit{Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns, Spool: exec.SpoolOptions{
@@ -298,6 +299,7 @@ func (b *build) functionStage(a *plan.Application, job *Job) *exec.FunctionStage
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
 		Input: a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.output.add,
 		MemoryBytes: a.Calls[0].Function.MemoryBytes(), Domain: b.domain,
+		Meter: &exec.Meter{},
 	}
 	for i, c := range a.Calls {
 		s.Calls = append(s.Calls, exec.FunctionCall{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
@@ -39,6 +40,10 @@ type attempt struct {
 	// instruction names the bundle to the worker; "" says that the bundle is
 	// not begun.
 	instruction string
+	// begunAt is when the worker was asked to run it, inputWaited how long its
+	// input was waited for meanwhile.
+	begunAt     time.Time
+	inputWaited time.Duration
 	// stopReading ends the reading of the input.
 	stopReading context.CancelFunc
 	// inputBytes, rows and batchRows are what has been sent, sentAll that this

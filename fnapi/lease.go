@@ -24,8 +24,13 @@ type lease struct {
 	// timed is closed when the goroutine that watches the time has ended.
 	timed chan struct{}
 
+	// unmeter ends the counting of the worker for the stage.
+	unmeter func()
+
 	// The session's mu guards these.
 
+	// freeAt is when the worker was done with the bundle before.
+	freeAt time.Time
 	// lost says that the worker has hung up.
 	lost bool
 	// sending says that run is in the middle of sending a bundle.
@@ -57,6 +62,7 @@ func (s *session) newLease(ctx context.Context) (*lease, error) {
 		s.runner.pool.Release(worker, true)
 		return nil, err
 	}
+	l.unmeter = s.stage.Meter.Hold(worker.MemoryBytes)
 	l.ctx, l.cancel = context.WithCancel(s.ctx)
 	go l.watch()
 	l.endpoint.attach(l, descriptor)
@@ -80,6 +86,17 @@ func (l *lease) watch() {
 	}
 }
 
+// workedLocked is how long the worker has been at a bundle, without what it
+// waited for the bundle's input. Bundles are run one after the other.
+func (l *lease) workedLocked(b *bundle) time.Duration {
+	begun := b.begunAt
+	if l.freeAt.After(begun) {
+		begun = l.freeAt
+	}
+	l.freeAt = time.Now()
+	return max(0, l.freeAt.Sub(begun)-b.inputWaited)
+}
+
 func (l *lease) isDead() bool {
 	select {
 	case <-l.worker.Dead():
@@ -95,6 +112,7 @@ func (l *lease) end(reusable bool) {
 	l.endpoint.detach(l.session.stage.ID)
 	<-l.watched
 	<-l.timed
+	l.unmeter()
 	l.session.runner.pool.Release(l.worker, reusable)
 }
 

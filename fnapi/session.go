@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
@@ -212,8 +213,11 @@ func (s *session) settleLocked(b *bundle, err error) {
 			break
 		}
 	}
-	if s.lease != nil {
+	if s.lease != nil && b.instruction != "" {
 		delete(s.lease.bundles, b.instruction)
+		if s.stopped == nil {
+			s.stage.Meter.Bundle(s.lease.workedLocked(b))
+		}
 	}
 	if b.sending {
 		b.stopReading()
@@ -322,6 +326,7 @@ func (s *session) bury(l *lease) {
 	if begun := s.begunLocked(); l.overdue != nil && slices.Contains(begun, l.overdue.bundle) {
 		err = l.timedOut(nil)
 	} else if len(begun) > 0 && !l.dirty {
+		s.stage.Meter.Restart()
 		begun[0].deaths++
 		if begun[0].deaths > s.stage.Retries {
 			err = workerDied(s.stage, begun, l, death)
@@ -393,6 +398,7 @@ func (s *session) begin(l *lease, b *bundle) (ctx context.Context, ok bool) {
 	}
 	b.instruction = l.endpoint.newInstruction()
 	b.sending, l.sending = true, true
+	b.begunAt = time.Now()
 	ctx, b.stopReading = context.WithCancel(l.ctx)
 	l.bundles[b.instruction] = b
 	return ctx, true
@@ -424,7 +430,11 @@ func (s *session) sendInput(ctx context.Context, l *lease, b *bundle) error {
 		return s.sendPiece(ctx, l, b, nil, true)
 	}
 	for batch != nil {
+		began := time.Now()
 		following, err := readBatch(ctx, reader)
+		s.mu.Lock()
+		b.inputWaited += time.Since(began)
+		s.mu.Unlock()
 		if err == nil {
 			err = s.sendBatch(ctx, l, b, batch, following == nil)
 		}

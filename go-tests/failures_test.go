@@ -130,9 +130,39 @@ func TestKilledWorkersGiveTheSameRows(t *testing.T) {
 	if err := read(job, feed); err != nil {
 		t.Fatal(err)
 	}
-	if n := <-kills; n == 0 || count() != rows {
+	n := <-kills
+	if n == 0 || count() != rows {
 		t.Errorf("%d kills, %d rows of %d", n, count(), rows)
 	}
+	expectMetered(t, job, rows, int64(n))
+}
+
+// expectMetered checks what a job with one stage of functions says of its
+// workers once it has ended. A kill may hit a worker that has nothing to do.
+func expectMetered(t *testing.T, job *engine.Job, rows, killsMax int64) {
+	t.Helper()
+	if err := job.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range job.Progress() {
+		if p.Workers == 0 {
+			continue
+		}
+		if p.RowsIn != rows || p.RowsOut != rows || p.Bundles == 0 || p.Bundles > rows || p.Workers > 2 ||
+			p.Restarts == 0 || p.Restarts > killsMax {
+			t.Errorf("%+v", p)
+		}
+		// Half of the time, so that it fails where the wrong thing is measured.
+		if slept := 0.00002 * float64(rows) / 5; p.TimeS < slept/2 || p.TimeS > 2*2*job.Elapsed().Seconds() {
+			t.Errorf("workers worked for %v s, slept for %v of it, in a job of %s", p.TimeS, slept, job.Elapsed())
+		}
+		const pythonAndArrow = 20 << 20
+		if p.MemoryBytes < pythonAndArrow || p.MemoryBytes > 2*plan.MemoryBytesDefault {
+			t.Errorf("workers held %d bytes", p.MemoryBytes)
+		}
+		return
+	}
+	t.Errorf("no operator has workers: %+v", job.Progress())
 }
 
 // killWorkers sends SIGKILL to a busy worker up to n times, and says how often

@@ -14,6 +14,10 @@ const (
 	// exactPause is how often a worker is measured exactly whose processes
 	// share memory, so that their sum says little.
 	exactPause = 250 * time.Millisecond
+	// tellPause is how often the engine is told at most what a worker holds,
+	// and tellShare the part by which that has to have changed.
+	tellPause = 250 * time.Millisecond
+	tellShare = 16
 	// kernelTime is how long ago the kernel may have killed something for it
 	// to be the death that was just seen.
 	kernelTime = 2 * time.Second
@@ -50,6 +54,19 @@ type memoryWatch struct {
 	// with it.
 	heldBytes, residentBytes int64
 	exactAt                  time.Time
+	// nowBytes is what was seen last; toldBytes what the engine was told at
+	// toldAt.
+	nowBytes, toldBytes int64
+	toldAt              time.Time
+}
+
+// news gives what the engine is to be told of a worker's memory, if anything.
+func (m *memoryWatch) news(now time.Time) (bytes int64, tell bool) {
+	if now.Sub(m.toldAt) < tellPause || max(m.nowBytes-m.toldBytes, m.toldBytes-m.nowBytes) <= m.toldBytes/tellShare {
+		return 0, false
+	}
+	m.toldBytes, m.toldAt = m.nowBytes, now
+	return m.nowBytes, true
 }
 
 // look measures worker pid at a time. It says whether the limit is passed, and
@@ -62,6 +79,7 @@ func (m *memoryWatch) look(now time.Time, pid int) (exceeded bool, pause time.Du
 		m.listedAt = now
 	}
 	resident := m.sum(m.system.resident)
+	m.nowBytes = resident
 	if resident <= m.limitBytes {
 		m.peakBytes = max(m.peakBytes, resident)
 		if resident > m.limitBytes/2 {
@@ -73,10 +91,11 @@ func (m *memoryWatch) look(now time.Time, pid int) (exceeded bool, pause time.Du
 	// figure is read again when it may have passed the limit: it grows with
 	// the sum, or slowly where processes part with what they shared.
 	if !m.exactAt.IsZero() && now.Sub(m.exactAt) < exactPause && resident-m.residentBytes <= m.limitBytes-m.heldBytes {
+		m.nowBytes = m.heldBytes
 		return false, watchFast
 	}
 	m.heldBytes, m.residentBytes, m.exactAt = m.sum(m.system.held), resident, now
-	m.peakBytes = max(m.peakBytes, m.heldBytes)
+	m.peakBytes, m.nowBytes = max(m.peakBytes, m.heldBytes), m.heldBytes
 	return m.heldBytes > m.limitBytes, watchFast
 }
 

@@ -82,6 +82,29 @@ func TestMemoryWatch(t *testing.T) {
 	step("a leap", true, watchFast)
 }
 
+// TestMemoryIsToldWhenItChanges, and not more often than it is of use.
+func TestMemoryIsToldWhenItChanges(t *testing.T) {
+	machine := &table{residentMiB: map[int]int64{1: 40}, newest: "1"}
+	watch := &memoryWatch{limitBytes: 1 << 30, system: machine}
+	now := time.Now()
+	expect := func(what string, after time.Duration, mib int64) {
+		t.Helper()
+		now = now.Add(after)
+		watch.look(now, 1)
+		if bytes, tell := watch.news(now); tell != (mib > 0) || bytes != mib<<20 {
+			t.Errorf("%s: told %t, %d bytes", what, tell, bytes)
+		}
+	}
+	expect("at first", 0, 40)
+	machine.residentMiB[1] = 80
+	expect("too soon", tellPause/2, 0)
+	expect("later", tellPause/2, 80)
+	machine.residentMiB[1] = 81
+	expect("hardly more", tellPause, 0)
+	machine.residentMiB[1] = 60
+	expect("less", tellPause, 60)
+}
+
 func TestOOMCounter(t *testing.T) {
 	kills, known := int64(3), true
 	c := newOOMCounter(func() (int64, bool) { return kills, known })

@@ -173,6 +173,10 @@ func (w *Worker) ID() string { return w.id }
 // PID is the number of the worker's process.
 func (w *Worker) PID() int { return w.process.pid }
 
+// MemoryBytes is what the worker and its processes held when the watch last
+// told; 0 before it has, and where the worker has no limit.
+func (w *Worker) MemoryBytes() int64 { return w.process.memoryBytes.Load() }
+
 // Environment is what the worker runs in.
 func (w *Worker) Environment() *envmgr.Environment { return w.environment }
 

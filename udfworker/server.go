@@ -281,6 +281,11 @@ func (s *server) watchMemory() {
 			pause = min(pause, soon)
 			s.mu.Lock()
 			w.peakBytes = w.memory.peakBytes
+			if len(s.pending) < eventsMax/2 && s.workers[w.id] == w {
+				if bytes, tell := w.memory.news(time.Now()); tell {
+					s.emitLocked(Event{Worker: w.id, Kind: EventMemory, MemoryBytes: bytes, When: time.Now()})
+				}
+			}
 			if exceeded && s.workers[w.id] == w {
 				w.overLimit = true
 				w.killGroup()

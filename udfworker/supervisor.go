@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/alink-runtime/alink/diag"
@@ -108,6 +109,8 @@ type Process struct {
 	started chan struct{}
 	dead    chan struct{}
 	death   Death
+	// memoryBytes is what was last heard.
+	memoryBytes atomic.Int64
 }
 
 // PID is the process's number.
@@ -262,6 +265,8 @@ func (s *Supervisor) handle(e Event) {
 	case EventStarted:
 		p.pid = e.PID
 		close(p.started)
+	case EventMemory:
+		p.memoryBytes.Store(e.MemoryBytes)
 	case EventExited:
 		p.death = deathOf(e)
 		close(p.dead)

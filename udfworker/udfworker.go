@@ -42,6 +42,8 @@ type Event struct {
 	// PeakBytes is the most memory that was seen: of the process alone as the
 	// kernel counted it, or of all its processes together as the watch did.
 	PeakBytes int64 `json:"peak_bytes,omitempty"`
+	// MemoryBytes is what all the worker's processes hold, in EventMemory.
+	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 	// LimitBytes is the worker's limit of memory, 0 where it has none.
 	LimitBytes int64 `json:"limit_bytes,omitempty"`
 	// OverLimit says that the watch ended it for passing the limit, KernelOOM
@@ -64,6 +66,8 @@ const (
 	EventReady   EventKind = "ready"
 	EventStarted EventKind = "started"
 	EventExited  EventKind = "exited"
+	// EventMemory tells what a worker holds now, where that has changed.
+	EventMemory EventKind = "memory"
 )
 
 // Death says how a worker ended.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime/cgo"
 	"sync"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -68,7 +69,9 @@ type stream struct {
 	schema  *arrow.Schema // that the batches must have
 	columns []*scanColumn // the query's
 	threads int
-	handle  cgo.Handle
+	// waited is told how long a batch was waited for, or nil.
+	waited func(time.Duration)
+	handle cgo.Handle
 
 	mu      sync.Mutex // held while a batch is waited for
 	started bool
@@ -121,6 +124,10 @@ func (s *stream) next() (arrow.RecordBatch, error) {
 // receive gives the next batch, with the columns that DuckDB sees, or nil at
 // the end.
 func (s *stream) receive() (arrow.RecordBatch, error) {
+	if s.waited != nil {
+		began := time.Now()
+		defer func() { s.waited(time.Since(began)) }()
+	}
 	select {
 	case item, ok := <-s.feeder.items:
 		switch {

@@ -86,7 +86,7 @@ func newRun(ctx context.Context, d *Database, s *session, q *query, inputs []exe
 		f := &feeder{reader: reader, items: make(chan feederItem)}
 		in := &stream{
 			ctx: r.ctx, session: s, feeder: f, threads: d.options.Threads,
-			schema: q.stage.Inputs[i].Schema, columns: q.inputs[i],
+			schema: q.stage.Inputs[i].Schema, columns: q.inputs[i], waited: q.stage.Waited,
 		}
 		in.handle = cgo.NewHandle(in)
 		r.streams = append(r.streams, in)
@@ -124,9 +124,13 @@ func (r *run) result(err error) error {
 func (r *run) run(emit func(arrow.RecordBatch) error) error {
 	// The query would hold a thread while it waits for its first batch.
 	if len(r.streams) > 0 {
+		began := time.Now()
 		select {
 		case <-r.arrived:
 		case <-r.ctx.Done():
+		}
+		if r.query.stage.Waited != nil {
+			r.query.stage.Waited(time.Since(began))
 		}
 	}
 	if err := r.ctx.Err(); err != nil {

@@ -411,6 +411,7 @@ func TestStopReachesWorkInFlight(t *testing.T) {
 // readers of which each takes nothing: the last one only when the others have
 // ended.
 func stopsBusyWork(t *testing.T, middle *Vertex, readers int) {
+	t.Helper()
 	alloc := allocator(t)
 	var causes sync.Map
 	var gone atomic.Int32

@@ -41,6 +41,8 @@ type FunctionStage struct {
 	// Domain is whose functions they are. Workers are not shared between
 	// domains.
 	Domain string
+	// Meter counts what the stage's workers do; nil is legal.
+	Meter *Meter
 	// Log receives what the functions print and log; it must not block.
 	Log func(LogLine)
 }

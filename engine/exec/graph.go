@@ -75,6 +75,8 @@ type Vertex struct {
 	// Schema is that of the vertex's output, for a spool on its way; nil for a
 	// sink.
 	Schema *arrow.Schema
+	// Meter counts what workers do for the vertex; nil where it has none.
+	Meter *Meter
 
 	stats Stats
 }
@@ -188,7 +190,9 @@ func (s *subtask) run(ctx, working context.Context) (err error) {
 		}
 		s.stats.done.Add(1)
 	}()
+	s.out.clock.start()
 	err = s.operator.Run(working, s.in, s.out)
+	s.out.clock.rest()
 	// What goes wrong once nobody wants the output, the end of the context
 	// itself above all, keeps nothing from anybody.
 	if err == nil || errors.Is(err, ErrStopped) || errors.Is(context.Cause(working), ErrStopped) {
@@ -356,10 +360,17 @@ func (forward) Run(ctx context.Context, in []*Input, out *Output) error {
 }
 
 func (w *wiring) start(v *Vertex, name string, operator Operator, in []*Input, out edge) {
-	w.subtasks = append(w.subtasks, &subtask{
+	s := &subtask{
 		name: name, operator: operator, in: in,
 		out: &Output{edge: out, stats: &v.stats}, stats: &v.stats,
-	})
+	}
+	if _, own := operator.(OwnTime); !own {
+		s.out.clock = &clock{stats: &v.stats}
+		for _, i := range in {
+			i.clock = s.out.clock
+		}
+	}
+	w.subtasks = append(w.subtasks, s)
 }
 
 // output makes the edge that v writes to, and the ports its consumers take.

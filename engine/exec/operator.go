@@ -29,6 +29,7 @@ type Operator interface {
 type Input struct {
 	port  port
 	stats *Stats
+	clock *clock
 	ended bool
 	// rows numbers the batches, unless a rebalance has done so.
 	rows     int64
@@ -44,7 +45,9 @@ func (in *Input) Next(ctx context.Context) (Element, error) {
 	if in.ended {
 		return Element{Kind: KindEnd}, nil
 	}
+	in.clock.rest()
 	e, err := in.port.get(ctx)
+	in.clock.work()
 	if err != nil {
 		return Element{}, err
 	}
@@ -90,6 +93,7 @@ func (r inputReader) Close() { r.in.Close() }
 type Output struct {
 	edge  edge // nil below a sink
 	stats *Stats
+	clock *clock
 	// time is where the watermarks that pass are noted: of a vertex with
 	// several subtasks, those of the merge.
 	time *Stats
@@ -108,6 +112,7 @@ func (out *Output) Emit(ctx context.Context, e Element) error {
 		e.Release()
 		return nil
 	}
+	defer out.Rest()()
 	return out.edge.put(ctx, e)
 }
 

@@ -10,6 +10,7 @@ import (
 // Stats are the counters of one vertex, shared by its subtasks.
 type Stats struct {
 	rowsIn, rowsOut, bytesOut atomic.Int64
+	busy                      atomic.Int64 // nanoseconds
 	done                      atomic.Int32
 	note                      atomic.Pointer[string]
 	late                      atomic.Int64
@@ -32,6 +33,18 @@ type Progress struct {
 	RowsIn   int64  `json:"rows_in"`
 	RowsOut  int64  `json:"rows_out"`
 	BytesOut int64  `json:"bytes_out"`
+	// TimeS is how long it has worked, without what it waited for input or for
+	// whoever reads its output: the sum over its subtasks or, where Python
+	// functions run, its workers.
+	TimeS float64 `json:"time_s"`
+	// MemoryBytes is what the workers that it uses hold, and Workers how many
+	// they are; once it is done, the most that was seen. Bundles are those that
+	// workers have run for it, Restarts the workers that died meanwhile and
+	// were replaced.
+	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	Workers     int   `json:"workers,omitempty"`
+	Bundles     int64 `json:"bundles,omitempty"`
+	Restarts    int64 `json:"restarts,omitempty"`
 	// Note says what it is doing besides passing rows.
 	Note string `json:"note,omitempty"`
 	// Watermark is the event time that it has reached, and LagS the seconds
@@ -67,6 +80,8 @@ func (v *Vertex) progress() Progress {
 	case p.RowsIn > 0 || p.RowsOut > 0:
 		p.State = "running"
 	}
+	p.TimeS = time.Duration(v.stats.busy.Load()).Seconds()
+	v.Meter.tell(&p)
 	p.LateRows = v.stats.late.Load()
 	if at := v.stats.watermark.Load(); at != nil {
 		lag := time.Since(*at).Seconds()

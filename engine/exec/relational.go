@@ -2,6 +2,7 @@ package exec
 
 import (
 	"context"
+	"time"
 
 	"github.com/alink-runtime/alink/engine/plan"
 	"github.com/apache/arrow-go/v18/arrow"
@@ -47,6 +48,8 @@ type RelationalStage struct {
 	// Nodes are the stage's nodes in topological order; the last one is its
 	// result. Their expressions hold no calls of Python functions.
 	Nodes []plan.Node
+	// Waited is told how long the query waits for input; nil is legal.
+	Waited func(time.Duration)
 }
 
 // RelationalInput is a table that a stage reads.

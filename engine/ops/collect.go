@@ -22,7 +22,8 @@ func (c *collect) Run(ctx context.Context, in []*exec.Input, out *exec.Output) e
 	return exec.Handle(c).Run(ctx, in, out)
 }
 
-func (c *collect) OnBatch(ctx context.Context, batch arrow.RecordBatch, _ *exec.Output) error {
+func (c *collect) OnBatch(ctx context.Context, batch arrow.RecordBatch, out *exec.Output) error {
+	defer out.Rest()()
 	return c.queue.Put(ctx, exec.BatchElement(batch))
 }
 

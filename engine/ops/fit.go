@@ -18,6 +18,10 @@ type Fit struct {
 	Spool   exec.SpoolOptions
 }
 
+// OwnTime implements exec.OwnTime: workers do the work, and Stage.Meter counts
+// it.
+func (f *Fit) OwnTime() {}
+
 // Run implements exec.Operator.
 func (f *Fit) Run(ctx context.Context, in []*exec.Input, out *exec.Output) (err error) {
 	spool, err := exec.NewSpool(f.Stage.Input, f.Spool)

@@ -47,6 +47,10 @@ type FlatMap struct {
 	Allocator memory.Allocator
 }
 
+// OwnTime implements exec.OwnTime: workers do the work, and Stage.Meter counts
+// it.
+func (f *FlatMap) OwnTime() {}
+
 // Run implements exec.Operator.
 func (f *FlatMap) Run(ctx context.Context, in []*exec.Input, out *exec.Output) error {
 	run := &flatMapRun{FlatMap: f, bundler: newBundler(f.Runner, f.Stage)}

@@ -30,6 +30,10 @@ type Function struct {
 	Eager bool
 }
 
+// OwnTime implements exec.OwnTime: workers do the work, and Stage.Meter counts
+// it.
+func (f *Function) OwnTime() {}
+
 // Run implements exec.Operator.
 func (f *Function) Run(ctx context.Context, in []*exec.Input, out *exec.Output) error {
 	b := newBundler(f.Runner, f.Stage)

@@ -90,6 +90,7 @@ func (g *Generate) next() int64 {
 // wait returns when it is time (the zero time: at once), and passes barriers
 // on until then.
 func (g *Generate) wait(ctx context.Context, due time.Time, out *exec.Output) error {
+	defer out.Rest()()
 	var timer <-chan time.Time
 	if left := time.Until(due); !due.IsZero() && left > 0 {
 		t := time.NewTimer(left)

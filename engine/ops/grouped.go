@@ -22,6 +22,10 @@ type Grouped struct {
 	Spool exec.SpoolOptions
 }
 
+// OwnTime implements exec.OwnTime: workers do the work, and Stage.Meter counts
+// it.
+func (g *Grouped) OwnTime() {}
+
 // Run implements exec.Operator.
 func (g *Grouped) Run(ctx context.Context, in []*exec.Input, out *exec.Output) error {
 	run := &groupedRun{Grouped: g, bundler: newBundler(g.Runner, g.Stage)}

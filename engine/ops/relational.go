@@ -2,6 +2,8 @@ package ops
 
 import (
 	"context"
+	"sync/atomic"
+	"time"
 
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/apache/arrow-go/v18/arrow"
@@ -14,13 +16,28 @@ type Relational struct {
 	Stage  *exec.RelationalStage
 }
 
+// OwnTime implements exec.OwnTime: the query reads ahead, in goroutines of its
+// own.
+func (r *Relational) OwnTime() {}
+
 // Run implements exec.Operator.
 func (r *Relational) Run(ctx context.Context, in []*exec.Input, out *exec.Output) error {
 	readers := make([]exec.BatchReader, len(in))
 	for i, input := range in {
 		readers[i] = input.Batches()
 	}
-	return r.Engine.Run(ctx, r.Stage, readers, func(batch arrow.RecordBatch) error {
-		return out.EmitBatch(ctx, batch)
+	var waited atomic.Int64
+	stage := *r.Stage
+	stage.Waited = func(d time.Duration) { waited.Add(int64(d)) }
+	began := time.Now()
+	worked := func() {
+		out.Worked(max(0, time.Since(began)-time.Duration(waited.Swap(0))))
+	}
+	defer worked()
+	return r.Engine.Run(ctx, &stage, readers, func(batch arrow.RecordBatch) error {
+		worked()
+		err := out.EmitBatch(ctx, batch)
+		began = time.Now()
+		return err
 	})
 }
