@@ -235,7 +235,11 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 // refuseReserved refuses a table with columns that could be taken for those
 // that lowering makes.
 func refuseReserved(schema *arrow.Schema) error {
-	for _, f := range schema.Fields() {
+	for i, f := range schema.Fields() {
+		if f.Name == "" {
+			return diag.New(diag.InvalidPlan, "column %d of the table has no name", i+1).
+				WithHint("give it one before it comes in: no expression could refer to it")
+		}
 		if err := validateColumns([]string{f.Name}); err != nil {
 			return diag.New(diag.InvalidPlan, "the table has a column %q", f.Name).WithCause(err).
 				WithHint("give it another name before it comes in")

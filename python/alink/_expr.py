@@ -29,6 +29,7 @@ _DEPTH_MAX = 190  # the engine reads expressions of up to 200
 _COMPARISONS = frozenset({"=", "<>", "<", "<=", ">", ">="})
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_QUOTED_IDENTIFIER = re.compile(r'"((?:[^"]|"")+)"\Z')
 # Words that SQL reads as values although they look like names.
 _CONSTANTS = frozenset(
     {
@@ -223,7 +224,9 @@ class _Column:
     name: str
 
     def __str__(self) -> str:
-        return self.name if _IDENTIFIER.match(self.name) else '"' + self.name + '"'
+        if _IDENTIFIER.match(self.name):
+            return self.name
+        return '"' + self.name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)
@@ -325,12 +328,14 @@ def into_expr(value: IntoExpr) -> Expr:
 
 
 def into_node(text: str) -> _Node:
-    """Read a string: a plain name is that column, anything else one SQL expression."""
+    """Read a string: a name, bare or quoted, is that column, all else one SQL expression."""
     stripped = text.strip()
     if not stripped:
         raise failure(codes.BAD_EXPRESSION, "an expression is empty", source=user_origin())
     if _IDENTIFIER.match(stripped) and stripped.lower() not in _CONSTANTS:
         return _Column(stripped)
+    if quoted := _QUOTED_IDENTIFIER.match(stripped):
+        return _Column(quoted[1].replace('""', '"'))
     return _Sql(stripped)
 
 

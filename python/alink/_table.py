@@ -17,7 +17,7 @@ from alink._describe import STATISTICS, statistics
 from alink._diag import did_you_mean, quote
 from alink._display import render_table
 from alink._environment import Environment
-from alink._errors import failure, without_our_frames
+from alink._errors import Error, failure, without_our_frames
 from alink._expr import Expr, IntoExpr, into_expr, output_name, parse_order
 from alink._files import WriteMode, csv_output_args, output_args
 from alink._functions import (
@@ -517,7 +517,11 @@ class Table:
     def collect(self) -> list[dict[str, Any]]:
         """Give the rows as dicts of Python values."""
         refuse_unbounded("collect", self._node)
-        return self.to_arrow().to_pylist()
+        table = self.to_arrow()
+        try:
+            return table.to_pylist()
+        except (OverflowError, ValueError) as error:
+            raise _beyond_python(table, str(error)) from None
 
     @without_our_frames
     def to_arrow(self) -> pa.Table:
@@ -834,6 +838,24 @@ def _refuse_twice(operator: str, names: Sequence[str]) -> None:
                 hint="column names are compared without regard to case",
             )
         seen.add(name.lower())
+
+
+def _beyond_python(table: pa.Table, cause: str) -> Error:
+    """Name the first value that Python has no object for, a date after the year 9999."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        for row in range(table.num_rows):
+            try:
+                column[row].as_py()
+            except (OverflowError, ValueError):
+                return failure(
+                    codes.TYPE_MISMATCH,
+                    f"collect: Python cannot hold the value of {quote(name)} in row {row}",
+                    operator="collect",
+                    source=user_origin(),
+                    cause=cause,
+                    hint=f"take the rows with to_arrow(), or cast it: {name}::string",
+                )
+    raise AssertionError("every value can be converted, but not the table")
 
 
 def _join_keys(on: str | Sequence[str] | Mapping[str, str] | None) -> list[dict[str, str]]:

@@ -673,7 +673,7 @@ def processes_of(mark):
     return found
 
 
-@pytest.mark.parametrize("how", ["interrupt", "terminate", "kill"])
+@pytest.mark.parametrize("how", ["interrupt", "interrupt twice", "terminate", "kill"])
 def test_ended_client_leaves_nothing(
     pyrunner, data, script_environment, short_tmp, eventually, is_running, how
 ):
@@ -693,11 +693,14 @@ def test_ended_client_leaves_nothing(
         assert client.poll() is None
     signals = {"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "kill": signal.SIGKILL}
     start = time.monotonic()
-    client.send_signal(signals[how])
+    for name in how.replace(" twice", f" {how.split()[0]}").split():
+        client.send_signal(signals[name])
+        time.sleep(0.1)
     _, stderr = client.communicate(timeout=20)
-    if how == "interrupt":
+    if how.startswith("interrupt"):
         assert time.monotonic() - start < 6
         assert "KeyboardInterrupt" in stderr
+        assert client.returncode in (-signal.SIGINT, 1, 130)
     assert eventually(lambda: not any(map(is_running, pids)), 5), "processes are left"
     assert eventually(lambda: not processes_of(mark), 5), "processes are left"
     if how == "interrupt":

@@ -70,6 +70,14 @@ func openParquet(path string) (_ *parquetFile, err error) {
 		f.close()
 		return nil, unreadable(path, "Parquet", err)
 	}
+	root := file.MetaData().Schema.Root()
+	for i := range root.NumFields() {
+		if root.Field(i).Name() == "" { // arrow-go leaves the column out
+			f.close()
+			return nil, diag.New(diag.FileUnreadable, "column %d of %s has no name", i+1, path).
+				WithHint("write the file again with a name for each column: no expression could refer to it")
+		}
+	}
 	f.normal = exec.NormalSchema(f.raw)
 	return f, nil
 }

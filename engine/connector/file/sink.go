@@ -119,7 +119,9 @@ func unwritable(path string, err error) error {
 	case errors.Is(err, os.ErrPermission):
 		return d.WithHint("the engine runs as %s, which may not write there", user())
 	case errors.Is(err, os.ErrNotExist):
-		return d.WithHint("make the folder %s first", filepath.Dir(path))
+		if _, missing := os.Stat(filepath.Dir(path)); missing != nil {
+			return d.WithHint("make the folder %s first", filepath.Dir(path))
+		}
 	}
 	return d.WithHint("check that the folder exists, that it may be written to and that the disk has room")
 }

@@ -148,9 +148,9 @@ class Call:
             what = (
                 f"{self.name} returned {value} ({misfit.got}), which {misfit.expected} cannot hold"
             )
-        failure = Failure(
-            "type", what, expected=misfit.expected, got=misfit.got, hint=misfit.hint or None
-        )
+        failure = Failure("type", what, hint=misfit.hint or None)
+        if not misfit.argument:
+            failure.details.update(expected=misfit.expected, got=misfit.got)
         if misfit.row is not None:
             failure.details["row"] = row + misfit.row
             failure.details["values"] = self.arguments(arrays, misfit.row)

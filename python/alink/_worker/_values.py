@@ -36,7 +36,8 @@ def to_values(array: pa.Array) -> list[Any]:
     Raises
     ------
     Misfit
-        A time has a part below a microsecond, which Python's types cannot hold.
+        A time has a part below a microsecond, or a date lies after the year 9999, which
+        Python's types cannot hold.
     """
     type_ = array.type
     if _is_number(type_) and array.null_count == 0 and "numpy" in sys.modules:
@@ -44,7 +45,10 @@ def to_values(array: pa.Array) -> list[Any]:
     wanted = _in_microseconds(type_)
     if wanted != type_:
         array = _cast_times(array, wanted)
-    return array.to_pylist()
+    try:
+        return array.to_pylist()
+    except (OverflowError, ValueError):
+        raise _beyond_python(array) from None
 
 
 def _is_number(type_: pa.DataType) -> bool:
@@ -107,6 +111,29 @@ def _in_microseconds(type_: pa.DataType) -> pa.DataType:
         fields = [type_.field(i) for i in range(type_.num_fields)]
         return pa.struct([f.with_type(_in_microseconds(f.type)) for f in fields])
     return type_
+
+
+def _beyond_python(array: pa.Array) -> Misfit:
+    """Find the first value that Python has no object for: a date after the year 9999."""
+    for row in range(len(array)):
+        try:
+            array[row].as_py()
+        except (OverflowError, ValueError):
+            hint = "Python's dates end with the year 9999: a function with batch= gets any"
+            misfit = Misfit(_shown(array.slice(row, 1)), array.type, hint)
+            misfit.got = name_of(array.type)
+            misfit.row = row
+            misfit.argument = "which Python's dates cannot hold"
+            return misfit
+    raise AssertionError("every value can be converted, but not the column")
+
+
+def _shown(value: pa.Array) -> str:
+    """Write a value that Python has no object for, as far as Arrow can."""
+    try:
+        return value.cast(pa.string())[0].as_py()
+    except pa.ArrowException:  # a nested one
+        return "a value"
 
 
 def _cast_times(array: pa.Array, type_: pa.DataType) -> pa.Array:
