@@ -59,8 +59,8 @@ var Keys = []Key{
 	{Name: "sandbox", Variable: "ALINK_SANDBOX", Kind: Choice, Choices: []string{"auto", "strict", "off"}, Default: "auto", Summary: "how workers are confined"},
 	{Name: "progress", Variable: "ALINK_PROGRESS", Kind: Choice, Choices: []string{"auto", "plain", "off"}, Default: "auto", Summary: "how a job's progress is shown"},
 	{Name: "python", Variable: "ALINK_PYTHON", Kind: Path, Automatic: "of VIRTUAL_ENV, or on PATH", Summary: "the Python that run starts scripts with"},
-	{Name: "server", Variable: "ALINK_SERVER", Kind: Text, Automatic: "an engine of the process's own", Summary: "the server that connect() and jobs use"},
-	{Name: "token_file", Variable: "ALINK_TOKEN_FILE", Kind: Path, Automatic: "none", Summary: "file with the server's token"},
+	{Name: "server", Variable: "ALINK_SERVER", Kind: Text, Automatic: "none: connect() starts an engine of its own", Summary: "address of the server that connect() and jobs use"},
+	{Name: "token_file", Variable: "ALINK_TOKEN_FILE", Kind: Path, Automatic: "none", Summary: "file with the token that serve asks for and clients bear"},
 	{Name: "tls_ca", Variable: "ALINK_TLS_CA", Kind: Path, Automatic: "the system's", Summary: "certificates (PEM) that the server's is checked with"},
 	{Name: "listen", Variable: "ALINK_LISTEN", Kind: Text, Automatic: "a socket in the user's runtime directory", Summary: "where serve takes clients: unix:PATH or HOST:PORT"},
 	{Name: "http", Variable: "ALINK_HTTP", Kind: Text, Automatic: "off", Summary: "where serve has health, metrics and dashboard: HOST:PORT"},
@@ -196,6 +196,15 @@ func (k Key) number(text string) (int64, error) {
 		}
 	}
 	return 0, errKind
+}
+
+// ParseSize reads a number of bytes as settings of that kind are written.
+func ParseSize(text string) (int64, error) {
+	n, err := Key{Kind: Size}.number(text)
+	if err != nil {
+		return 0, fmt.Errorf("it must be %s", Key{Kind: Size}.expected())
+	}
+	return n, nil
 }
 
 // expected says in words what a value must be.

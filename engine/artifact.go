@@ -71,7 +71,7 @@ func (a *artifacts) Has(id string) bool {
 func (a *artifacts) Drop(id string) error {
 	path, err := a.File(id)
 	if err != nil {
-		return nil //nolint:nilerr // it is not there
+		return nil // it is not there
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -188,6 +188,9 @@ func (e *Engine) PutTable(ctx context.Context, name string, reader array.RecordR
 // DropTable forgets a table. Jobs that read it go on.
 func (e *Engine) DropTable(name string) { e.tables.drop(name) }
 
+// DropTables forgets the tables whose names begin with a prefix.
+func (e *Engine) DropTables(prefix string) { e.tables.dropAll(prefix) }
+
 // Describe gives the schema of a node's result. It reads no data.
 func (e *Engine) Describe(ctx context.Context, p *plan.Plan, node string) (*arrow.Schema, error) {
 	const probe = "described"

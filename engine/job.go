@@ -160,6 +160,14 @@ func (j *Job) Wait(ctx context.Context) error {
 	}
 }
 
+// Failure is why the job failed; nil while it runs.
+func (j *Job) Failure() error {
+	if !j.ended() {
+		return nil
+	}
+	return j.err
+}
+
 // Done is closed when the job has ended.
 func (j *Job) Done() <-chan struct{} { return j.done }
 

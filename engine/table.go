@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/alink-runtime/alink/diag"
@@ -185,6 +186,22 @@ func (t *tables) release(spool *exec.Spool) {
 func (t *tables) drop(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.forget(name)
+}
+
+// dropAll forgets the tables whose names begin with a prefix.
+func (t *tables) dropAll(prefix string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name := range t.byName {
+		if strings.HasPrefix(name, prefix) {
+			t.forget(name)
+		}
+	}
+}
+
+// forget is drop with mu held.
+func (t *tables) forget(name string) {
 	spool := t.byName[name]
 	if spool == nil {
 		return

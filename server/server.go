@@ -1,8 +1,10 @@
 // Package server is a job's front door: an Arrow Flight service over which a
 // client uploads tables and code, submits plans, watches jobs and reads
-// results. The embedded engine of a Python client serves it on a private unix
-// socket with a token. The package imports engine and what lies below; no room
-// of the engine imports it.
+// results, and an HTTP service of health, metrics and a dashboard. The embedded
+// engine of a Python client serves the first on a private unix socket;
+// `pyrunner serve` serves many clients on a unix socket or over TLS. The
+// package also holds the Go client of it that the command line uses. It imports
+// engine and what lies below; no room of the engine imports it.
 //
 // Actions take and give JSON: each result is {"ok": …} or {"error": a
 // diagnostic}. Only what breaks the connection itself is a gRPC error.
@@ -11,6 +13,7 @@ package server
 import (
 	"context"
 	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
@@ -18,39 +21,96 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
+	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine"
 )
 
-// Server serves one engine.
-type Server struct {
-	engine *engine.Engine
-	token  string
-	grpc   *grpc.Server
-	// shutdown is closed when a client has asked for the end.
-	shutdown chan struct{}
-	once     sync.Once
+const (
+	// pingInterval and pingTimeout bound the time until a client that has
+	// vanished without a word is noticed. Clients may ping as often.
+	pingInterval = 10 * time.Second
+	pingTimeout  = 5 * time.Second
+	// quietTime is how long nobody may have called before a drained server
+	// ends, and lingerMax the time that it waits for that.
+	quietTime = 500 * time.Millisecond
+	lingerMax = 5 * time.Second
+)
+
+// Options configure a Server.
+type Options struct {
+	Engine *engine.Engine
+	// Token must be borne by every call. "" lets in whoever reaches the
+	// listener, which then must be a private socket.
+	Token string
+	// Embedded is for one client whose engine it is: calls name no session,
+	// and one of them ends the server.
+	Embedded bool
+	// TLS secures the connections; nil leaves them plain.
+	TLS *tls.Config
+	// Limits bound what clients may hold; those that are 0 are the defaults.
+	Limits Limits
+	// Version is told to clients.
+	Version string
 }
 
-// New makes a server for an engine. Every call must bear the token, which must
-// not be empty.
-func New(e *engine.Engine, token string) (*Server, error) {
-	if token == "" {
-		return nil, errors.New("a server needs a token")
+// Server serves one engine.
+type Server struct {
+	options  Options
+	engine   *engine.Engine
+	began    time.Time
+	grpc     *grpc.Server
+	sessions *sessions
+	jobs     *jobs
+	// draining is closed when no job is taken any more, detach when clients
+	// are to let go, shutdown when a client has asked for the end.
+	draining, detach, shutdown chan struct{}
+	drainOnce, detachOnce      sync.Once
+	shutdownOnce               sync.Once
+	// calls counts those under way, without streams that are held open;
+	// lastCall is when the last of them ended, in nanoseconds.
+	calls, lastCall atomic.Int64
+}
+
+// New makes a server for an engine.
+func New(options Options) (*Server, error) {
+	if options.Embedded && options.Token == "" {
+		return nil, errors.New("the server of an embedded engine needs a token")
 	}
-	s := &Server{engine: e, token: token, shutdown: make(chan struct{})}
-	s.grpc = grpc.NewServer(
+	s := &Server{
+		options: options, engine: options.Engine, began: time.Now(),
+		draining: make(chan struct{}), detach: make(chan struct{}), shutdown: make(chan struct{}),
+	}
+	s.jobs = newJobs(options.Engine)
+	s.sessions = newSessions(options.Engine, s.jobs, options.Limits.withDefaults(), options.Embedded)
+	s.jobs.release = s.sessions.releaseArtifacts
+	grpcOptions := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(math.MaxInt32), // a batch is one message
 		grpc.WaitForHandlers(true),
-		grpc.UnaryInterceptor(s.checkUnary),
-		grpc.StreamInterceptor(s.checkStream),
-	)
+		// Before a message is read: who may not call may not send either.
+		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
+			return ctx, s.check(info.Header)
+		}),
+		grpc.UnaryInterceptor(s.unary),
+		grpc.StreamInterceptor(s.stream),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingTimeout / 2, PermitWithoutStream: true}),
+	}
+	if options.TLS != nil {
+		grpcOptions = append(grpcOptions, grpc.Creds(credentials.NewTLS(options.TLS)))
+	}
+	s.grpc = grpc.NewServer(grpcOptions...)
 	flight.RegisterFlightServiceServer(s.grpc, &service{server: s})
 	return s, nil
 }
@@ -66,6 +126,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	case <-s.shutdown:
 	}
+	s.detachOnce.Do(func() { close(s.detach) })
 	s.grpc.Stop()
 	if err := <-ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve: %w", err)
@@ -73,23 +134,70 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-func (s *Server) stop() { s.once.Do(func() { close(s.shutdown) }) }
+func (s *Server) stop() { s.shutdownOnce.Do(func() { close(s.shutdown) }) }
 
-func (s *Server) check(ctx context.Context) error {
-	md, _ := metadata.FromIncomingContext(ctx)
-	for _, value := range md.Get("authorization") {
-		token, ok := strings.CutPrefix(value, "Bearer ")
-		if ok && subtle.ConstantTimeCompare([]byte(token), []byte(s.token)) == 1 {
-			return nil
-		}
+// Draining reports whether the server takes no new jobs.
+func (s *Server) Draining() bool {
+	select {
+	case <-s.draining:
+		return true
+	default:
+		return false
 	}
-	return status.Error(codes.Unauthenticated, "the token is missing or wrong")
 }
 
-func (s *Server) checkUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := s.check(ctx); err != nil {
-		return nil, err
+// Drain takes no new jobs from now on and waits until those that run have
+// ended and their clients have been told. Jobs that still run after the grace,
+// or when the context ends, are cancelled. Serve's context is ended after it.
+func (s *Server) Drain(ctx context.Context, grace time.Duration) {
+	s.drainOnce.Do(func() { close(s.draining) })
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	running := s.jobs.running()
+	for _, job := range running {
+		select {
+		case <-job.Done():
+		case <-ctx.Done():
+			job.CancelBecause("the server was ended, and job %s had not ended within %s", job.ID, grace)
+		}
 	}
+	for _, job := range running {
+		<-job.Done()
+	}
+	s.linger()
+	s.detachOnce.Do(func() { close(s.detach) })
+}
+
+// linger gives clients the time to hear of their jobs' end and to fetch rows.
+func (s *Server) linger() {
+	deadline := time.Now().Add(lingerMax)
+	s.lastCall.Store(time.Now().UnixNano())
+	for time.Now().Before(deadline) {
+		if s.calls.Load() == 0 && time.Since(time.Unix(0, s.lastCall.Load())) > quietTime {
+			return
+		}
+		time.Sleep(quietTime / 10)
+	}
+}
+
+// check refuses calls without the token.
+func (s *Server) check(md metadata.MD) error {
+	if s.options.Token == "" {
+		return nil
+	}
+	given := "no token was given"
+	for _, value := range md.Get("authorization") {
+		token, ok := strings.CutPrefix(value, "Bearer ")
+		if ok && subtle.ConstantTimeCompare([]byte(token), []byte(s.options.Token)) == 1 {
+			return nil
+		}
+		given = "the token is not the server's"
+	}
+	return status.Error(codes.Unauthenticated, string(diag.New(diag.NotAuthorized, "the server refuses the connection: %s", given).
+		WithHint("pass the content of the server's token file: al.connect(…, token=…), ALINK_TOKEN or ALINK_TOKEN_FILE").JSON()))
+}
+
+func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	return guarded(func() (any, error) { return next(ctx, req) })
 }
 
@@ -103,10 +211,18 @@ func guarded(call func() (any, error)) (answer any, err error) {
 	return call()
 }
 
-func (s *Server) checkStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	if err := s.check(stream.Context()); err != nil {
-		return err
-	}
+func (s *Server) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	s.calls.Add(1)
+	defer func() {
+		s.lastCall.Store(time.Now().UnixNano())
+		s.calls.Add(-1)
+	}()
 	_, err := guarded(func() (any, error) { return nil, next(srv, stream) })
 	return err
+}
+
+// held takes a stream that stays open out of the calls under way.
+func (s *Server) held() (done func()) {
+	s.calls.Add(-1)
+	return func() { s.calls.Add(1) }
 }

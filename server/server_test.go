@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,48 +28,74 @@ import (
 
 const token = "the token of this test"
 
-// serve starts a server and gives a client of it. Jobs without Python
-// functions run; there is no supervisor of workers.
-func serve(t *testing.T) (client flight.Client, e *engine.Engine, ended <-chan error) {
+// served is a server of a test. Jobs without Python functions run; there is no
+// supervisor of workers.
+type served struct {
+	*Server
+	address string
+	engine  *engine.Engine
+	ended   <-chan error
+}
+
+// serveWith starts a server on a unix socket, which ends with the test.
+func serveWith(t *testing.T, options Options, engineOptions engine.Options) *served {
 	t.Helper()
 	runDir, err := os.MkdirTemp("", "alink-") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err = engine.Open(t.Context(), engine.Options{
-		RunDir: runDir, CacheDir: t.TempDir(), SpillDir: t.TempDir(), WorkerPool: []string{"/bin/false"}, Log: io.Discard,
-	})
+	engineOptions.RunDir, engineOptions.CacheDir, engineOptions.SpillDir = runDir, t.TempDir(), t.TempDir()
+	engineOptions.WorkerPool, engineOptions.Log = []string{"/bin/false"}, io.Discard
+	e, err := engine.Open(t.Context(), engineOptions)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(e, token)
+	options.Engine = e
+	s, err := New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(runDir, "engine.sock")
-	listener, err := net.Listen("unix", path)
+	listener, err := Listen(t.Context(), "unix:"+filepath.Join(runDir, "engine.sock"), Security{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	served := make(chan struct{})
+	finished := make(chan struct{})
 	go func() {
-		defer close(served)
+		defer close(finished)
 		done <- s.Serve(ctx, listener)
 	}()
-	client, err = flight.NewClientWithMiddleware("unix:"+path, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	t.Cleanup(func() {
+		cancel()
+		<-finished
+		if err := errors.Join(e.Close(), os.RemoveAll(runDir)); err != nil {
+			t.Error(err)
+		}
+	})
+	return &served{s, listener.Address, e, done}
+}
+
+// dial makes a Flight client.
+func (s *served) dial(t *testing.T) flight.Client {
+	t.Helper()
+	client, err := flight.NewClientWithMiddleware(strings.Replace(s.address, "grpc+unix://", "unix:", 1), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cancel()
-		<-served
-		if err := errors.Join(client.Close(), e.Close(), os.RemoveAll(runDir)); err != nil {
+		if err := client.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return client, e, done
+	return client
+}
+
+// serve starts the server of an embedded engine and gives a client of it.
+func serve(t *testing.T) (client flight.Client, e *engine.Engine, ended <-chan error) {
+	t.Helper()
+	s := serveWith(t, Options{Token: token, Embedded: true}, engine.Options{})
+	return s.dial(t), s.engine, s.ended
 }
 
 func authorized(ctx context.Context) context.Context {
@@ -81,6 +106,7 @@ type answer struct {
 	OK    json.RawMessage
 	Error *diag.Diagnostic
 	End   *endEvent
+	Log   *logEvent
 }
 
 // act carries out an action and gives its answers.
@@ -108,7 +134,12 @@ func act(ctx context.Context, client flight.Client, name, body string) ([]answer
 
 func one(t *testing.T, client flight.Client, name, body string) answer {
 	t.Helper()
-	answers, err := act(authorized(t.Context()), client, name, body)
+	return oneAs(authorized(t.Context()), t, client, name, body)
+}
+
+func oneAs(ctx context.Context, t *testing.T, client flight.Client, name, body string) answer {
+	t.Helper()
+	answers, err := act(ctx, client, name, body)
 	if err != nil || len(answers) != 1 {
 		t.Fatalf("%s: %d answers, %v", name, len(answers), err)
 	}
@@ -117,13 +148,18 @@ func one(t *testing.T, client flight.Client, name, body string) answer {
 
 func put(t *testing.T, client flight.Client, rows int64, path ...string) error {
 	t.Helper()
+	return putAs(authorized(t.Context()), t, client, rows, path...)
+}
+
+func putAs(ctx context.Context, t *testing.T, client flight.Client, rows int64, path ...string) error {
+	t.Helper()
 	schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	b := array.NewInt64Builder(memory.DefaultAllocator)
 	for i := range rows {
 		b.Append(i)
 	}
 	batch := array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, rows)
-	stream, err := client.DoPut(authorized(t.Context()))
+	stream, err := client.DoPut(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +299,7 @@ func TestShutdown(t *testing.T) {
 }
 
 func TestAServerNeedsAToken(t *testing.T) {
-	if _, err := New(nil, ""); err == nil {
-		t.Error("a server was made without a token")
+	if _, err := New(Options{Embedded: true}); err == nil {
+		t.Error("a server of an embedded engine was made without a token")
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -40,20 +42,30 @@ type sender interface {
 
 // DoAction implements the Flight service.
 func (s *service) DoAction(action *flight.Action, stream flight.FlightService_DoActionServer) error {
-	if action.GetType() == "watch" {
-		return s.watch(action.GetBody(), stream)
+	var err error
+	switch action.GetType() {
+	case "attach":
+		err = s.attach(action.GetBody(), stream)
+	case "watch":
+		err = s.watch(action.GetBody(), stream)
+	case "job-log":
+		err = s.jobLog(action.GetBody(), stream)
+	default:
+		var answer any
+		if answer, err = s.act(stream.Context(), action.GetType(), action.GetBody()); err == nil {
+			err = send(stream, map[string]any{"ok": answer})
+		}
 	}
-	answer, err := s.act(stream.Context(), action.GetType(), action.GetBody())
-	if err != nil {
-		return send(stream, map[string]any{"error": diag.From(err)})
+	if d, ok := errors.AsType[*diag.Diagnostic](err); ok || err != nil && status.Code(err) == codes.Unknown && stream.Context().Err() == nil {
+		if d == nil {
+			d = diag.From(err)
+		}
+		return send(stream, map[string]any{"error": s.explained(d)})
 	}
-	if err := send(stream, map[string]any{"ok": answer}); err != nil {
-		return err
-	}
-	if action.GetType() == "shutdown" {
+	if err == nil && action.GetType() == "shutdown" {
 		s.server.stop()
 	}
-	return nil
+	return err
 }
 
 func send(stream sender, answer any) error {
@@ -64,22 +76,57 @@ func send(stream sender, answer any) error {
 	return stream.Send(&flight.Result{Body: body})
 }
 
+// explained adds what a client on another machine could not know.
+func (s *service) explained(d *diag.Diagnostic) *diag.Diagnostic {
+	if s.server.options.Embedded || d.Code != diag.FileMissing {
+		return d
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "the server"
+	}
+	more := *d
+	more.Facts = append([]string{"paths are of the disk of the server, " + host}, d.Facts...)
+	return &more
+}
+
 // act carries out an action that has one answer.
 func (s *service) act(ctx context.Context, name string, body []byte) (any, error) {
-	e := s.server.engine
+	switch name {
+	case "jobs":
+		return infos(s.server.jobs.list(nil)), nil
+	case "job", "cancel-job", "savepoint":
+		return s.actOnJob(ctx, name, body)
+	case "shutdown":
+		if !s.server.options.Embedded {
+			return nil, diag.New(diag.InvalidPlan, "a server is ended by a signal, not by its clients")
+		}
+		return true, nil
+	}
+	session, err := s.server.sessions.of(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.actIn(ctx, session, name, body)
+	return answer, session.unowned(err)
+}
+
+// actIn carries out an action of a session.
+func (s *service) actIn(ctx context.Context, session *session, name string, body []byte) (any, error) {
+	sessions := s.server.sessions
 	switch name {
 	case "put-artifact":
-		id, err := e.PutArtifact(body)
+		id, err := sessions.putArtifact(session, body)
 		return map[string]string{"artifact": id}, err
 	case "has-artifact":
 		request, err := decode[struct{ Artifact string }](body)
-		return e.HasArtifact(request.Artifact), err
+		return sessions.hasArtifact(session, request.Artifact), err
 	case "drop-table":
 		request, err := decode[struct{ Table string }](body)
-		e.DropTable(request.Table)
+		sessions.drop(session, request.Table)
 		return true, err
 	case "describe":
-		return s.describe(ctx, body)
+		return s.describe(ctx, session, body)
 	case "query-names":
 		request, err := decode[struct {
 			Query  string
@@ -88,27 +135,56 @@ func (s *service) act(ctx context.Context, name string, body []byte) (any, error
 		if err != nil {
 			return nil, err
 		}
-		return e.QueryNames(ctx, request.Query, request.Origin)
+		return s.server.engine.QueryNames(ctx, request.Query, request.Origin)
 	case "submit":
-		return s.submit(ctx, body)
+		return s.submit(ctx, session, body)
 	case "cancel":
 		request, err := decode[struct{ Job string }](body)
 		if err != nil {
 			return nil, err
 		}
-		job, err := e.Job(request.Job)
+		one, err := s.server.jobs.findOf(session, request.Job)
 		if err != nil {
 			return nil, err
 		}
-		job.Cancel()
+		one.job.Cancel()
 		return true, nil
 	case "status":
-		return e.Status(), nil
-	case "shutdown":
-		return true, nil
+		return s.status(session), nil
 	}
 	return nil, diag.New(diag.InvalidPlan, "the engine knows no action %q", name).
 		WithHint("install the same version of client and engine")
+}
+
+// status is the engine's, with the jobs of the session alone.
+func (s *service) status(session *session) engine.Status {
+	status := s.server.engine.Status()
+	status.Jobs = []engine.JobStatus{}
+	for _, one := range s.server.jobs.list(session) {
+		status.Jobs = append(status.Jobs, engine.JobStatus{ID: one.job.ID, State: one.job.State()})
+	}
+	return status
+}
+
+// actOnJob carries out an action on any job of the server.
+func (s *service) actOnJob(ctx context.Context, name string, body []byte) (any, error) {
+	request, err := decode[struct{ Job string }](body)
+	if err != nil {
+		return nil, err
+	}
+	one, err := s.server.jobs.find(request.Job)
+	if err != nil {
+		return nil, err
+	}
+	switch name {
+	case "cancel-job":
+		one.job.Cancel()
+		return one.info(), nil
+	case "savepoint":
+		path, err := one.job.Savepoint(ctx)
+		return map[string]string{"path": path}, err
+	}
+	return one.details(), nil
 }
 
 func decode[T any](body []byte) (T, error) {
@@ -119,7 +195,51 @@ func decode[T any](body []byte) (T, error) {
 	return request, nil
 }
 
-func (s *service) describe(ctx context.Context, body []byte) (any, error) {
+// Greeting is what client and server tell each other of themselves.
+type Greeting struct {
+	Protocol int    `json:"protocol"`
+	Version  string `json:"version"`
+	PID      int    `json:"pid,omitempty"`
+}
+
+// attach begins a session, which lives as long as this stream.
+func (s *service) attach(body []byte, stream sender) error {
+	request, err := decode[Greeting](body)
+	if err != nil {
+		return err
+	}
+	if request.Protocol != Protocol {
+		return diag.New(diag.WrongVersion, "the client speaks protocol %d, the server protocol %d", request.Protocol, Protocol).
+			WithFact("client %s, server %s", request.Version, s.server.options.Version).
+			WithHint("install the same version of client and server")
+	}
+	if s.server.Draining() {
+		return ending("takes no new connections")
+	}
+	session, err := s.server.sessions.attach(stream.Context())
+	if err != nil {
+		return err
+	}
+	defer s.server.held()()
+	defer s.server.sessions.end(session)
+	if err := send(stream, map[string]any{"ok": Greeting{Protocol, s.server.options.Version, os.Getpid()}}); err != nil {
+		return err
+	}
+	select {
+	case <-stream.Context().Done():
+		return nil
+	case <-s.server.detach:
+		return send(stream, map[string]any{"error": diag.New(diag.ConnectionLost, "the server was ended").
+			WithHint("connect again once it has been started anew")})
+	}
+}
+
+func ending(what string) error {
+	return diag.New(diag.ServerEnding, "the server is being ended and %s", what).
+		WithHint("connect again once it has been started anew")
+}
+
+func (s *service) describe(ctx context.Context, session *session, body []byte) (any, error) {
 	request, err := decode[struct {
 		Plan json.RawMessage
 		Node string
@@ -131,7 +251,8 @@ func (s *service) describe(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	schema, err := s.server.engine.Describe(ctx, p, request.Node)
+	owned, _ := session.owned(p)
+	schema, err := s.server.engine.Describe(ctx, owned, request.Node)
 	if err != nil {
 		return nil, err
 	}
@@ -139,45 +260,116 @@ func (s *service) describe(ctx context.Context, body []byte) (any, error) {
 	return map[string]string{"schema": base64.StdEncoding.EncodeToString(message)}, nil
 }
 
-func (s *service) submit(ctx context.Context, body []byte) (any, error) {
-	request, err := decode[struct{ Plan json.RawMessage }](body)
+func (s *service) submit(ctx context.Context, session *session, body []byte) (_ any, err error) {
+	request, err := decode[struct {
+		Plan json.RawMessage
+		// Name is what the client calls the job.
+		Name string
+		// Detached jobs go on when the client leaves.
+		Detached bool
+	}](body)
 	if err != nil {
 		return nil, err
+	}
+	if s.server.Draining() {
+		return nil, ending("takes no new jobs")
 	}
 	p, err := plan.Decode(request.Plan)
 	if err != nil {
 		return nil, err
 	}
-	job, err := s.server.engine.Submit(ctx, p)
-	if err != nil {
+	sessions, jobs := s.server.sessions, s.server.jobs
+	jobs.sweep()
+	if n := jobs.runningOf(session); sessions.embedded == nil && n >= sessions.limits.SessionJobs {
+		return nil, full("%d jobs of this connection are running, which is its limit on the server", n).WithHint("wait for one of them to end")
+	}
+	owned, handsOver := session.owned(p)
+	if err := sessions.limits.capFunctions(owned); err != nil {
 		return nil, err
 	}
-	return map[string]string{"job": job.ID}, nil
+	one := &entry{name: nameOf(request.Name, p), session: session, detached: request.Detached && !handsOver, artifacts: artifactsOf(p)}
+	if err := sessions.useArtifacts(session, one.artifacts); err != nil {
+		return nil, err
+	}
+	if one.job, err = s.server.engine.SubmitIn(ctx, owned, session.id); err != nil {
+		sessions.releaseArtifacts(one.artifacts)
+		return nil, err
+	}
+	jobs.add(one, func() bool {
+		sessions.mu.Lock()
+		defer sessions.mu.Unlock()
+		return session.ended
+	})
+	return map[string]string{"job": one.job.ID}, nil
 }
 
 // watch reports a job's progress and output until it ends.
 func (s *service) watch(body []byte, stream sender) error {
 	request, err := decode[struct{ Job string }](body)
 	if err != nil {
-		return send(stream, map[string]any{"error": diag.From(err)})
+		return err
 	}
-	job, err := s.server.engine.Job(request.Job)
+	session, err := s.server.sessions.of(stream.Context())
 	if err != nil {
-		return send(stream, map[string]any{"error": diag.From(err)})
+		return err
 	}
+	one, err := s.server.jobs.findOf(session, request.Job)
+	if err != nil {
+		return err
+	}
+	job := one.job
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	logged := 0
 	for {
 		select {
 		case <-job.Done():
-			return sendEnd(stream, job, logged)
+			return s.sendEnd(stream, job, logged)
 		case <-ticker.C:
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		}
 		if logged, err = sendProgress(stream, job, logged); err != nil {
 			return err
+		}
+	}
+}
+
+// jobLog tells what a job has printed and logged, and with follow what it will
+// until it ends.
+func (s *service) jobLog(body []byte, stream sender) error {
+	request, err := decode[struct {
+		Job    string
+		Follow bool
+	}](body)
+	if err != nil {
+		return err
+	}
+	one, err := s.server.jobs.find(request.Job)
+	if err != nil {
+		return err
+	}
+	defer s.server.held()()
+	if err := send(stream, map[string]any{"ok": one.info()}); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	logged := 0
+	for {
+		ended := one.job.State() != engine.Running
+		if logged, err = sendLog(stream, one.job, logged); err != nil {
+			return err
+		}
+		if ended || !request.Follow {
+			return send(stream, map[string]any{"ok": one.info()})
+		}
+		select {
+		case <-ticker.C:
+		case <-s.server.detach:
+			return ending("tells no more")
+		case <-stream.Context().Done():
+			return stream.Context().Err()
 		}
 	}
 }
@@ -215,27 +407,41 @@ func progressOf(job *engine.Job) progressEvent {
 // sendProgress sends the lines from number logged on, and how far the job is.
 // It gives the number of the next line.
 func sendProgress(stream sender, job *engine.Job, logged int) (int, error) {
+	next, err := sendLog(stream, job, logged)
+	if err != nil {
+		return next, err
+	}
+	return next, send(stream, map[string]any{"progress": progressOf(job)})
+}
+
+func sendLog(stream sender, job *engine.Job, logged int) (int, error) {
 	lines, next := job.Log(logged)
 	for _, line := range lines {
 		if err := send(stream, map[string]any{"log": logEvent{line.Function, line.Level, line.Text}}); err != nil {
 			return next, err
 		}
 	}
-	return next, send(stream, map[string]any{"progress": progressOf(job)})
+	return next, nil
 }
 
-func sendEnd(stream sender, job *engine.Job, logged int) error {
+func (s *service) sendEnd(stream sender, job *engine.Job, logged int) error {
 	if _, err := sendProgress(stream, job, logged); err != nil {
 		return err
 	}
-	return send(stream, map[string]any{"end": endEvent{
-		State: job.State(), Error: diag.From(job.Wait(stream.Context())), Metrics: progressOf(job),
-	}})
+	end := endEvent{State: job.State(), Error: diag.From(job.Failure()), Metrics: progressOf(job)}
+	if end.Error != nil {
+		end.Error = s.explained(end.Error)
+	}
+	return send(stream, map[string]any{"end": end})
 }
 
 // DoPut implements the Flight service: a table is uploaded under the name
 // that its descriptor's path ("table", name) gives.
 func (s *service) DoPut(stream flight.FlightService_DoPutServer) error {
+	session, err := s.server.sessions.of(stream.Context())
+	if err != nil {
+		return status.Error(codes.FailedPrecondition, string(diag.From(err).JSON()))
+	}
 	reader, err := flight.NewRecordReader(stream)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
@@ -245,10 +451,46 @@ func (s *service) DoPut(stream flight.FlightService_DoPutServer) error {
 	if len(path) != 2 || path[0] != "table" || path[1] == "" {
 		return status.Errorf(codes.InvalidArgument, "a table is put under the path (\"table\", name), not %q", path)
 	}
-	if err := s.server.engine.PutTable(stream.Context(), path[1], reader); err != nil {
-		return status.Error(codes.Internal, string(diag.From(err).JSON()))
+	charged := &chargedReader{RecordReader: reader, sessions: s.server.sessions, session: session}
+	err = s.server.engine.PutTable(stream.Context(), session.table(path[1]), charged)
+	if charged.err != nil {
+		err = charged.err
+	}
+	if err = s.server.sessions.sent(session, path[1], charged.bytes, err); err != nil {
+		return status.Error(codes.Aborted, string(diag.From(session.unowned(err)).JSON()))
 	}
 	return stream.Send(&flight.PutResult{})
+}
+
+// chargedReader counts what a session sends, and ends where it may send no
+// more.
+type chargedReader struct {
+	array.RecordReader
+	sessions *sessions
+	session  *session
+	bytes    int64
+	err      error
+}
+
+// Next implements array.RecordReader.
+func (r *chargedReader) Next() bool {
+	if r.err != nil || !r.RecordReader.Next() {
+		return false
+	}
+	bytes := exec.BatchBytes(r.RecordBatch())
+	if r.err = r.sessions.charge(r.session, bytes); r.err != nil {
+		return false
+	}
+	r.bytes += bytes
+	return true
+}
+
+// Err implements array.RecordReader.
+func (r *chargedReader) Err() error {
+	if r.err != nil {
+		return r.err
+	}
+	return r.RecordReader.Err()
 }
 
 // DoGet implements the Flight service: the ticket is {"job": …, "output": …}.
@@ -258,10 +500,15 @@ func (s *service) DoGet(ticket *flight.Ticket, stream flight.FlightService_DoGet
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	job, err := s.server.engine.Job(request.Job)
+	session, err := s.server.sessions.of(stream.Context())
+	if err != nil {
+		return status.Error(codes.FailedPrecondition, string(diag.From(err).JSON()))
+	}
+	one, err := s.server.jobs.findOf(session, request.Job)
 	if err != nil {
 		return status.Error(codes.NotFound, string(diag.From(err).JSON()))
 	}
+	job := one.job
 	reader, err := job.Result(request.Output)
 	if err != nil {
 		return status.Error(codes.NotFound, string(diag.From(err).JSON()))

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write docs/cli.md and the golden files 
 
 // TestMain lets the test binary be what commands start it as.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "doctor" {
+	if len(os.Args) == 3 && os.Args[1] == "doctor" || os.Getenv("PYRUNNER_TEST_MAIN") != "" {
 		main()
 	}
 	for _, key := range config.Keys {

@@ -117,7 +117,7 @@ func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) 
 			err = os.RemoveAll(options.RunDir)
 		}
 	}()
-	s, err := server.New(e, options.Token)
+	s, err := server.New(server.Options{Engine: e, Token: options.Token, Embedded: true, Version: version})
 	if err != nil {
 		return err
 	}

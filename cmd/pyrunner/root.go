@@ -48,7 +48,7 @@ func newRoot(c *cli) *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
-	add(groupWork, c.runCommand())
+	add(groupWork, c.runCommand(), c.serveCommand(), c.jobsCommand())
 	add(groupMachine, c.envCommand(), c.doctorCommand(), c.configCommand())
 	add(groupMore, c.errorCommand(), c.versionCommand(), c.completionCommand(), c.engineCommand(), c.workerPoolCommand())
 	root.SetHelpCommandGroupID(groupMore)
@@ -194,6 +194,13 @@ func printJSON(w io.Writer, value any) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+// printLine prints JSON on a line of its own.
+func printLine(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
 	return encoder.Encode(value)
 }
 
