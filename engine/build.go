@@ -240,6 +240,8 @@ func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.
 		v.New = once(located{ops.NewSink(sink, stage.Schema), stage})
 	case plan.KeepTable:
 		v.New = once(ops.NewSink(keptTable{b.engine.tables, work.Table}, stage.Schema))
+	case plan.Discard:
+		v.New = once(exec.Handle(ops.Discard{}))
 	case plan.Collect:
 		queue := exec.NewQueue(exec.QueueBytesDefault)
 		job.results[stage.ID] = &result{queue: queue, schema: stage.Schema}

@@ -221,7 +221,7 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 		return l.wholeBatches(ctx, n, op.Function, op.Columns)
 	case Fit:
 		return l.wholeBatches(ctx, n, op.Function, op.Columns)
-	case WriteParquet, WriteCSV, WriteJSON, KeepTable, Collect:
+	case WriteParquet, WriteCSV, WriteJSON, KeepTable, Discard, Collect:
 		input, err := l.result(ctx, n.Inputs[0])
 		if err != nil {
 			return err

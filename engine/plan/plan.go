@@ -56,6 +56,9 @@ type (
 	KeepTable struct {
 		Table string `json:"table"`
 	}
+	// Discard lets its input pass and keeps nothing: a plan that is only run to
+	// see what it costs.
+	Discard struct{}
 	// Filter keeps the rows for which Predicate is true.
 	Filter struct {
 		Predicate Expr `json:"predicate"`
@@ -318,6 +321,9 @@ func (ScanTable) Name() string { return "table" }
 func (KeepTable) Name() string { return "keep_table" }
 
 // Name implements Op.
+func (Discard) Name() string { return "discard" }
+
+// Name implements Op.
 func (Filter) Name() string { return "filter" }
 
 // Name implements Op.
@@ -357,6 +363,7 @@ func (p Project) Name() string {
 
 func (ScanTable) inputCount() int  { return 0 }
 func (KeepTable) inputCount() int  { return 1 }
+func (Discard) inputCount() int    { return 1 }
 func (Filter) inputCount() int     { return 1 }
 func (Drop) inputCount() int       { return 1 }
 func (Rename) inputCount() int     { return 1 }
@@ -388,7 +395,7 @@ func Relational(op Op) bool {
 // Sink reports whether op ends a plan's branch.
 func Sink(op Op) bool {
 	switch op.(type) {
-	case WriteParquet, WriteCSV, WriteJSON, KeepTable, Collect:
+	case WriteParquet, WriteCSV, WriteJSON, KeepTable, Discard, Collect:
 		return true
 	}
 	return false
@@ -437,6 +444,8 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 		return decodeArgs[ScanTable](args)
 	case KeepTable{}.Name():
 		return decodeArgs[KeepTable](args)
+	case Discard{}.Name():
+		return decodeArgs[Discard](args)
 	case Filter{}.Name():
 		return decodeArgs[Filter](args)
 	case projectName(true), projectName(false):

@@ -377,7 +377,7 @@ func (l *lowering) flowOf(n Node, checkpoint bool) (flow, error) {
 		if in.endless != "" && !op.Endless {
 			return in, needsEnd("collect", in.endless)
 		}
-	case WriteCSV, WriteJSON, KeepTable:
+	case WriteCSV, WriteJSON, KeepTable, Discard:
 		if in.endless != "" {
 			return in, needsEnd(n.Op.Name(), in.endless)
 		}

@@ -62,6 +62,7 @@ class Job:
     def metrics(self) -> dict[str, Any]:
         """Give what is measured of a job: its operators, and its checkpoints if it makes any.
 
+        ``operators`` are dicts of what `OperatorProgress` has.
         Of operators that event time passes through, ``watermark`` tells where it is and
         ``lag_s`` how far behind the clock; ``late_rows`` counts what windows left out.
         ``checkpoints`` has ``completed``, ``last``, ``last_duration_ms``, ``last_bytes`` and

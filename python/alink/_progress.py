@@ -40,7 +40,14 @@ class OperatorProgress:
     note : str
         What it waits for, for example an environment that is being built.
     memory_bytes : int
-        Memory of the workers that it holds, 0 where that is not known.
+        Memory of the workers that it uses, 0 where that is not known; when it is done, the
+        most that was seen.
+    time_s : float
+        Seconds that it has worked, without waiting for input or for whoever reads its output:
+        the sum over its subtasks or, where Python functions run, over their workers.
+    workers, bundles, restarts : int
+        Of Python functions: their workers, the bundles that these have run, and the workers
+        that died and were replaced.
     """
 
     id: str
@@ -51,6 +58,10 @@ class OperatorProgress:
     state: str = "waiting"
     note: str = ""
     memory_bytes: int = 0
+    time_s: float = 0.0
+    workers: int = 0
+    bundles: int = 0
+    restarts: int = 0
 
 
 @dataclass(frozen=True)
@@ -200,6 +211,37 @@ def render_progress(
             line += f"  {operator.note}"
         lines.append(line.rstrip())
     return [line if len(line) <= width else line[: max(0, width)] for line in lines]
+
+
+_COSTS = ("rows in", "rows out", "MiB out", "time", "workers", "memory", "bundles", "restarts")
+
+
+def render_costs(progress: Progress) -> str:
+    """Write what each operator of a job has cost, as a table of text."""
+    rows = [("operator", *_COSTS), *map(_costs, progress.operators)]
+    used = [i for i in range(len(rows[0])) if i < 5 or any(row[i] for row in rows[1:])]
+    widths = {i: max(len(row[i]) for row in rows) for i in used}
+    lines = [f"ran in {progress.elapsed_s:.2f} s"]
+    for row in rows:
+        cells = [row[i].rjust(widths[i]) if i else row[i].ljust(widths[i]) for i in used]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _costs(o: OperatorProgress) -> tuple[str, ...]:
+    """Write the cells of one operator; those that say nothing are empty."""
+    is_function = o.workers > 0
+    return (
+        o.name,
+        f"{o.rows_in:,}",
+        f"{o.rows_out:,}",
+        f"{o.bytes_out / 2**20:,.1f}",
+        f"{o.time_s:.2f} s",
+        f"{o.workers}" if is_function else "",
+        mebibytes(o.memory_bytes),
+        f"{o.bundles:,}" if is_function else "",
+        f"{o.restarts}" if o.restarts else "",
+    )
 
 
 def plain_line(progress: Progress) -> str:

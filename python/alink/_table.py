@@ -33,6 +33,7 @@ from alink._model import Model
 from alink._options import bad_option, duration_us, one_of, whole_number
 from alink._origin import user_origin
 from alink._plan import Node, build_plan, explain
+from alink._progress import render_costs
 from alink._window import Windowed, checkpoint_args, is_unbounded, refuse_unbounded
 
 if TYPE_CHECKING:
@@ -489,9 +490,25 @@ class Table:
         """Whether the table is a stream, which has no end."""
         return is_unbounded(self._node)
 
-    def explain(self) -> str:
-        """Write the plan as text: the last step first, its inputs below it, indented."""
-        return explain(self._node)
+    @without_our_frames
+    def explain(self, *, analyze: bool = False) -> str:
+        """Write the plan as text: the last step first, its inputs below it, indented.
+
+        Parameters
+        ----------
+        analyze : bool, default False
+            Run the plan, throw its rows away, and write below it what each operator of the
+            engine has cost: rows, bytes handed on, seconds of work without waiting (of Python
+            functions the sum over their workers) and, of functions, the workers, the most
+            memory that they held together, their bundles, and how often one was replaced.
+        """
+        if not analyze:
+            return explain(self._node)
+        refuse_unbounded("explain", self._node)
+        sink = Node("discard", (self._node,), None, user_origin())
+        job = Job(self._context.engine(), sink)
+        job.result()
+        return explain(self._node) + "\n\n" + render_costs(job.progress())
 
     # --- results ---
 
