@@ -137,6 +137,16 @@ func (b *build) Describe(ctx context.Context, group *plan.Relation) (*arrow.Sche
 	return b.relational.Describe(ctx, relationalStage(group))
 }
 
+// RowByRow implements plan.Typer.
+func (b *build) RowByRow(ctx context.Context, text string) (bool, error) {
+	if b.relational == nil {
+		if err := b.openRelational(); err != nil {
+			return false, err
+		}
+	}
+	return b.relational.RowByRow(ctx, text)
+}
+
 func (b *build) openRelational() (err error) {
 	bytes, giveBack := b.engine.budget.take()
 	if b.relational, err = openRelational(b.engine.options, b.threads(), bytes); err != nil {
@@ -293,6 +303,7 @@ func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, shared 
 	}
 	return &ops.Function{
 		Runner: runner, Stage: shared, Columns: a.Columns, KeepInput: a.AddsColumns(), Schema: stage.Schema, Eager: eager,
+		RowsWanted: a.RowsWanted,
 	}
 }
 

@@ -1,10 +1,14 @@
 package gotests_test
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/alink-runtime/alink/engine"
 	"github.com/alink-runtime/alink/engine/plan"
@@ -32,6 +36,38 @@ func TestALimitEndsBundlesInFlight(t *testing.T) {
 	run(t, e, p, func(b arrow.RecordBatch) { rows += b.NumRows() })
 	if rows != 2 || time.Since(began) > stopTime {
 		t.Errorf("%d rows after %s", rows, time.Since(began))
+	}
+}
+
+// TestALimitCallsFunctionsForItsRowsOnly: it goes below the functions of
+// columns, and what is computed of their results.
+func TestALimitCallsFunctionsForItsRowsOnly(t *testing.T) {
+	e := openEngine(t)
+	numbers(t, e, "t", 10_000)
+	calls := filepath.Join(t.TempDir(), "calls")
+	p := applied(t, "t", plan.RowFunction, fmt.Sprintf("import time\ndef f(x):\n    time.sleep(0.05)\n    open(%q, 'a').write('.')\n    return -1.0 if x is None else 2 * x\n", calls))
+	p.Functions["g"] = source("g", "def g(y):\n    return y + 1\n", plan.NumpyFunction, "double", "here")
+	p.Nodes = append(p.Nodes[:2],
+		node("z", plan.Project{Keep: true, Exprs: []plan.NamedExpr{
+			named("z", plan.Apply("*", plan.Call("g", plan.Column("y")), plan.SQL("CASE WHEN id >= 0 THEN 10 END"))),
+		}}, "y"),
+		node("few", plan.Limit{N: 7, Offset: 3}, "z"), node("out", plan.Collect{}, "few"))
+	next := int64(3)
+	run(t, e, p, func(b arrow.RecordBatch) {
+		for i := range int(b.NumRows()) {
+			want := 2*float64(next)*10 + 10
+			if next%5 == 0 {
+				want = 0
+			}
+			if id, z := b.Column(0).(*array.Int64).Value(i), b.Column(3).(*array.Float64).Value(i); id != next || z != want {
+				t.Errorf("row %d: id %d, z %v instead of %v", next, id, z, want)
+			}
+			next++
+		}
+	})
+	written, err := os.ReadFile(calls)
+	if err != nil || len(written) != 7 || next != 10 {
+		t.Errorf("%d calls, rows up to %d: %v", len(written), next, err)
 	}
 }
 

@@ -24,6 +24,9 @@ type Relational interface {
 	// OpenRowwise prepares a stage whose nodes work row by row for batches of
 	// a stream. Its error is a diagnostic, also where a node looks beyond a row.
 	OpenRowwise(ctx context.Context, stage *RelationalStage) (RowwiseStage, error)
+	// RowByRow reports whether a SQL expression is one that looks at one row
+	// only: no aggregate, no window, no subquery. It may say no to one that does.
+	RowByRow(ctx context.Context, text string) (bool, error)
 	// Close releases everything. No Run is under way any more.
 	Close() error
 }

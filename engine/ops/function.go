@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/apache/arrow-go/v18/arrow"
@@ -28,7 +29,18 @@ type Function struct {
 	Schema *arrow.Schema
 	// Eager opens the session at once instead of at the first batch.
 	Eager bool
+	// RowsWanted is how many rows a limit behind wants: then the first bundles
+	// are small, so that not a whole batch is run for a few rows. 0 means all.
+	RowsWanted int64
 }
+
+// Sizes of the first bundles below a limit: about as many rows as it wants, and
+// each time firstGrowth as many, since a step between may leave rows out.
+const (
+	firstRowsMin = 64
+	firstRowsMax = 65_536
+	firstGrowth  = 4
+)
 
 // OwnTime implements exec.OwnTime: workers do the work, and Stage.Meter counts
 // it.
@@ -42,6 +54,10 @@ func (f *Function) Run(ctx context.Context, in []*exec.Input, out *exec.Output) 
 
 // submit reads the input and hands its batches to the worker.
 func (f *Function) submit(ctx context.Context, in *exec.Input, b *bundler) error {
+	rows := int64(math.MaxInt64)
+	if f.RowsWanted > 0 {
+		rows = max(firstRowsMin, f.RowsWanted)
+	}
 	for {
 		e, err := in.Next(ctx)
 		if err != nil || e.Kind == exec.KindEnd {
@@ -50,7 +66,7 @@ func (f *Function) submit(ctx context.Context, in *exec.Input, b *bundler) error
 		if e.Kind != exec.KindBatch {
 			err = b.pass(ctx, e)
 		} else {
-			err = b.submit(ctx, newOneBatch(e.Batch, f.Columns, f.Stage.Input), e.FirstRow, f.task(e.Batch))
+			rows, err = f.submitBatch(ctx, e, rows, b)
 		}
 		if err != nil {
 			return err
@@ -58,10 +74,41 @@ func (f *Function) submit(ctx context.Context, in *exec.Input, b *bundler) error
 	}
 }
 
+// submitBatch makes bundles of a batch, which it takes over: the first one of
+// so many rows, and the following of more. It gives the size of the next.
+func (f *Function) submitBatch(ctx context.Context, e exec.Element, rows int64, b *bundler) (int64, error) {
+	if e.Batch.NumRows() <= rows {
+		return f.grown(rows, e.Batch.NumRows()), b.submit(ctx, newOneBatch(e.Batch, f.Columns, f.Stage.Input), e.FirstRow, f.task(e.Batch, exec.BatchBytes(e.Batch)))
+	}
+	defer e.Release()
+	bytes := exec.BatchBytes(e.Batch) // the pieces keep the same memory
+	for begin := int64(0); begin < e.Batch.NumRows(); {
+		end := begin + min(rows, e.Batch.NumRows()-begin)
+		piece := e.Batch.NewSlice(begin, end)
+		if err := b.submit(ctx, newOneBatch(piece, f.Columns, f.Stage.Input), e.FirstRow+begin, f.task(piece, bytes)); err != nil {
+			return rows, err
+		}
+		rows, begin, bytes = f.grown(rows, end-begin), end, 0
+	}
+	return rows, nil
+}
+
+// grown is the size of the bundle after one of done rows, which was to have
+// rows.
+func (f *Function) grown(rows, done int64) int64 {
+	if done < rows {
+		return rows // also where there is no bound
+	}
+	if rows >= firstRowsMax/firstGrowth {
+		return math.MaxInt64
+	}
+	return rows * firstGrowth
+}
+
 // task is the bundle of a batch, which it takes over.
-func (f *Function) task(input arrow.RecordBatch) *task {
+func (f *Function) task(input arrow.RecordBatch, bytes int64) *task {
 	return &task{
-		release: input.Release, inputBytes: exec.BatchBytes(input),
+		release: input.Release, inputBytes: bytes,
 		emit: func(ctx context.Context, results []arrow.RecordBatch, out *exec.Output) error {
 			if !f.KeepInput {
 				return emitAll(ctx, results, out)

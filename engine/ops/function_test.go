@@ -235,6 +235,74 @@ func TestFunctionOpensItsSessionWhenNeeded(t *testing.T) {
 	}
 }
 
+// large is a source of a batch of ids 0…n-1 and one of two more.
+type large struct {
+	alloc memory.Allocator
+	n     int64
+}
+
+func (l large) Run(ctx context.Context, _ []*exec.Input, out *exec.Output) error {
+	values := make([]int64, l.n)
+	for i := range values {
+		values[i] = int64(i)
+	}
+	if err := out.EmitBatch(ctx, numbers(l.alloc, oneColumn, values...)); err != nil {
+		return err
+	}
+	return out.EmitBatch(ctx, numbers(l.alloc, oneColumn, l.n, l.n+1))
+}
+
+// TestFirstBundlesBelowALimitAreSmall, and then grow until they are whole
+// batches; the rows are the same.
+func TestFirstBundlesBelowALimitAreSmall(t *testing.T) {
+	for wanted, sizes := range map[int64][]int64{
+		0: {100_000, 2}, 10: {64, 256, 1024, 4096, 16384, 78176, 2}, 1000: {1000, 4000, 16000, 64000, 15000, 2}, 1 << 40: {100_000, 2},
+	} {
+		alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
+		r := &fakeRunner{alloc: alloc, failAt: -1}
+		f := function(r, false)(0).(*Function)
+		f.RowsWanted = wanted
+		got := &sizesOf{}
+		g := exec.NewGraph(exec.Options{})
+		for _, v := range []*exec.Vertex{
+			{ID: "in", Parallelism: 1, New: func(int) exec.Operator { return large{alloc, 100_000} }, Schema: oneColumn},
+			{ID: "f", Parallelism: 1, New: func(int) exec.Operator { return f }, Inputs: []string{"in"}, Schema: twoColumns},
+			{ID: "out", Parallelism: 1, New: func(int) exec.Operator { return exec.Handle(got) }, Inputs: []string{"f"}},
+		} {
+			if err := g.Add(v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := g.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got.sizes, sizes) || got.next != 100_002 {
+			t.Errorf("%d rows wanted: batches of %v, %d rows in order", wanted, got.sizes, got.next)
+		}
+		alloc.AssertSize(t, 0)
+	}
+}
+
+// sizesOf notes the sizes of batches, and counts the rows that are in order and
+// doubled.
+type sizesOf struct {
+	exec.PassThrough
+	sizes []int64
+	next  int64
+}
+
+func (s *sizesOf) OnBatch(_ context.Context, batch arrow.RecordBatch, _ *exec.Output) error {
+	defer batch.Release()
+	s.sizes = append(s.sizes, batch.NumRows())
+	ids, doubled := batch.Column(0).(*array.Int64), batch.Column(1).(*array.Int64)
+	for i := range int(batch.NumRows()) {
+		if ids.Value(i) == s.next && doubled.Value(i) == 2*s.next {
+			s.next++
+		}
+	}
+	return nil
+}
+
 func TestFailuresReleaseEverything(t *testing.T) {
 	for name, c := range map[string]struct {
 		failAt int64

@@ -18,6 +18,9 @@ type Typer interface {
 	Describe(ctx context.Context, group *Relation) (*arrow.Schema, error)
 	// WindowSchema is the schema of what windows give.
 	WindowSchema(input *arrow.Schema, w *Windowing) (*arrow.Schema, error)
+	// RowByRow reports whether a SQL expression looks at one row only. It may
+	// say no to one that does.
+	RowByRow(ctx context.Context, text string) (bool, error)
 }
 
 // Physical is a plan as it runs: stages in topological order.
@@ -28,7 +31,8 @@ type Physical struct {
 }
 
 // Stage is one vertex of the dataflow. Its Work is a FileScan, a ScanTable, one
-// of the sinks, *Relation, *Application, *Arrangement, *Grouping or AtLeastOne.
+// of the sinks, *Relation, *Application, *Arrangement, *Grouping, *Limiting or
+// AtLeastOne.
 type Stage struct {
 	ID     string
 	Name   string
@@ -80,6 +84,9 @@ type Application struct {
 	// Outer keeps rows without results.
 	Kept  []int
 	Outer bool
+	// RowsWanted is how many rows a limit behind the functions wants, with only
+	// steps between that pass rows on as they come; 0 where there is none.
+	RowsWanted int64
 }
 
 // AddsColumns reports whether the results stand beside the input's columns.
@@ -109,9 +116,13 @@ func Lower(ctx context.Context, p *Plan, typer Typer) (*Physical, error) {
 	if err != nil {
 		return nil, err
 	}
-	nodes := neededNodes(expanded)
+	nodes, err := pushLimits(ctx, neededNodes(expanded), typer)
+	if err != nil {
+		return nil, err
+	}
 	l := lowering{
-		plan: p, typer: typer, nodes: map[string]Node{}, consumers: map[string]int{},
+		wanted: rowsWanted(nodes),
+		plan:   p, typer: typer, nodes: map[string]Node{}, consumers: map[string]int{},
 		open: map[string]*Relation{}, out: &Physical{Results: map[string]*Stage{}},
 	}
 	for _, n := range nodes {
@@ -162,6 +173,8 @@ type lowering struct {
 	typer     Typer
 	nodes     map[string]Node
 	consumers map[string]int
+	// wanted is, by node, what limits behind functions want; see rowsWanted.
+	wanted map[string]int64
 	// open holds the groups that may still grow, by their last node.
 	open map[string]*Relation
 	// flow is what flows out of each node; steps are, by node, those of
@@ -200,17 +213,18 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 		return l.window(n, op, input)
 	case Filter, Project, Drop, Rename, Aggregate, Join, Sort, Limit, Union, Distinct, Sample, Unnest, SQLQuery:
 		if limit, ok := op.(Limit); ok && l.flow[n.Inputs[0]].elements {
-			input, err := l.result(ctx, n.Inputs[0])
-			if err != nil {
-				return err
-			}
-			l.stage(n, input.Schema, &Limiting{limit.N, limit.Offset})
-			return nil
+			return l.limit(ctx, n, limit)
 		}
 		if l.arrangeable(n) {
 			return l.arrange(ctx, n, asArrange(op))
 		}
 		return l.relate(ctx, n)
+	case limitRows:
+		if inner := l.open[n.Inputs[0]]; inner != nil && l.consumers[n.Inputs[0]] == 1 && !l.flow[n.Inputs[0]].elements {
+			n.Op = op.Limit
+			return l.relate(ctx, n)
+		}
+		return l.limit(ctx, n, op.Limit)
 	case arrange:
 		return l.arrange(ctx, n, op)
 	case applyFunctions:
@@ -230,6 +244,16 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 		return nil
 	}
 	return fmt.Errorf("op %T is not lowered", n.Op)
+}
+
+// limit makes the stage of a limit that needs no query.
+func (l *lowering) limit(ctx context.Context, n Node, limit Limit) error {
+	input, err := l.result(ctx, n.Inputs[0])
+	if err != nil {
+		return err
+	}
+	l.stage(n, input.Schema, &Limiting{limit.N, limit.Offset})
+	return nil
 }
 
 // refuseReserved refuses a table with columns that could be taken for those
@@ -498,7 +522,7 @@ func (l *lowering) apply(ctx context.Context, n Node, op applyFunctions) error {
 	if err != nil {
 		return err
 	}
-	a := &Application{Kind: RowFunction}
+	a := &Application{Kind: RowFunction, RowsWanted: l.wanted[n.ID]}
 	var results []arrow.Field
 	cross := crossing{from: input.Schema}
 	for _, c := range op.calls {
@@ -580,7 +604,8 @@ func (l *lowering) wholeBatches(ctx context.Context, n Node, id string, names []
 	}
 	f := l.plan.Functions[id]
 	a := &Application{
-		Kind: f.Kind, Environment: f.Environment, Retries: f.retries(), Workers: f.Options.Workers,
+		RowsWanted: l.wanted[n.ID],
+		Kind:       f.Kind, Environment: f.Environment, Retries: f.retries(), Workers: f.Options.Workers,
 		Calls: []AppliedCall{{FunctionID: id, Function: f, Operator: n.Op.Name(), Origin: n.Origin}},
 	}
 	if names == nil {

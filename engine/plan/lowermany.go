@@ -59,7 +59,7 @@ func (l *lowering) manyRows(ctx context.Context, n Node) error {
 }
 
 func (l *lowering) applyTable(n Node, op applyTable, input *arrow.Schema) error {
-	a := &Application{Kind: FlatMapFunction, Outer: op.outer}
+	a := &Application{Kind: FlatMapFunction, Outer: op.outer, RowsWanted: l.wanted[n.ID]}
 	cross := crossing{from: input}
 	applied, err := l.call(n, op.call, &cross)
 	if err != nil {

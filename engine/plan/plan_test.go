@@ -102,6 +102,11 @@ func (f *fakeTyper) WindowSchema(input *arrow.Schema, w *Windowing) (*arrow.Sche
 	return arrow.NewSchema(fields, nil), nil
 }
 
+// RowByRow takes texts with OVER for such as look at other rows.
+func (f *fakeTyper) RowByRow(_ context.Context, text string) (bool, error) {
+	return !strings.Contains(text, "OVER"), nil
+}
+
 func (f *fakeTyper) Describe(_ context.Context, group *Relation) (*arrow.Schema, error) {
 	f.described = append(f.described, relationName(group))
 	if _, isSort := group.Nodes[0].Op.(Sort); isSort && len(group.Nodes) == 1 {
@@ -226,6 +231,9 @@ func describeStage(out *strings.Builder, s *Stage) {
 		fmt.Fprintf(out, "  columns %v\n", work.Columns)
 	case *Application:
 		fmt.Fprintf(out, "  crossing %v of environment %s, %d retries\n", work.Columns, work.Environment, work.Retries)
+		if work.RowsWanted > 0 {
+			fmt.Fprintf(out, "  %d rows wanted\n", work.RowsWanted)
+		}
 		for _, c := range work.Calls {
 			fmt.Fprintf(out, "  %s%v in %s\n", c.Function.Name, c.Args, c.Operator)
 		}

@@ -184,8 +184,8 @@ type WindowColumn struct {
 	Column   int    // of the input; -1 for count(*)
 }
 
-// Limiting is the work of a Limit on a stream: it lets watermarks and barriers
-// pass.
+// Limiting is the work of a Limit that needs no query: on a stream, where
+// watermarks and barriers are to pass, and above functions.
 type Limiting struct{ N, Offset int64 }
 
 // windowed is a WindowAggregate whose keys and arguments are columns. Lower
@@ -366,7 +366,7 @@ func (l *lowering) flowOf(n Node, checkpoint bool) (flow, error) {
 		return f, nil
 	case Filter, Project, Drop, Rename, Unnest, MapBatches, arrange, applyFunctions:
 		return in, nil
-	case Limit:
+	case Limit, limitRows:
 		in.endless = ""
 		return in, nil
 	case WithWatermark:
