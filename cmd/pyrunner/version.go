@@ -16,6 +16,10 @@ import (
 // version is the release that this is; it is also the wheel's.
 const version = "0.1.0"
 
+// commit is what tools/binary was built from; a build without it has Go's own
+// stamp, if any.
+var commit string
+
 // versions are what `pyrunner version` tells.
 type versions struct {
 	Version  string `json:"version"`
@@ -62,6 +66,9 @@ func readVersions() versions {
 		}
 	}
 	v.Commit += modified
+	if commit != "" {
+		v.Commit = commit
+	}
 	modules := map[string]string{}
 	for _, m := range info.Deps {
 		modules[m.Path] = m.Version

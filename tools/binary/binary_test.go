@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -68,5 +69,51 @@ func TestNoticeNamesEveryModule(t *testing.T) {
 	err := unnamed(parts, "golang.org/x, https://github.com/some/module   Copyright")
 	if err == nil || err.Error() != "NOTICE does not name: github.com/some/other" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestCommit: of a checkout, a linked worktree too, and not of a folder within
+// one: an archive may have been unpacked there.
+func TestCommit(t *testing.T) {
+	for _, name := range []string{"GIT_DIR", "GIT_WORK_TREE"} {
+		t.Setenv(name, "") // for its restoration
+		os.Unsetenv(name)
+	}
+	root := t.TempDir()
+	t.Chdir(root)
+	if got := commitHere(); got != "" {
+		t.Errorf("a folder without a repository has the commit %q", got)
+	}
+	git := func(arguments ...string) string {
+		printed, err := exec.Command("git", arguments...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v\n%s", arguments, err, printed)
+		}
+		return strings.TrimSpace(string(printed))
+	}
+	git("init", "--quiet")
+	git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty", "--message", "first")
+	want := git("rev-parse", "HEAD")
+	if got := commitHere(); got != want {
+		t.Errorf("a checkout has the commit %q, not %q", got, want)
+	}
+	linked := filepath.Join(t.TempDir(), "linked")
+	git("worktree", "add", "--quiet", linked)
+	t.Chdir(linked)
+	if got := commitHere(); got != want {
+		t.Errorf("a linked worktree has the commit %q, not %q", got, want)
+	}
+	if err := os.MkdirAll("inner", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("inner/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := commitHere(); got != want+"+changes" {
+		t.Errorf("a changed worktree has the commit %q", got)
+	}
+	t.Chdir(filepath.Join(linked, "inner"))
+	if got := commitHere(); got != "" {
+		t.Errorf("a folder within a repository has the commit %q", got)
 	}
 }

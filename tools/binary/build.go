@@ -56,9 +56,28 @@ func build(t toolchain, output string, ship bool) error {
 	if len(static) > 0 {
 		ldflags += " '-extldflags=" + strings.Join(static, " ") + "'"
 	}
+	if commit := commitHere(); commit != "" {
+		ldflags += " -X main.commit=" + commit
+	}
 	command := exec.Command(t.command, "build", "-trimpath", "-ldflags", ldflags, "-o", output, target)
 	command.Stdout, command.Stderr = os.Stderr, os.Stderr
 	return command.Run()
+}
+
+// commitHere is the commit of the working directory, with a mark if it has
+// changes; "" where it is not the root of a repository: an archive that was
+// unpacked within another one does not have that one's commit. Go's own stamp
+// would not do: it does not know linked worktrees, whose .git is a file.
+func commitHere() string {
+	printed, err := exec.Command("git", "rev-parse", "HEAD", "--show-prefix").Output()
+	fields := strings.Fields(string(printed))
+	if err != nil || len(fields) != 1 {
+		return ""
+	}
+	if changes, err := exec.Command("git", "status", "--porcelain").Output(); err != nil || len(changes) > 0 {
+		return fields[0] + "+changes"
+	}
+	return fields[0]
 }
 
 // staticRuntime gives the flags by which the linker takes libstdc++ from its
