@@ -11,3 +11,7 @@ import (
 func openRelational(options Options, threads int, memoryBytes int64) (exec.Relational, error) {
 	return duck.Open(duck.Options{Threads: threads, MemoryLimitBytes: memoryBytes, SpillDir: options.SpillDir, BatchRowsMax: options.BatchRows})
 }
+
+func openShell(options Options, threads int) (exec.Shell, error) {
+	return duck.OpenShell(duck.Options{Threads: threads, MemoryLimitBytes: options.MemoryLimitBytes, SpillDir: options.SpillDir})
+}

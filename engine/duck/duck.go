@@ -62,6 +62,9 @@ type Options struct {
 	// Allocator makes the batches given to emit; nil means
 	// memory.DefaultAllocator.
 	Allocator memory.Allocator
+	// open is a Shell's: statements may read and write files and change
+	// settings.
+	open bool
 }
 
 func (o *Options) complete() error {
@@ -101,7 +104,7 @@ type Database struct {
 
 var _ exec.Relational = (*Database)(nil)
 
-// Open starts a DuckDB instance. It cannot read or write anything but its
+// Open starts a DuckDB instance for a job. It cannot read or write anything but its
 // folder in SpillDir, loads no extensions, and its settings are locked.
 func Open(options Options) (*Database, error) {
 	if err := options.complete(); err != nil {
@@ -130,7 +133,9 @@ func (d *Database) open() error {
 		{"errors_as_json", "true"},
 		{"autoinstall_known_extensions", "false"},
 		{"autoload_known_extensions", "false"},
-		{"allow_community_extensions", "false"},
+	}
+	if !d.options.open {
+		settings = append(settings, [2]string{"allow_community_extensions", "false"})
 	}
 	if d.options.MemoryLimitBytes > 0 {
 		settings = append(settings, [2]string{"memory_limit", strconv.FormatInt(d.options.MemoryLimitBytes, 10) + "B"})
@@ -159,11 +164,11 @@ func (d *Database) open() error {
 	}
 	// In this order: the time zone is a setting of an extension, which exists
 	// only now, and the lock comes last.
-	for _, statement := range []string{
-		"SET GLOBAL TimeZone = 'UTC'",
-		"SET GLOBAL enable_external_access = false",
-		"SET GLOBAL lock_configuration = true",
-	} {
+	statements := []string{"SET GLOBAL TimeZone = 'UTC'"}
+	if !d.options.open {
+		statements = append(statements, "SET GLOBAL enable_external_access = false", "SET GLOBAL lock_configuration = true")
+	}
+	for _, statement := range statements {
 		if err := s.execute(statement); err != nil {
 			return err
 		}

@@ -291,13 +291,7 @@ const functionsMax = 5000
 func (c *compiler) unknownFunction(name string) *diag.Diagnostic {
 	problem := diag.New(diag.UnknownFunction, "there is no function %q", name).
 		WithHint(`SQL functions are DuckDB's; a Python function is used by calling it: with_columns(y=f("x"))`)
-	known, err := c.session.strings(`SELECT DISTINCT function_name FROM duckdb_functions()
-		WHERE function_type IN ('scalar', 'aggregate', 'macro') AND regexp_matches(function_name, '^[a-z]')
-		ORDER BY function_name`, functionsMax)
-	if err != nil {
-		return problem // the suggestion is a courtesy
-	}
-	if near := diag.Suggest(name, known); len(near) > 0 {
+	if near := diag.Suggest(name, c.session.functions("Scalar Function")); len(near) > 0 {
 		problem.WithHint("did you mean %s?", strings.Join(near, " or "))
 	}
 	return problem

@@ -86,10 +86,18 @@ type writer interface {
 	release()
 }
 
-// newWriter makes a writer for a normal type.
+// newWriter makes a writer for a normal type, or for one that is readable. The
+// arrays are of the normal type.
 func newWriter(t sqlType, mem memory.Allocator) writer {
-	base := base{typ: t.arrow(), values: buffer{mem: mem}, bits: buffer{mem: mem}}
+	normal, _ := t.normal()
+	base := base{typ: normal.arrow(), values: buffer{mem: mem}, bits: buffer{mem: mem}}
 	switch t.id {
+	case duckdb.TypeHugeInt, duckdb.TypeUHugeInt:
+		return &hugeWriter{base, t.id == duckdb.TypeHugeInt}
+	case duckdb.TypeUUID, duckdb.TypeEnum, duckdb.TypeTimeTZ:
+		return &textWriter{stringWriter{base: base, data: buffer{mem: mem}}, textOf(t)}
+	case duckdb.TypeArray:
+		return &arrayWriter{listWriter{base: base, child: newWriter(t.fields[0].typ, mem)}, t.size}
 	case duckdb.TypeSQLNull:
 		return &nullWriter{base}
 	case duckdb.TypeBoolean:
@@ -589,7 +597,7 @@ func (b *batcher) add(chunk duckdb.DataChunk) error {
 		}
 		for i, w := range b.writers {
 			if err := w.append(vectors[i], from, rows); err != nil {
-				return err
+				return fmt.Errorf("column %q: %w", b.schema.Field(i).Name, err)
 			}
 		}
 		from += rows

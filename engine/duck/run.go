@@ -2,6 +2,7 @@ package duck
 
 import (
 	"context"
+	"errors"
 	"runtime/cgo"
 	"sync"
 	"time"
@@ -151,19 +152,23 @@ func (r *run) run(emit func(arrow.RecordBatch) error) error {
 
 // guard runs f, which uses the session, and interrupts it when the run is to
 // end. It returns when both are over.
-func (r *run) guard(f func() error) error {
+func (r *run) guard(f func() error) error { return r.session.guard(r.ctx, f) }
+
+// guard runs f, which uses the session, and interrupts it when ctx ends. It
+// returns when both are over.
+func (s *session) guard(ctx context.Context, f func() error) error {
 	done := make(chan struct{})
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		select {
 		case <-done:
 			return
-		case <-r.ctx.Done():
+		case <-ctx.Done():
 		}
 		ticker := time.NewTicker(interruptEvery)
 		defer ticker.Stop()
 		for {
-			r.session.interrupt()
+			s.interrupt()
 			select {
 			case <-done:
 				return
@@ -238,6 +243,16 @@ func (r *run) stream(statement *fragment, emit func(arrow.RecordBatch) error) er
 }
 
 func (r *run) fetch(result *duckdb.Result, statement *fragment, out *batcher) error {
+	err := fetch(r.ctx, result, out)
+	if e, ok := errors.AsType[*queryError](err); ok && out.emitErr == nil {
+		return r.query.runError(r.db, statement, e)
+	}
+	return err
+}
+
+// fetch gives a result to out as it is made. Its error is ctx's, that of out's
+// emit, or a *queryError.
+func fetch(ctx context.Context, result *duckdb.Result, out *batcher) error {
 	for {
 		chunk := duckdb.FetchChunk(*result)
 		if chunk.Ptr == nil {
@@ -250,15 +265,15 @@ func (r *run) fetch(result *duckdb.Result, statement *fragment, out *batcher) er
 		case out.emitErr != nil:
 			return err
 		default: // the values cannot be had as Arrow
-			return r.query.runError(r.db, statement, &queryError{kind: "Conversion", message: err.Error(), position: -1})
+			return &queryError{kind: "Conversion", message: err.Error(), position: -1}
 		}
-		if err := r.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
 	// An error in the middle looks like the end of the result.
 	if duckdb.ResultError(result) != "" {
-		return r.query.runError(r.db, statement, resultError(result))
+		return resultError(result)
 	}
 	return out.flush()
 }

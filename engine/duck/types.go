@@ -18,6 +18,12 @@ type sqlType struct {
 	// fields are the element of a LIST or ARRAY, the key and value of a MAP,
 	// the fields of a STRUCT.
 	fields []column
+	// size is the number of elements of an ARRAY.
+	size int
+	// labels are the values of an ENUM, and code the type in which a vector
+	// numbers them.
+	labels []string
+	code   duckdb.Type
 }
 
 // column is a column of a relation, or a field of a type.
@@ -72,7 +78,13 @@ func readType(t duckdb.LogicalType) sqlType {
 	case duckdb.TypeList:
 		child("", duckdb.ListTypeChildType(t))
 	case duckdb.TypeArray:
+		out.size = int(duckdb.ArrayTypeArraySize(t))
 		child("", duckdb.ArrayTypeChildType(t))
+	case duckdb.TypeEnum:
+		out.code = duckdb.EnumInternalType(t)
+		for i := range duckdb.EnumDictionarySize(t) {
+			out.labels = append(out.labels, duckdb.EnumDictionaryValue(t, duckdb.IdxT(i)))
+		}
 	case duckdb.TypeMap:
 		child("key", duckdb.MapTypeKeyType(t))
 		child("value", duckdb.MapTypeValueType(t))
