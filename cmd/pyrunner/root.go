@@ -48,7 +48,7 @@ func newRoot(c *cli) *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
-	add(groupWork, c.runCommand(), c.serveCommand(), c.jobsCommand())
+	add(groupWork, c.runCommand(), c.sqlCommand(), c.serveCommand(), c.jobsCommand())
 	add(groupMachine, c.envCommand(), c.doctorCommand(), c.configCommand())
 	add(groupMore, c.errorCommand(), c.versionCommand(), c.completionCommand(), c.engineCommand(), c.workerPoolCommand())
 	root.SetHelpCommandGroupID(groupMore)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -14,13 +15,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/alink-runtime/alink/config"
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine"
+	"github.com/alink-runtime/alink/engine/connector/file"
 	engineexec "github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
 )
@@ -33,22 +34,35 @@ type summary struct {
 	Jobs     []jobSummary `json:"jobs"`
 }
 
-// jobSummary is one job of a run. The Python client writes the same, a line
-// for each job that has ended, to the file that ALINK_JOBS_FILE names.
+// jobSummary is one job of a run: a job of a script in Python, which writes the
+// same, a line for each that has ended, to the file that ALINK_JOBS_FILE names;
+// a plan; or a script of SQL.
 type jobSummary struct {
 	ID       string           `json:"id"`
 	State    string           `json:"state"`
 	Rows     int64            `json:"rows"`
 	ElapsedS float64          `json:"elapsed_s"`
 	Error    *diag.Diagnostic `json:"error"`
+	// Results are those of a plan, Statements those of a script of SQL that
+	// have succeeded.
+	Results    []resultSummary    `json:"results,omitempty"`
+	Statements []statementSummary `json:"statements,omitempty"`
+}
+
+// resultSummary is a result of a plan: a node that collects rows.
+type resultSummary struct {
+	Node string `json:"node"`
+	Rows int64  `json:"rows"`
 }
 
 func (c *cli) runCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use: "run JOB [ARGUMENT...]", Short: "Run a job: a Python script, or a plan as JSON",
+		Use: "run JOB [ARGUMENT...]", Short: "Run a job: a Python script, a script of SQL, or a plan as JSON",
 		Long: "Runs a job.\n\n" +
 			"  .py    with the Python that has alink: --python, VIRTUAL_ENV, beside pyrunner,\n" +
 			"         PATH. Further arguments are the script's. Its exit status is passed on.\n" +
+			"  .sql   statements, as \"pyrunner sql\" runs them, with --param. The last result is\n" +
+			"         printed as a table.\n" +
 			"  .json  a plan, in an engine of its own. Rows of its results are printed as one\n" +
 			"         JSON object a line.\n\n" +
 			"Progress is shown on a terminal, otherwise as a line every few seconds. With\n" +
@@ -57,7 +71,7 @@ func (c *cli) runCommand() *cobra.Command {
 		Example: "  pyrunner run job.py --param day=2013-01-01\n  pyrunner run plan.json --json",
 		Args:    cobra.MinimumNArgs(1),
 	}
-	params := command.Flags().StringArray("param", nil, "parameter as name=value, read with al.params; may be given several times")
+	params := command.Flags().StringArray("param", nil, "parameter as name=value, read with al.params or bound to $name; may be given several times")
 	quiet := command.Flags().BoolP("quiet", "q", false, "show no progress")
 	settingFlags(command, "python", "parallelism", "memory", "spill_dir", "sandbox", "progress")
 	asJSON := jsonFlag(command)
@@ -86,13 +100,18 @@ func (c *cli) runCommand() *cobra.Command {
 		switch kind := strings.ToLower(filepath.Ext(args[0])); kind {
 		case ".py":
 			return c.runScript(s, args, named, *asJSON)
+		case ".sql":
+			if len(args) > 1 {
+				return usageError{badUsage("a script of SQL takes no arguments").WithHint("parameters are given with --param name=value")}
+			}
+			return c.runStatements(command.Context(), s, args[0], named, *asJSON)
 		case ".json":
 			if len(args) > 1 || len(named) > 0 {
 				return usageError{badUsage("a plan takes no arguments and no parameters")}
 			}
 			return c.runPlan(command.Context(), s, args[0], *asJSON)
 		default:
-			return usageError{badUsage("%s is no job: its name must end in .py or .json", args[0])}
+			return usageError{badUsage("%s is no job: its name must end in .py, .sql or .json", args[0])}
 		}
 	}
 	return command
@@ -263,11 +282,18 @@ func (c *cli) runPlan(ctx context.Context, s *config.Settings, path string, asJS
 		return err
 	}
 	began := time.Now()
-	job, err := c.followPlan(ctx, e, p, s.Text("progress"), asJSON)
+	job, results, err := c.followPlan(ctx, e, p, s.Text("progress"), asJSON)
 	result := summaryOf(job, err)
+	result.Results = results
 	if err = errors.Join(err, e.Close()); !asJSON {
 		return err
 	}
+	return c.printSummary(ctx, began, err, result)
+}
+
+// printSummary prints the summary of a job that ran in this process, and gives
+// the job's error back.
+func (c *cli) printSummary(ctx context.Context, began time.Time, err error, job jobSummary) error {
 	status := exitDone
 	if err != nil {
 		status = exitFailed
@@ -275,7 +301,7 @@ func (c *cli) runPlan(ctx context.Context, s *config.Settings, path string, asJS
 			status = exitInterrupted
 		}
 	}
-	if printErr := printJSON(c.stdout, newSummary(status, time.Since(began), []jobSummary{result})); printErr != nil {
+	if printErr := printJSON(c.stdout, newSummary(status, time.Since(began), []jobSummary{job})); printErr != nil {
 		return printErr
 	}
 	return err
@@ -298,11 +324,16 @@ func summaryOf(job *engine.Job, err error) jobSummary {
 const planProgressEvery = 5 * time.Second
 
 // followPlan runs a plan, prints the rows of its results and lines of
-// progress, and waits for its end.
-func (c *cli) followPlan(ctx context.Context, e *engine.Engine, p *plan.Plan, progress string, quietRows bool) (*engine.Job, error) {
+// progress, and waits for its end. Where standard output is for the summary,
+// rows are printed on standard error, as what a script prints is.
+func (c *cli) followPlan(ctx context.Context, e *engine.Engine, p *plan.Plan, progress string, asJSON bool) (*engine.Job, []resultSummary, error) {
 	job, err := e.Submit(ctx, p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	out := io.Writer(c.stdout)
+	if asJSON {
+		out = c.stderr
 	}
 	defer context.AfterFunc(ctx, job.Cancel)()
 	followed := make(chan struct{})
@@ -310,9 +341,12 @@ func (c *cli) followPlan(ctx context.Context, e *engine.Engine, p *plan.Plan, pr
 		defer close(followed)
 		c.showProgress(job, progress != "off")
 	}()
+	var results []resultSummary
 	for _, node := range p.Nodes {
 		if _, ok := node.Op.(plan.Collect); ok && err == nil {
-			err = c.printRows(job, node.ID, quietRows)
+			result := resultSummary{Node: node.ID}
+			result.Rows, err = printRows(out, job, node.ID)
+			results = append(results, result)
 		}
 	}
 	if err != nil {
@@ -324,7 +358,7 @@ func (c *cli) followPlan(ctx context.Context, e *engine.Engine, p *plan.Plan, pr
 	if err != nil && !isCancelled(waitErr) && waitErr != nil || err == nil {
 		err = waitErr
 	}
-	return job, err
+	return job, results, err
 }
 
 func (c *cli) showProgress(job *engine.Job, shown bool) {
@@ -357,20 +391,22 @@ func (c *cli) showProgress(job *engine.Job, shown bool) {
 	}
 }
 
-// printRows prints a result as JSON lines, or only reads it.
-func (c *cli) printRows(job *engine.Job, node string, quiet bool) error {
+// printRows prints a result as JSON lines and counts its rows.
+func printRows(out io.Writer, job *engine.Job, node string) (rows int64, err error) {
 	reader, err := job.Result(node)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer reader.Release()
+	encoder, err := file.NewEncoder(out, file.JSON, "", reader.Schema())
+	if err != nil {
+		return 0, err
+	}
 	for reader.Next() {
-		if quiet {
-			continue
-		}
-		if err := array.RecordToJSON(reader.RecordBatch(), c.stdout); err != nil {
-			return err
+		rows += reader.RecordBatch().NumRows()
+		if err := encoder.Write(reader.RecordBatch()); err != nil {
+			return rows, err
 		}
 	}
-	return reader.Err()
+	return rows, errors.Join(reader.Err(), encoder.Close())
 }

@@ -561,6 +561,8 @@ type batcher struct {
 	bytes    int64
 	rowsMax  int
 	bytesMax int64
+	// named: errors name the column, as no step of a plan does.
+	named bool
 	// emit takes over the batch.
 	emit func(arrow.RecordBatch) error
 	// emitErr is emit's error.
@@ -597,7 +599,10 @@ func (b *batcher) add(chunk duckdb.DataChunk) error {
 		}
 		for i, w := range b.writers {
 			if err := w.append(vectors[i], from, rows); err != nil {
-				return fmt.Errorf("column %q: %w", b.schema.Field(i).Name, err)
+				if b.named {
+					err = fmt.Errorf("column %q: %w", b.schema.Field(i).Name, err)
+				}
+				return err
 			}
 		}
 		from += rows

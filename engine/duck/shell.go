@@ -271,6 +271,7 @@ func (c *script) execute(ctx context.Context, i int, p duckdb.PreparedStatement,
 		}
 	}
 	b := newBatcher(schema, columns, c.shell.db.options, emit)
+	b.named = true
 	defer b.release()
 	if err := fetch(ctx, &result, b); err != nil {
 		return err
