@@ -326,7 +326,12 @@ func writeCasts(f *fragment, columns, normal []column) {
 	}
 }
 
-func columnSubject(name string) string { return fmt.Sprintf("column %q", name) }
+func columnSubject(name string) string {
+	if strings.HasPrefix(name, "__alink_") { // made by lowering
+		return "an argument of a Python function"
+	}
+	return fmt.Sprintf("column %q", name)
+}
 
 // statements gives the statements that compute the query, in order; sources
 // are the inputs as tables of SQL. All but the last fill a

@@ -47,6 +47,9 @@ func (p *Plan) Validate() error {
 			if d, ok := err.(*diag.Diagnostic); ok { //nolint:errorlint // made just below, never wrapped
 				return d.At(opName(n.Op), n.Origin)
 			}
+			if n.Origin != nil { // a line of the user's says more than a name that a client made
+				return invalid(n.Origin, opName(n.Op), "%s: %v", opName(n.Op), err)
+			}
 			return invalid(n.Origin, opName(n.Op), "node %q: %v", n.ID, err)
 		}
 		ops[n.ID] = n.Op

@@ -44,7 +44,7 @@ from alink._errors import (
     WorkerMemoryExceeded,
     WorkerTimeout,
 )
-from alink._expr import Expr, col, lit
+from alink._expr import Expr, SortKey, col, lit
 from alink._find import find_pyrunner
 from alink._functions import Function, MapBatchesFunction, map_batches, udf
 from alink._job import Job
@@ -89,6 +89,7 @@ __all__ = [
     "Progress",
     "RemoteException",
     "Row",
+    "SortKey",
     "Source",
     "Table",
     "TableFunction",

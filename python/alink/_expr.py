@@ -29,6 +29,11 @@ _DEPTH_MAX = 190  # the engine reads expressions of up to 200
 _COMPARISONS = frozenset({"=", "<>", "<", "<=", ">", ">="})
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# An alias stands at the end: what ends with a parenthesis or a quote, as CAST(x AS t), has none.
+_ALIAS = re.compile(
+    r"""\s*(?P<expr>.*\S)\s+AS\s+(?P<name>[A-Za-z_][A-Za-z0-9_]*|"(?:[^"]|"")+")\s*""",
+    re.IGNORECASE | re.DOTALL,
+)
 _QUOTED_IDENTIFIER = re.compile(r'"((?:[^"]|"")+)"\Z')
 # Words that SQL reads as values although they look like names.
 _CONSTANTS = frozenset(
@@ -68,6 +73,14 @@ class Expr:
     def alias(self, name: str) -> Expr:
         """Give the column that comes of the expression a name."""
         return Expr(self._node, name)
+
+    def asc(self, *, nulls_first: bool | None = None) -> SortKey:
+        """Sort by the expression, the smallest value first; for `Table.order_by`."""
+        return SortKey(self, False, nulls_first)
+
+    def desc(self, *, nulls_first: bool | None = None) -> SortKey:
+        """Sort by the expression, the largest value first; for `Table.order_by`."""
+        return SortKey(self, True, nulls_first)
 
     def cast(self, type: TypeLike) -> Expr:
         """Convert to a type; a value that does not fit fails the job."""
@@ -327,6 +340,16 @@ def into_expr(value: IntoExpr) -> Expr:
     )
 
 
+def into_named(value: IntoExpr) -> Expr:
+    """Read an expression that may name its column, as SQL does: "a + 1 AS b"."""
+    if isinstance(value, str) and (match := _ALIAS.fullmatch(value)):
+        name = match["name"]
+        if quoted := _QUOTED_IDENTIFIER.match(name):
+            name = quoted[1].replace('""', '"')
+        return Expr(into_node(match["expr"]), name)
+    return into_expr(value)
+
+
 def into_node(text: str) -> _Node:
     """Read a string: a name, bare or quoted, is that column, all else one SQL expression."""
     stripped = text.strip()
@@ -475,19 +498,31 @@ _ORDER = re.compile(
 )
 
 
-def parse_order(text: str) -> tuple[Expr, bool | None, bool | None]:
-    """Read a sort key: an expression with trailing ASC, DESC, NULLS FIRST or NULLS LAST.
+@dataclass(frozen=True)
+class SortKey:
+    """An expression to sort by.
 
-    Returns
-    -------
-    tuple of (Expr, bool or None, bool or None)
-        The expression, whether descending, whether NULLs come first; None: not said.
+    Parameters
+    ----------
+    expr : Expr
+        What is compared.
+    descending, nulls_first : bool or None
+        Whether the largest value, and whether NULLs come first; None leaves it to the
+        options of `Table.order_by`.
     """
+
+    expr: Expr
+    descending: bool | None = None
+    nulls_first: bool | None = None
+
+
+def parse_order(text: str) -> SortKey:
+    """Read a sort key: an expression with trailing ASC, DESC, NULLS FIRST or NULLS LAST."""
     match = _ORDER.fullmatch(text.strip())
     if match is None:
         raise failure(codes.BAD_EXPRESSION, "a sort key is empty", source=user_origin())
     direction, nulls = match["direction"], match["nulls"]
-    return (
+    return SortKey(
         into_expr(match["expr"]),
         None if direction is None else direction.lower() == "desc",
         None if nulls is None else nulls.lower() == "first",

@@ -121,6 +121,7 @@ class WorkerFunction(Generic[P, R]):
     ) -> None:
         if not callable(target):
             raise bad_option(kind, f"a function is expected, not {target!r:.80}")
+        _refuse_coroutine(target, kind)
         note_function(options.env)
         self._target = target
         self._instance: Callable[..., R] | None = None
@@ -192,12 +193,12 @@ class Function(WorkerFunction[P, R]):
         super().__init__(target, kind, options)
         self.result = _result_type(target, result, self.name)
 
-    def __call__(self, *args: Any) -> Any:  # an Expr in the client
+    def __call__(self, *args: Any, **named: Any) -> Any:  # an Expr in the client
         """Apply the function to columns.
 
         Parameters
         ----------
-        *args : str, Expr or value
+        *args, **named : str, Expr or value
             A string is a column or a SQL expression; another value is a literal.
 
         Returns
@@ -205,7 +206,7 @@ class Function(WorkerFunction[P, R]):
         Expr
             An expression for `Table.with_columns` and the like.
         """
-        return apply(self, args)
+        return apply(self, args, named)
 
     @without_our_frames
     def test(self, table: Table, /, *columns: IntoExpr) -> FunctionReport:
@@ -245,10 +246,13 @@ class Function(WorkerFunction[P, R]):
         return f"<alink.Function {self.name}({', '.join(self.parameters)}) -> {self.result}>"
 
 
-def apply(function: WorkerFunction[Any, Any], args: tuple[Any, ...]) -> Any:
+def apply(
+    function: WorkerFunction[Any, Any], args: tuple[Any, ...], named: Mapping[str, Any]
+) -> Any:
     """Apply a function to columns: check how many there are, and give the expression."""
     if "alink_worker" in sys.modules:  # another function calls this one in a worker
-        return function.local(*args)
+        return function.local(*args, **named)
+    args = (*args, *_in_place(function, len(args), named))
     if len(args) < function._required or (
         len(args) > len(function.parameters) and not function._variadic
     ):
@@ -260,6 +264,39 @@ def apply(function: WorkerFunction[Any, Any], args: tuple[Any, ...]) -> Any:
             hint=f"its parameters are: {', '.join(function.parameters)}",
         )
     return call(function, args)
+
+
+def _in_place(
+    function: WorkerFunction[Any, Any], given: int, named: Mapping[str, Any]
+) -> list[Any]:
+    """Give the arguments that are passed by name in the order of their parameters."""
+    rest = function.parameters[given:]
+    for name in named:
+        if name not in rest:
+            twice = name in function.parameters
+            raise failure(
+                codes.INVALID_PLAN,
+                f"{function.name} is given {quote(name)} twice"
+                if twice
+                else f"{function.name} has no parameter {quote(name)}",
+                function=function.name,
+                source=user_origin(),
+                hint="" if twice else did_you_mean(name, "its parameters", function.parameters),
+            )
+    values: list[Any] = []
+    for i, name in enumerate(rest):
+        if len(values) == len(named):
+            break
+        if name not in named:
+            raise failure(
+                codes.INVALID_PLAN,
+                f"{function.name} is given {quote(sorted(named)[0])} but not {quote(name)}",
+                function=function.name,
+                source=user_origin(),
+                hint=f"arguments cannot be left out in the middle: give {name} too",
+            )
+        values.append(named[rest[i]])
+    return values
 
 
 class MapBatchesFunction(WorkerFunction[P, R]):
@@ -542,6 +579,26 @@ def _result_type(target: Callable[..., Any], result: TypeLike | None, name: str)
             hint='give it: @al.udf("double"), or annotate the function: -> float',
         )
     return annotated
+
+
+def _refuse_coroutine(target: Callable[..., Any], kind: str) -> None:
+    """Refuse what gives no value when it is called."""
+    called = target if not inspect.isclass(target) else vars(target).get("__call__")
+    name = getattr(target, "__name__", repr(target))
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        raise bad_option(
+            kind,
+            f"{name} is an async function, whose calls give coroutines, not values",
+            "define it with def, or run it inside: asyncio.run(…)",
+        )
+    if kind in ("row", "numpy", "pandas", "polars", "arrow") and inspect.isgeneratorfunction(
+        called
+    ):
+        raise bad_option(
+            "udf",
+            f"{name} is a generator, but a function of columns gives one value",
+            'return the value, or make rows: @al.udtf("word string")',
+        )
 
 
 def _count(function: WorkerFunction[Any, Any]) -> str:

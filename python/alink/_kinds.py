@@ -46,9 +46,9 @@ class TableFunction(WorkerFunction[P, R]):
         super().__init__(target, "flat_map", options)
         self.schema = schema_fields(schema)
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **named: Any) -> Any:
         """Apply the function to columns: strings are columns or SQL, other values literals."""
-        return apply(self, args)
+        return apply(self, args, named)
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{f['name']} {f['type']}" for f in self.schema)
@@ -78,7 +78,7 @@ class AggregateFunction(WorkerFunction[..., Any]):
 
     def __call__(self, *args: Any) -> Any:
         """Apply the function to columns: strings are columns or SQL, other values literals."""
-        return apply(self, args)
+        return apply(self, args, {})
 
     def local(self, *columns: Any) -> Any:
         """Compute the value of columns here, in the client, as a unit test would.

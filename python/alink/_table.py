@@ -7,18 +7,28 @@ import os
 import random
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import pyarrow as pa
 
 from alink import _codes as codes
+from alink import _names
 from alink._cache import KeptTable
 from alink._describe import STATISTICS, statistics
 from alink._diag import did_you_mean, quote
 from alink._display import render_table
 from alink._environment import Environment
 from alink._errors import Error, failure, without_our_frames
-from alink._expr import Expr, IntoExpr, into_expr, output_name, parse_order
+from alink._expr import (
+    Expr,
+    IntoExpr,
+    SortKey,
+    col,
+    into_expr,
+    into_named,
+    output_name,
+    parse_order,
+)
 from alink._files import WriteMode, csv_output_args, output_args
 from alink._functions import (
     FitFunction,
@@ -30,6 +40,7 @@ from alink._functions import (
 from alink._job import Job
 from alink._kinds import GroupsFunction, table_call
 from alink._model import Model
+from alink._names import refuse_attribute
 from alink._options import bad_option, duration_us, one_of, whole_number
 from alink._origin import user_origin
 from alink._plan import Node, build_plan, explain
@@ -67,6 +78,29 @@ class Table:
         self._context = context
         self._node = node
 
+    if not TYPE_CHECKING:  # so that a name that does not exist stays an error of type checkers
+
+        def __getattr__(self, name: str) -> NoReturn:
+            schema = self._node.schema
+            refuse_attribute(self, name, _names.TABLE, None if schema is None else schema.names)
+
+        def __getitem__(self, key: object) -> NoReturn:
+            raise TypeError(
+                f"a table has no rows or columns to take out by [{key!r:.40}]: "
+                "columns are select(…), rows limit(…), filter(…) or collect()"
+            )
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError(
+                "a table is not iterated over: rows are collect(), batches iter_batches()"
+            )
+
+        def __len__(self) -> NoReturn:
+            raise TypeError("a table has no length before a job counts its rows: count()")
+
+        def __bool__(self) -> NoReturn:
+            raise TypeError("a table has no truth value: compare count() with a number")
+
     # --- columns and rows ---
 
     def select(self, *exprs: IntoExpr | Mapping[str, IntoExpr], **named: IntoExpr) -> Table:
@@ -75,11 +109,12 @@ class Table:
         Parameters
         ----------
         *exprs : str, Expr or dict
-            Columns, expressions with a name, or a dict of names and expressions.
+            Columns, expressions with a name, SQL with a name ("a + 1 AS b"), or a dict of
+            names and expressions. "*" stands for all columns.
         **named : str or Expr
             Expressions under their names.
         """
-        return self._derive("select", {"exprs": _named("select", exprs, named)})
+        return self._derive("select", {"exprs": _named("select", self._starred(exprs), named)})
 
     def with_columns(self, *exprs: IntoExpr | Mapping[str, IntoExpr], **named: IntoExpr) -> Table:
         """Add columns; a name that is there already is replaced in its place.
@@ -89,9 +124,12 @@ class Table:
         exprs_json = _named("with_columns", exprs, named)
         return self._derive("with_columns", {"keep": True, "exprs": exprs_json})
 
-    def filter(self, predicate: IntoExpr) -> Table:
-        """Keep the rows for which the predicate is true (not false and not NULL)."""
-        return self._derive("filter", {"predicate": into_expr(predicate)})
+    def filter(self, predicate: IntoExpr, *more: IntoExpr) -> Table:
+        """Keep the rows for which every predicate is true (not false and not NULL)."""
+        both = into_expr(predicate)
+        for other in more:
+            both &= into_expr(other)
+        return self._derive("filter", {"predicate": both})
 
     @without_our_frames
     def drop(self, *columns: str) -> Table:
@@ -273,7 +311,7 @@ class Table:
 
     def order_by(
         self,
-        *keys: IntoExpr,
+        *keys: IntoExpr | SortKey,
         descending: bool = False,
         nulls_first: bool = False,
     ) -> Table:
@@ -281,8 +319,9 @@ class Table:
 
         Parameters
         ----------
-        *keys : str or Expr
-            Expressions; a string may end with ASC or DESC and NULLS FIRST or NULLS LAST.
+        *keys : str, Expr or SortKey
+            Expressions; a string may end with ASC or DESC and NULLS FIRST or NULLS LAST, an
+            `Expr` has the methods asc and desc.
         descending, nulls_first : bool, default False
             For keys that do not say it themselves. NULLs come last by default, in both
             directions.
@@ -291,13 +330,14 @@ class Table:
             raise bad_option("order_by", "order_by needs at least one key")
         by: list[dict[str, Any]] = []
         for key in keys:
-            expr, down, nulls = (
-                parse_order(key) if isinstance(key, str) else (into_expr(key), None, None)
-            )
-            entry: dict[str, Any] = {"expr": expr}
-            if descending if down is None else down:
+            if isinstance(key, str):
+                sort = parse_order(key)
+            else:
+                sort = key if isinstance(key, SortKey) else SortKey(into_expr(key))
+            entry: dict[str, Any] = {"expr": sort.expr}
+            if descending if sort.descending is None else sort.descending:
                 entry["descending"] = True
-            if nulls_first if nulls is None else nulls:
+            if nulls_first if sort.nulls_first is None else sort.nulls_first:
                 entry["nulls_first"] = True
             by.append(entry)
         return self._derive("order_by", {"by": by})
@@ -751,6 +791,18 @@ class Table:
         sink = Node("collect", (self._node,), args, user_origin())
         return Job(self._context.engine(), sink)
 
+    def _starred(
+        self, exprs: Sequence[IntoExpr | Mapping[str, IntoExpr]]
+    ) -> list[IntoExpr | Mapping[str, IntoExpr]]:
+        """Put the columns in the place of "*"."""
+        out: list[IntoExpr | Mapping[str, IntoExpr]] = []
+        for expr in exprs:
+            if isinstance(expr, str) and expr.strip() == "*":
+                out += map(col, self.columns)
+            else:
+                out.append(expr)
+        return out
+
     def _derive(self, op: str, args: Mapping[str, Any], *others: Node) -> Table:
         return Table(self._context, Node(op, (self._node, *others), args, user_origin()))
 
@@ -790,6 +842,15 @@ class GroupBy:
             args["keys"] = self._keys
         return self._table._derive("agg", args)
 
+    def count(self) -> Table:
+        """Count the rows of each group, in a column "count"."""
+        return self.agg(count="count(*)")
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            refuse_attribute(self, name, _names.GROUPS)
+
     def map_groups(self, function: GroupsFunction[..., Any]) -> Table:
         """Apply a function of groups, made with `alink.map_groups`.
 
@@ -823,9 +884,9 @@ def _named(
         if isinstance(item, Mapping):
             pairs += ((name, into_expr(value)) for name, value in item.items())
         elif isinstance(item, (list, tuple)):
-            pairs += ((output_name(e), e) for e in map(into_expr, item))
+            pairs += ((output_name(e), e) for e in map(into_named, item))
         else:
-            expr = into_expr(item)
+            expr = into_named(item)
             pairs.append((output_name(expr), expr))
     pairs += ((name, into_expr(value)) for name, value in named.items())
     for name, _ in pairs:
@@ -838,8 +899,6 @@ def _named(
 
 
 def _column(name: str, new_name: str | None = None) -> dict[str, Any]:
-    from alink._expr import col
-
     return {"name": name if new_name is None else new_name, "expr": col(name)}
 
 

@@ -143,7 +143,8 @@ def test_values_that_are_no_expression(value):
 )
 def test_sort_keys(text, expr, descending, nulls_first):
     parsed = parse_order(text)
-    assert (str(parsed[0]), *parsed[1:]) == (expr, descending, nulls_first)
+    assert str(parsed.expr) == expr
+    assert (parsed.descending, parsed.nulls_first) == (descending, nulls_first)
 
 
 def test_functions_of_columns():

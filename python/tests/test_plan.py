@@ -82,7 +82,7 @@ def test_a_whole_plan(ctx, flights):
                                  {"name": "n", "expr": {"sql": "count(*)"}}]}},
         {"id": "n8", "op": "order_by", "inputs": ["n7"],
          "args": {"by": [{"expr": {"column": "n"}, "descending": True, "nulls_first": True},
-                         {"expr": {"sql": '"mean gain"'}}]}},
+                         {"expr": {"column": "mean gain"}}]}},
         {"id": "n9", "op": "limit", "inputs": ["n8"], "args": {"n": 10, "offset": 2}},
     ]  # fmt: skip
     functions = plan["functions"]

@@ -237,12 +237,23 @@ class _Row:
             PROGRESS.rows_end()
 
     def _raised(self, exception: BaseException, arrays: list[pa.Array], row: int) -> Failure:
-        return _errors.raised(
+        failure = _errors.raised(
             exception,
             f"{self._call.name} raised",
             row=row,
             values=self._call.arguments(arrays, row),
         )
+        if isinstance(exception, (TypeError, AttributeError)):
+            for i, array in enumerate(arrays):
+                if not array[row].is_valid:
+                    failure.details.setdefault("hint", self._about_null(i))
+                    break
+        return failure
+
+    def _about_null(self, i: int) -> str:
+        names = self._call.parameters
+        name = names[i] if i < len(names) else f"argument {i + 1}"
+        return f'{name} is NULL in this row: expect None, or on_null="skip" gives NULL'
 
 
 class _Vectorised:
