@@ -52,6 +52,10 @@ type Options struct {
 	UV string
 	// Offline forbids building environments from an index.
 	Offline bool
+	// Sandbox is how workers are confined: "auto" or "", as far as this machine
+	// can; "off"; or "strict", which Validate refuses, since workers are not
+	// confined yet.
+	Sandbox string
 	// MemoryLimitBytes bounds what the engine's jobs hold; see shares. 0 means
 	// half of the machine's memory.
 	MemoryLimitBytes int64
@@ -88,6 +92,14 @@ func (o Options) Validate() error {
 	}
 	if o.Parallelism < 0 {
 		return diag.New(diag.BadOption, "parallelism must be positive, not %d", o.Parallelism)
+	}
+	switch o.Sandbox {
+	case "", "auto", "off":
+	case "strict":
+		return diag.New(diag.BadOption, "sandbox is strict, but this version does not confine workers yet").
+			WithHint("run only code that you trust, with auto or off")
+	default:
+		return diag.New(diag.BadOption, "sandbox must be auto, strict or off, not %q", o.Sandbox)
 	}
 	if o.SpillDir == "" {
 		return nil

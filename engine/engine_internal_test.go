@@ -174,3 +174,14 @@ func TestLogIsBounded(t *testing.T) {
 		}
 	}
 }
+
+func TestASandboxThatCannotBeHadIsRefused(t *testing.T) {
+	for sandbox, message := range map[string]string{
+		"": "", "auto": "", "off": "", "strict": "does not confine workers yet", "stict": `must be auto, strict or off, not "stict"`,
+	} {
+		err := Options{Sandbox: sandbox}.Validate()
+		if (err == nil) != (message == "") || err != nil && !strings.Contains(err.Error(), message) {
+			t.Errorf("%q: %v", sandbox, err)
+		}
+	}
+}

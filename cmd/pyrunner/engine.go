@@ -32,6 +32,8 @@ type embedded struct {
 	MemoryLimitBytes int64  `json:"memory_limit_bytes"`
 	Parallelism      int    `json:"parallelism"`
 	SpillDir         string `json:"spill_dir"`
+	Offline          bool   `json:"offline"`
+	Sandbox          string `json:"sandbox"`
 	// Warm is the environment of functions that the client has defined.
 	Warm *plan.Environment `json:"warm"`
 }
@@ -103,7 +105,7 @@ func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) 
 	e, err := engine.Open(ctx, engine.Options{
 		RunDir: options.RunDir, CacheDir: options.CacheDir, UV: options.UV,
 		MemoryLimitBytes: options.MemoryLimitBytes, Parallelism: options.Parallelism, SpillDir: options.SpillDir,
-		Warm: options.Warm,
+		Offline: options.Offline, Sandbox: options.Sandbox, Warm: options.Warm,
 	})
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func (c *cli) runCommand() *cobra.Command {
 	}
 	params := command.Flags().StringArray("param", nil, "parameter as name=value, read with al.params or bound to $name; may be given several times")
 	quiet := command.Flags().BoolP("quiet", "q", false, "show no progress")
-	settingFlags(command, "python", "parallelism", "memory", "spill_dir", "sandbox", "progress")
+	settingFlags(command, "python", "parallelism", "memory", "spill_dir", "sandbox", "offline", "progress")
 	asJSON := jsonFlag(command)
 	command.Flags().SetInterspersed(true)
 	command.RunE = func(command *cobra.Command, args []string) error {
@@ -81,9 +81,8 @@ func (c *cli) runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if s.Text("sandbox") == "strict" {
-			return usageError{badUsage("sandbox is strict (%s), but this version does not confine workers yet", s.Value("sandbox").Origin).
-				WithHint("run only code that you trust, with auto or off")}
+		if err := refuseStrict(s); err != nil {
+			return err
 		}
 		named, err := parseParams(*params)
 		if err != nil {
@@ -115,6 +114,15 @@ func (c *cli) runCommand() *cobra.Command {
 		}
 	}
 	return command
+}
+
+// refuseStrict refuses to run what is to be confined, and says who has set it.
+func refuseStrict(s *config.Settings) error {
+	if s.Text("sandbox") != "strict" {
+		return nil
+	}
+	return usageError{badUsage("sandbox is strict (%s), but this version does not confine workers yet", s.Value("sandbox").Origin).
+		WithHint("run only code that you trust, with auto or off")}
 }
 
 // parseParams reads name=value; the last of a name counts.
@@ -275,7 +283,7 @@ func (c *cli) runPlan(ctx context.Context, s *config.Settings, path string, asJS
 		return err
 	}
 	e, err := engine.Open(ctx, engine.Options{
-		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"),
+		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), Sandbox: s.Text("sandbox"),
 		MemoryLimitBytes: s.Number("memory"), Parallelism: int(s.Number("parallelism")), SpillDir: s.Text("spill_dir"),
 	})
 	if err != nil {

@@ -80,7 +80,7 @@ func (c *cli) serveCommand() *cobra.Command {
 			"  pyrunner serve --listen 127.0.0.1:8815 --http 127.0.0.1:8816 --files /data\n" +
 			"  pyrunner serve --listen 0.0.0.0:8815 --tls-cert cert.pem --tls-key key.pem --token-file token",
 	}
-	settingFlags(command, "listen", "http", "tls_cert", "tls_key", "token_file", "grace", "memory", "parallelism", "spill_dir", "cache_dir", "uv", "offline")
+	settingFlags(command, "listen", "http", "tls_cert", "tls_key", "token_file", "grace", "memory", "parallelism", "spill_dir", "cache_dir", "uv", "offline", "sandbox")
 	var flags serveFlags
 	f := command.Flags()
 	f.StringArrayVar(&flags.files, "files", nil, "folder that plans may read and write; may be given several times (default: none on a TCP address, all on a unix socket)")
@@ -93,6 +93,9 @@ func (c *cli) serveCommand() *cobra.Command {
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		s, err := settings(command)
 		if err != nil {
+			return err
+		}
+		if err := refuseStrict(s); err != nil {
 			return err
 		}
 		if flags.sessions < 1 {
@@ -237,7 +240,7 @@ func (c *cli) serve(ctx context.Context, s *config.Settings, flags serveFlags) (
 	}
 	defer d.close()
 	e, err := engine.Open(ctx, engine.Options{
-		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"),
+		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), Sandbox: s.Text("sandbox"),
 		MemoryLimitBytes: s.Number("memory"), Parallelism: int(s.Number("parallelism")), SpillDir: s.Text("spill_dir"),
 		RestrictFiles: len(flags.files) > 0 || !strings.HasPrefix(d.told.Address, "grpc+unix:"), Folders: flags.files,
 	})

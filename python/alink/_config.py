@@ -41,6 +41,40 @@ def setting(name: str) -> str | None:
     return os.environ.get(variable) or _from_file().get(name)
 
 
+def switch(name: str) -> bool:
+    """Give a setting that is true or false; False where nobody has set it.
+
+    Raises
+    ------
+    PlanError
+        If it is neither (ALK5030).
+    """
+    text = (setting(name) or "false").lower()
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("false", "0", "no", "off"):
+        return False
+    raise failure(
+        codes.BAD_SETTING, f"{origin(name)} must be true or false, not {json.dumps(setting(name))}"
+    )
+
+
+def choice(name: str) -> str | None:
+    """Give a setting that is one of a few words; None where nobody has set it.
+
+    Raises
+    ------
+    PlanError
+        If it is another word (ALK5030).
+    """
+    text = setting(name)
+    *others, last = choices = SETTINGS[name][2]
+    if text is None or text in choices:
+        return text
+    expected = f"{', '.join(others)} or {last}"
+    raise failure(codes.BAD_SETTING, f"{origin(name)} must be {expected}, not {json.dumps(text)}")
+
+
 def origin(name: str) -> str:
     """Name a setting as the user knows it, for messages."""
     variable = SETTINGS[name][0]

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from alink import _codes as codes
-from alink._config import origin, setting
+from alink._config import choice, origin, setting, switch
 from alink._engine import Engine, EngineOptions, close_when_collected
 from alink._errors import failure, without_our_frames
 from alink._files import PathsLike, absolute_path, csv_args, sample_args, scan_args
-from alink._options import bad_option, byte_size, refuse_unknown, whole_number
+from alink._options import bad_option, byte_size, one_of, refuse_unknown, whole_number
 from alink._origin import user_origin
 from alink._plan import Node
 from alink._settings import PARALLELISM_MAX
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_OPTIONS = ("memory", "parallelism", "spill_dir")
+_OPTIONS = ("memory", "parallelism", "spill_dir", "sandbox")
+_SANDBOXES = ("auto", "strict", "off")
 
 
 class Context:
@@ -407,6 +408,7 @@ def connect(
     memory: int | str | None = None,
     parallelism: int | None = None,
     spill_dir: str | os.PathLike[str] | None = None,
+    sandbox: str | None = None,
     **unknown: NoReturn,
 ) -> Context:
     """Connect to an engine of this process, which starts when it is first used.
@@ -421,6 +423,9 @@ def connect(
         Number of subtasks of an operator; the default is the number of cores.
     spill_dir : str or path-like, optional
         Folder for what does not fit in memory.
+    sandbox : {"auto", "off", "strict"}, optional
+        How workers are confined: "auto" as far as this machine can, "off" not at all.
+        "strict" demands that they are, which this version cannot give and refuses.
 
     Raises
     ------
@@ -435,13 +440,14 @@ def connect(
     <alink.Context engine=not started>
     """
     refuse_unknown("connect", unknown, _OPTIONS)
-    return Context(_engine_options(memory, parallelism, spill_dir))
+    return Context(_engine_options(memory, parallelism, spill_dir, sandbox))
 
 
 def _engine_options(
     memory: int | str | None = None,
     parallelism: int | None = None,
     spill_dir: str | os.PathLike[str] | None = None,
+    sandbox: str | None = None,
 ) -> EngineOptions:
     """Take what was passed, and what is set where nothing was."""
     names = {"memory": "memory", "parallelism": "parallelism"}
@@ -458,7 +464,24 @@ def _engine_options(
         if parallelism is None
         else whole_number("connect", names["parallelism"], parallelism, 1, PARALLELISM_MAX),
         spill_dir=None if spill_dir is None else absolute_path("connect", spill_dir),
+        offline=switch("offline"),
+        sandbox=_sandbox(sandbox),
     )
+
+
+def _sandbox(given: str | None) -> str:
+    """Check how workers are to be confined: what is demanded must not be left out silently."""
+    named = "sandbox" if given is not None else origin("sandbox")
+    if given is not None:
+        given = one_of("connect", "sandbox", given, _SANDBOXES)
+    value = given or choice("sandbox") or "auto"
+    if value == "strict":
+        raise bad_option(
+            "connect",
+            f"connect: {named} is strict, but this version does not confine workers yet",
+            "run only code that you trust, with auto or off",
+        )
+    return value
 
 
 _default: Context | None = None

@@ -67,6 +67,8 @@ class EngineOptions:
     memory_limit_bytes: int = 0
     parallelism: int = 0
     spill_dir: str | None = None
+    offline: bool = False
+    sandbox: str = "auto"
 
 
 # Calls that have not returned. Adding and discarding are atomic.
@@ -176,6 +178,8 @@ class Engine:
                 "memory_limit_bytes": options.memory_limit_bytes,
                 "parallelism": options.parallelism,
                 "spill_dir": options.spill_dir,
+                "offline": options.offline,
+                "sandbox": options.sandbox,
                 "warm": environment_to_warm(),
             }
         )

@@ -163,6 +163,95 @@ def test_connect_reads_files_and_variables(pyrunner, tmp_path, monkeypatch):
     assert (options.memory_limit_bytes, options.spill_dir) == (0, str(tmp_path / "spill"))
 
 
+SHOW_OPTIONS = """
+import alink as al
+options = al.connect()._options
+print(options.offline, options.sandbox)
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "variables", "flags", "shown"),
+    [
+        ({}, {}, [], "False auto"),
+        ({"alink.toml": 'offline = true\nsandbox = "off"\n'}, {}, [], "True off"),
+        (
+            {"pyproject.toml": '[tool.alink]\noffline = "yes"\nsandbox = "off"\n'},
+            {},
+            [],
+            "True off",
+        ),
+        ({}, {"ALINK_OFFLINE": "1", "ALINK_SANDBOX": "off"}, [], "True off"),
+        ({}, {}, ["--offline", "--sandbox", "off"], "True off"),
+        (
+            {"alink.toml": 'offline = true\nsandbox = "off"\n'},
+            {"ALINK_OFFLINE": "No", "ALINK_SANDBOX": "auto"},
+            [],
+            "False auto",
+        ),
+        ({}, {"ALINK_OFFLINE": "1"}, ["--offline=false"], "False auto"),
+    ],
+)
+def test_offline_and_sandbox_of_every_origin(
+    pyrunner, tmp_path, environment, files, variables, flags, shown
+):
+    (tmp_path / "job.py").write_text(SHOW_OPTIONS)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    done = run(pyrunner, tmp_path, "job.py", *flags, environment=environment | variables)
+    assert (done.returncode, done.stdout.strip()) == (0, shown), done.stderr
+
+
+def test_offline_reaches_the_engine(pyrunner, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALINK_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    (tmp_path / "alink.toml").write_text("offline = true\n")
+    env = al.Environment(requirements=["six==1.17.0"])
+    with al.connect() as ctx:
+        import pyarrow as pa
+
+        double = al.udf("bigint", env=env)(lambda x: 2 * x)
+        table = ctx.from_arrow(pa.table({"x": [1]})).with_columns(y=double("x"))
+        with pytest.raises(al.EnvironmentBuildError) as caught:
+            table.to_arrow()
+    assert "the engine is offline" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "given", "message"),
+    [
+        (None, None, "strict", "connect: sandbox is strict, but this version"),
+        ("ALINK_SANDBOX", "strict", None, "connect: ALINK_SANDBOX is strict, but this version"),
+        (None, 'sandbox = "strict"', None, "connect: sandbox is strict, but this version"),
+        (None, None, "stict", "sandbox"),
+        ("ALINK_SANDBOX", "stict", None, 'ALINK_SANDBOX must be auto, strict or off, not "stict"'),
+        ("ALINK_OFFLINE", "perhaps", None, 'ALINK_OFFLINE must be true or false, not "perhaps"'),
+    ],
+)
+def test_what_cannot_be_had_is_refused_by_connect(
+    pyrunner, tmp_path, monkeypatch, variable, text, given, message
+):
+    monkeypatch.chdir(tmp_path)
+    if variable:
+        monkeypatch.setenv(variable, text)
+    elif text:
+        (tmp_path / "alink.toml").write_text(text + "\n")
+    with pytest.raises(al.PlanError) as caught:
+        al.connect(sandbox=given)
+    assert message in str(caught.value)
+    if text != 'sandbox = "strict"' and given is None:
+        monkeypatch.setattr("alink._connection._default", None)
+        with pytest.raises(al.PlanError):  # the default context's too
+            al.read_parquet("x.parquet")
+
+
+def test_what_is_passed_comes_before_what_is_set(pyrunner, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALINK_SANDBOX", "strict")
+    assert al.connect(sandbox="auto")._options.sandbox == "auto"
+
+
 def test_faults_of_settings(pyrunner, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "alink.toml").write_text("# mine\nparalelism = 3\n")
