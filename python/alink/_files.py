@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+from urllib.parse import unquote
 
 from alink._diag import quote
 from alink._functions import column_names
@@ -21,12 +23,27 @@ _MODES = ("error", "overwrite", "append")
 _UTF8 = ("utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii")
 _SAMPLE_ALL = -1
 
+# The end of the match is where the path of a file:// URL begins.
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<host>[^/]*)")
+
 
 def absolute_path(operator: str, path: str | os.PathLike[str]) -> str:
-    """Make a path absolute; a relative one starts at the working directory."""
+    """Make a path absolute; a relative one starts at the working directory.
+
+    A ``file://`` URL is the path that it names; other URLs are refused.
+    """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text or "\0" in text:
         raise bad_option(operator, f"{operator}: {quote(str(text))} is not a path")
+    if isinstance(path, str) and (url := _URL.match(path)):
+        if url["scheme"].lower() != "file" or url["host"] not in ("", "localhost"):
+            raise bad_option(
+                operator,
+                f"{operator}: {quote(path)} is a URL, and only files of this machine are read "
+                "and written",
+                "copy it to a folder first, or read it with another library and from_arrow",
+            )
+        text = unquote(path[url.end() :])
     # Not Path.resolve: the user's own names stay, symbolic links are not followed.
     return os.path.abspath(Path(text).expanduser())  # noqa: PTH100
 

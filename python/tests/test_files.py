@@ -496,6 +496,18 @@ def test_a_cell_of_100_megabytes(ctx, tmp_path):
         assert rows == [{"a": 1, "n": 100_000_000}, {"a": 2, "n": 1}]
 
 
+def test_urls(shared_ctx, tmp_path):
+    path = tmp_path / "ä b.csv"
+    path.write_text("x\n1\n")
+    assert shared_ctx.read_csv(path.as_uri()).collect() == [{"x": 1}]
+    shared_ctx.read_csv(path).write_csv(f"file://localhost{tmp_path}/out.csv")
+    assert (tmp_path / "out.csv").read_text() == "x\n1\n"
+    for url in ("https://example.com/x.csv", "s3://bucket/x", "file://elsewhere/x"):
+        with pytest.raises(al.PlanError, match="is a URL, and only files of this machine"):
+            shared_ctx.read_csv(url)
+    assert not (tmp_path / "https:").exists()
+
+
 def test_2000_columns(shared_ctx, tmp_path):
     table = pa.table({f"c{i}": [i, None, -i] for i in range(2_000)})
     for kind in FORMATS:
