@@ -137,6 +137,11 @@ func (b *build) Describe(ctx context.Context, group *plan.Relation) (*arrow.Sche
 	return b.relational.Describe(ctx, relationalStage(group))
 }
 
+// Uses implements plan.Pruner.
+func (b *build) Uses(ctx context.Context, group *plan.Relation) ([][]int, error) {
+	return b.relational.Uses(ctx, relationalStage(group))
+}
+
 // RowByRow implements plan.Typer.
 func (b *build) RowByRow(ctx context.Context, text string) (bool, error) {
 	if b.relational == nil {
@@ -176,7 +181,7 @@ func (b *build) threads() int {
 func relationalStage(group *plan.Relation) *exec.RelationalStage {
 	stage := &exec.RelationalStage{ID: group.ID, Nodes: group.Nodes}
 	for _, in := range group.Inputs {
-		stage.Inputs = append(stage.Inputs, exec.RelationalInput{Node: in.Node, Schema: in.Schema})
+		stage.Inputs = append(stage.Inputs, exec.RelationalInput{Node: in.Node, Schema: in.Schema, Columns: in.Columns})
 	}
 	return stage
 }
@@ -185,6 +190,9 @@ func relationalStage(group *plan.Relation) *exec.RelationalStage {
 func (b *build) graph(ctx context.Context, job *Job) error {
 	physical, err := plan.Lower(ctx, b.plan, b)
 	if err != nil {
+		return err
+	}
+	if err := plan.Prune(ctx, physical, b); err != nil {
 		return err
 	}
 	for _, stage := range physical.Stages {
@@ -209,7 +217,7 @@ func (b *build) graph(ctx context.Context, job *Job) error {
 }
 
 func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.Vertex, error) {
-	v := &exec.Vertex{ID: stage.ID, Name: stage.Name, Parallelism: 1, Inputs: stage.Inputs, Schema: stage.Schema, Stream: stage.Stream}
+	v := &exec.Vertex{ID: stage.ID, Name: stage.Name, Detail: stage.Detail, Parallelism: 1, Inputs: stage.Inputs, Schema: stage.Schema, Stream: stage.Stream}
 	once := func(operator exec.Operator) func(int) exec.Operator {
 		return func(int) exec.Operator { return operator }
 	}
@@ -302,7 +310,7 @@ func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, shared 
 		}}
 	}
 	return &ops.Function{
-		Runner: runner, Stage: shared, Columns: a.Columns, KeepInput: a.AddsColumns(), Schema: stage.Schema, Eager: eager,
+		Runner: runner, Stage: shared, Columns: a.Columns, KeepInput: a.AddsColumns(), Kept: a.Kept, Schema: stage.Schema, Eager: eager,
 		RowsWanted: a.RowsWanted,
 	}
 }

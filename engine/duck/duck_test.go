@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -163,7 +164,53 @@ func runStage(t *testing.T, d *Database, mem memory.Allocator, s *exec.Relationa
 			t.Errorf("the reader of input %d was not closed", i)
 		}
 	}
+	if err == nil {
+		runNarrow(t, d, mem, s, out, inputs)
+	}
 	return out, err
+}
+
+// runNarrow runs a stage once more with nothing but the columns that it is
+// said to use, which must give the same.
+func runNarrow(t *testing.T, d *Database, mem memory.Allocator, s *exec.RelationalStage, want outcome, inputs []table) {
+	t.Helper()
+	used, err := d.Uses(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	narrow := *s
+	narrow.Inputs = slices.Clone(s.Inputs)
+	var readers []exec.BatchReader
+	for i, in := range inputs {
+		narrow.Inputs[i].Columns = used[i]
+		reader := in.reader(t, mem)
+		for j, batch := range reader.batches {
+			reader.batches[j] = pickColumns(batch, used[i])
+			batch.Release()
+		}
+		readers = append(readers, reader)
+	}
+	var rows []string
+	err = d.Run(t.Context(), &narrow, readers, func(batch arrow.RecordBatch) error {
+		defer batch.Release()
+		rows = append(rows, rowsOf(t, batch)...)
+		return nil
+	})
+	if err != nil {
+		t.Errorf("with the columns %v alone: %v", used, err)
+	}
+	if !slices.Equal(rows, want.rows) && !slices.Equal(slices.Sorted(slices.Values(rows)), slices.Sorted(slices.Values(want.rows))) {
+		t.Errorf("with the columns %v alone the rows are\n%s\ninstead of\n%s", used, strings.Join(rows, "\n"), strings.Join(want.rows, "\n"))
+	}
+}
+
+func pickColumns(batch arrow.RecordBatch, columns []int) arrow.RecordBatch {
+	var fields []arrow.Field
+	var picked []arrow.Array
+	for _, c := range columns {
+		fields, picked = append(fields, batch.Schema().Field(c)), append(picked, batch.Column(c))
+	}
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), picked, batch.NumRows())
 }
 
 func rowsOf(t *testing.T, batch arrow.RecordBatch) []string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/cgo"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,8 +67,17 @@ type stream struct {
 	ctx     context.Context
 	session *session // for conversions
 	feeder  *feeder
-	schema  *arrow.Schema // that the batches must have
+	schema  *arrow.Schema // that the query's columns have
 	columns []*scanColumn // the query's
+	// places are, for each of schema's columns, its place in the batches; -1 is
+	// one that they lack. nil means that they have all.
+	places []int
+	// used notes the columns that the query asks for, begun is told when it has
+	// done so; nil is legal.
+	used  map[int]bool
+	begun func()
+	// present is what batchSchema has made.
+	present *arrow.Schema
 	threads int
 	// waited is told how long a batch was waited for, or nil.
 	waited func(time.Duration)
@@ -137,13 +147,79 @@ func (s *stream) receive() (arrow.RecordBatch, error) {
 			return nil, item.err
 		}
 		defer item.batch.Release()
-		if err := checkSchema(item.batch.Schema(), s.schema); err != nil {
+		if err := checkSchema(item.batch.Schema(), s.batchSchema()); err != nil {
 			return nil, err
 		}
 		return s.storage(item.batch), nil
 	case <-s.ctx.Done():
 		return nil, s.ctx.Err()
 	}
+}
+
+// place is where a column of the schema stands in the batches; -1: nowhere.
+func (s *stream) place(column int) int {
+	if s.places == nil {
+		return column
+	}
+	return s.places[column]
+}
+
+// batchSchema is the schema that the batches must have.
+func (s *stream) batchSchema() *arrow.Schema {
+	if s.places == nil {
+		return s.schema
+	}
+	if s.present == nil {
+		var fields []arrow.Field
+		for i, f := range s.schema.Fields() {
+			if s.places[i] >= 0 {
+				fields = append(fields, f)
+			}
+		}
+		s.present = arrow.NewSchema(fields, nil)
+	}
+	return s.present
+}
+
+// use notes that the query reads a column, which must be there.
+func (s *stream) use(column int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.used == nil {
+		s.used = map[int]bool{}
+	}
+	s.used[column] = true
+	if s.schema.NumFields() > 0 && s.place(column) < 0 {
+		s.failed = diag.New(diag.Internal, "the column %q was left out, and is used all the same", s.schema.Field(column).Name)
+		return s.failed
+	}
+	return nil
+}
+
+// usedColumns are the columns that the query asked for; all of them where it
+// did not come to that, or whole is set.
+func (s *stream) usedColumns(whole bool) []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	columns := []int{}
+	for column := range s.schema.NumFields() {
+		if whole || !s.started || s.used[column] {
+			columns = append(columns, column)
+		}
+	}
+	return columns
+}
+
+// placesOf turns the columns that come into the place of each that is declared.
+func placesOf(input exec.RelationalInput) []int {
+	if input.Columns == nil {
+		return nil
+	}
+	places := make([]int, input.Schema.NumFields())
+	for i := range places {
+		places[i] = slices.Index(input.Columns, i)
+	}
+	return places
 }
 
 // checkSchema guards memory: DuckDB reads the buffers of a batch by the
@@ -170,11 +246,16 @@ func (s *stream) storage(batch arrow.RecordBatch) arrow.RecordBatch {
 	columns := make([]arrow.Array, len(s.columns))
 	for i, c := range s.columns {
 		fields[i] = c.field
-		if batch.NumCols() == 0 {
+		if s.schema.NumFields() == 0 {
 			columns[i] = noColumnArray(int(batch.NumRows()))
 			continue
 		}
-		columns[i] = batch.Column(i)
+		if s.place(i) < 0 {
+			fields[i] = arrow.Field{Name: c.field.Name, Type: arrow.Null, Nullable: true}
+			columns[i] = array.NewNull(int(batch.NumRows()))
+			continue
+		}
+		columns[i] = batch.Column(s.place(i))
 		for {
 			extension, ok := columns[i].(array.ExtensionArray)
 			if !ok {

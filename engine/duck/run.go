@@ -80,6 +80,7 @@ type run struct {
 	wait    sync.WaitGroup
 }
 
+// newRun prepares a query; end must be called.
 func newRun(ctx context.Context, d *Database, s *session, q *query, inputs []exec.BatchReader) *run {
 	r := &run{db: d, session: s, query: q, outer: ctx, arrived: make(chan struct{}, 1)}
 	r.ctx, r.cancel = context.WithCancel(ctx)
@@ -87,7 +88,7 @@ func newRun(ctx context.Context, d *Database, s *session, q *query, inputs []exe
 		f := &feeder{reader: reader, items: make(chan feederItem)}
 		in := &stream{
 			ctx: r.ctx, session: s, feeder: f, threads: d.options.Threads,
-			schema: q.stage.Inputs[i].Schema, columns: q.inputs[i], waited: q.stage.Waited,
+			schema: q.stage.Inputs[i].Schema, columns: q.inputs[i], places: placesOf(q.stage.Inputs[i]), waited: q.stage.Waited,
 		}
 		in.handle = cgo.NewHandle(in)
 		r.streams = append(r.streams, in)

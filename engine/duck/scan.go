@@ -277,6 +277,9 @@ func alinkScanBind(info unsafe.Pointer) {
 	defer duckdb.DestroyValue(&value)
 	handle := duckdb.GetUInt64(value)
 	in := cgo.Handle(handle).Value().(*stream)
+	rows := duckdb.CreateLogicalType(duckdb.TypeBoolean)
+	defer duckdb.DestroyLogicalType(&rows)
+	duckdb.BindAddResultColumn(bind, rowsColumn, rows)
 	for _, c := range in.columns {
 		duckdb.BindAddResultColumn(bind, c.field.Name, c.logical)
 	}
@@ -284,6 +287,20 @@ func alinkScanBind(info unsafe.Pointer) {
 	data := (*C.uint64_t)(C.malloc(C.sizeof_uint64_t))
 	*data = C.uint64_t(handle)
 	duckdb.BindSetBindData(bind, unsafe.Pointer(data), C.free)
+}
+
+// rowsColumn stands before a stream's columns. Nobody names it: it is what
+// DuckDB asks for, as the first one, where it needs rows but none of their
+// columns.
+const rowsColumn = "alink rows"
+
+// wanted gives the column of the stream that is the i-th of a scan; -1: none.
+func wanted(init duckdb.InitInfo, i duckdb.IdxT, in *stream) int {
+	index := duckdb.InitGetColumnIndex(init, i)
+	if index == 0 || index > duckdb.IdxT(len(in.columns)) {
+		return -1
+	}
+	return int(index) - 1
 }
 
 func streamOf(init duckdb.InitInfo) *stream {
@@ -299,6 +316,17 @@ func alinkScanInit(info unsafe.Pointer) {
 		duckdb.InitSetError(init, err.Error())
 		return
 	}
+	for i := range duckdb.InitGetColumnCount(init) {
+		if column := wanted(init, i, in); column >= 0 {
+			if err := in.use(column); err != nil {
+				duckdb.InitSetError(init, err.Error())
+				return
+			}
+		}
+	}
+	if in.begun != nil {
+		in.begun()
+	}
 	duckdb.InitSetMaxThreads(init, duckdb.IdxT(in.threads))
 }
 
@@ -308,11 +336,7 @@ func alinkScanInitLocal(info unsafe.Pointer) {
 	defer recovered(func(message string) { duckdb.InitSetError(init, message) })
 	s := &scanner{stream: streamOf(init)}
 	for i := range duckdb.InitGetColumnCount(init) {
-		column := -1 // count(*) needs rows, but none of their columns
-		if index := duckdb.InitGetColumnIndex(init, i); index < duckdb.IdxT(len(s.stream.columns)) {
-			column = int(index)
-		}
-		s.columns = append(s.columns, column)
+		s.columns = append(s.columns, wanted(init, i, s.stream))
 	}
 	local := (*C.uintptr_t)(C.malloc(C.sizeof_uintptr_t))
 	*local = C.uintptr_t(cgo.NewHandle(s))

@@ -54,6 +54,8 @@ func (o Options) withDefaults() Options {
 type Vertex struct {
 	ID   string
 	Name string
+	// Detail says more than Name, for progress; "" is nothing.
+	Detail string
 	// Parallelism is the number of subtasks; more than one makes an exchange
 	// before the vertex and a merge after it. Only a vertex with one input can
 	// have it.

@@ -28,6 +28,8 @@ func (s *Stats) wrote(batch arrow.RecordBatch) {
 type Progress struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
+	// Detail says more of what it does; "" is nothing.
+	Detail string `json:"detail,omitempty"`
 	// State is waiting, running or done.
 	State    string `json:"state"`
 	RowsIn   int64  `json:"rows_in"`
@@ -71,7 +73,7 @@ func (v *Vertex) Note(text string) { v.stats.note.Store(&text) }
 
 func (v *Vertex) progress() Progress {
 	p := Progress{
-		ID: v.ID, Name: v.Name, State: "waiting",
+		ID: v.ID, Name: v.Name, Detail: v.Detail, State: "waiting",
 		RowsIn: v.stats.rowsIn.Load(), RowsOut: v.stats.rowsOut.Load(), BytesOut: v.stats.bytesOut.Load(),
 	}
 	switch {

@@ -14,6 +14,9 @@ type Relational interface {
 	// Describe gives the schema of a stage's result, or a diagnostic that
 	// names what is wrong with which node. It reads no data.
 	Describe(ctx context.Context, stage *RelationalStage) (*arrow.Schema, error)
+	// Uses gives, for each input of the stage, the places of the columns that
+	// its query reads. It reads no data.
+	Uses(ctx context.Context, stage *RelationalStage) ([][]int, error)
 	// Run executes the stage: it reads inputs (one reader for each input of
 	// the stage, in order) as it needs them, in any order and from any
 	// goroutine, and calls emit from one goroutine at a time with batches that
@@ -59,4 +62,7 @@ type RelationalStage struct {
 type RelationalInput struct {
 	Node   string
 	Schema *arrow.Schema
+	// Columns are the places in Schema of the columns that the reader's batches
+	// have; the query does not look at the others. nil is all.
+	Columns []int
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/apache/arrow-go/v18/arrow"
@@ -23,8 +24,10 @@ type Function struct {
 	Stage  *exec.FunctionStage
 	// Columns are the columns of the input that make the stage's input.
 	Columns []int
-	// KeepInput is set for functions that add columns.
+	// KeepInput is set for functions that add columns, to the columns Kept of
+	// the input (nil: all).
 	KeepInput bool
+	Kept      []int
 	// Schema is the operator's output.
 	Schema *arrow.Schema
 	// Eager opens the session at once instead of at the first batch.
@@ -142,7 +145,14 @@ func (f *Function) join(input arrow.RecordBatch, results []arrow.RecordBatch) (a
 	if len(results) != 1 || results[0].NumRows() != input.NumRows() {
 		return nil, fmt.Errorf("stage %s: %d batches came back for one of %d rows", f.Stage.ID, len(results), input.NumRows())
 	}
-	columns := append(append([]arrow.Array{}, input.Columns()...), results[0].Columns()...)
+	columns := slices.Clone(input.Columns())
+	if f.Kept != nil {
+		columns = columns[:0]
+		for _, c := range f.Kept {
+			columns = append(columns, input.Column(c))
+		}
+	}
+	columns = append(columns, results[0].Columns()...)
 	return array.NewRecordBatch(f.Schema, columns, input.NumRows()), nil
 }
 

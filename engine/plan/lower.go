@@ -41,6 +41,9 @@ type Stage struct {
 	// Schema is that of what the stage gives, or of what a sink takes.
 	Schema *arrow.Schema
 	Work   any
+	// Detail says more of what the stage does than Name, for whoever looks at a
+	// job; "" is nothing.
+	Detail string
 	// Stream is set if watermarks or barriers flow out of the stage, or its
 	// output has no end.
 	Stream bool
@@ -60,6 +63,9 @@ type Relation struct {
 type RelationInput struct {
 	Node   string
 	Schema *arrow.Schema
+	// Columns are the places in Schema of the columns that come; the others are
+	// not used. nil is all.
+	Columns []int
 }
 
 // Application is the application of functions that cross to a worker together.
@@ -80,8 +86,9 @@ type Application struct {
 	// Keys is the number of columns that an aggregate is grouped by: the first
 	// of Crossing, or those behind the number of the group for MergeStates.
 	Keys int
-	// Kept are the input columns that stand before a flat_map's results, and
-	// Outer keeps rows without results.
+	// Kept are the input columns that stand before the results of functions that
+	// add columns and of a flat_map; nil, of the latter, is none. Outer keeps
+	// rows without results.
 	Kept  []int
 	Outer bool
 	// RowsWanted is how many rows a limit behind the functions wants, with only
@@ -332,7 +339,7 @@ func (l *lowering) relate(ctx context.Context, n Node) error {
 		if err != nil {
 			return err
 		}
-		group.read(RelationInput{id, stage.Schema})
+		group.read(RelationInput{Node: id, Schema: stage.Schema})
 	}
 	group.Nodes = append(group.Nodes, n)
 	l.open[n.ID] = group
@@ -382,42 +389,8 @@ func (l *lowering) arrange(ctx context.Context, n Node, op arrange) error {
 	if err != nil {
 		return err
 	}
-	if l.consumers[n.Inputs[0]] == 1 {
-		if columns, err = l.narrow(ctx, input, columns); err != nil {
-			return err
-		}
-	}
 	l.stage(n, arrow.NewSchema(fields, nil), &Arrangement{columns})
 	return nil
-}
-
-// narrow makes a scan read only the columns that its one reader picks, and
-// gives their places in what it then reads.
-func (l *lowering) narrow(ctx context.Context, input *Stage, picked []int) ([]int, error) {
-	scan, ok := input.Work.(FileScan)
-	used := slices.Compact(slices.Sorted(slices.Values(picked)))
-	if !ok || scan.Scanned().Columns != nil || len(used) == 0 || len(used) == input.Schema.NumFields() {
-		return picked, nil
-	}
-	names := make([]string, 0, len(used))
-	for _, i := range used {
-		name := input.Schema.Field(i).Name
-		if len(input.Schema.FieldIndices(name)) > 1 {
-			return picked, nil // the file has two columns of this name
-		}
-		names = append(names, name)
-	}
-	scan = scan.WithColumns(names)
-	schema, err := l.typer.ScanSchema(ctx, scan)
-	if err != nil {
-		return nil, err
-	}
-	input.Work, input.Schema = scan, schema
-	places := make([]int, len(picked))
-	for i, column := range picked {
-		places[i], _ = slices.BinarySearch(used, column)
-	}
-	return places, nil
 }
 
 // resolve gives the fields of the result and the input column of each.
@@ -538,6 +511,7 @@ func (l *lowering) apply(ctx context.Context, n Node, op applyFunctions) error {
 		a.Calls = append(a.Calls, applied)
 	}
 	a.complete(cross, results)
+	a.Kept = everything(input.Schema.NumFields())
 	l.stage(n, arrow.NewSchema(slices.Concat(input.Schema.Fields(), results), nil), a)
 	l.out.Results[n.ID].Name = applicationName(a)
 	return nil

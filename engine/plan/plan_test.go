@@ -102,6 +102,29 @@ func (f *fakeTyper) WindowSchema(input *arrow.Schema, w *Windowing) (*arrow.Sche
 	return arrow.NewSchema(fields, nil), nil
 }
 
+// Uses finds the names of columns in a group's nodes, unless all columns are
+// passed on.
+func (f *fakeTyper) Uses(_ context.Context, group *Relation) ([][]int, error) {
+	text, _ := json.Marshal(group.Nodes)
+	all := true
+	for _, n := range group.Nodes {
+		project, ok := n.Op.(Project)
+		_, groups := n.Op.(Aggregate)
+		if ok && !project.Keep || groups {
+			all = false
+		}
+	}
+	used := make([][]int, len(group.Inputs))
+	for i, in := range group.Inputs {
+		for c, field := range in.Schema.Fields() {
+			if all || strings.Contains(string(text), field.Name) {
+				used[i] = append(used[i], c)
+			}
+		}
+	}
+	return used, nil
+}
+
 // RowByRow takes texts with OVER for such as look at other rows.
 func (f *fakeTyper) RowByRow(_ context.Context, text string) (bool, error) {
 	return !strings.Contains(text, "OVER"), nil
@@ -205,6 +228,9 @@ func lowered(t *testing.T, text []byte) string {
 		t.Errorf("the plan does not read back from its own JSON: %v", err)
 	}
 	physical, err := Lower(t.Context(), p, &fakeTyper{})
+	if err == nil {
+		err = Prune(t.Context(), physical, &fakeTyper{})
+	}
 	if err != nil {
 		return diag.From(err).Render() + "\n"
 	}
@@ -221,8 +247,16 @@ func describeStage(out *strings.Builder, s *Stage) {
 		columns[i] = f.Name
 	}
 	fmt.Fprintf(out, "%s %q reads %v gives %v\n", s.ID, s.Name, s.Inputs, columns)
+	if s.Detail != "" {
+		fmt.Fprintf(out, "  %s\n", s.Detail)
+	}
 	switch work := s.Work.(type) {
 	case *Relation:
+		for _, in := range work.Inputs {
+			if in.Columns != nil {
+				fmt.Fprintf(out, "  of %s comes %v\n", in.Node, in.Columns)
+			}
+		}
 		for _, n := range work.Nodes {
 			b, _ := json.Marshal(n)
 			fmt.Fprintf(out, "  relational %s\n", b)
@@ -231,6 +265,9 @@ func describeStage(out *strings.Builder, s *Stage) {
 		fmt.Fprintf(out, "  columns %v\n", work.Columns)
 	case *Application:
 		fmt.Fprintf(out, "  crossing %v of environment %s, %d retries\n", work.Columns, work.Environment, work.Retries)
+		if len(work.Kept) != s.Schema.NumFields()-len(work.Calls) && work.AddsColumns() {
+			fmt.Fprintf(out, "  keeps %v, but gives more\n", work.Kept)
+		}
 		if work.RowsWanted > 0 {
 			fmt.Fprintf(out, "  %d rows wanted\n", work.RowsWanted)
 		}
