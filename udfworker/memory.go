@@ -16,7 +16,7 @@ const (
 	exactPause = 250 * time.Millisecond
 	// tellPause is how often the engine is told at most what a worker holds,
 	// and tellShare the part by which that has to have changed.
-	tellPause = 250 * time.Millisecond
+	tellPause = watchSlow
 	tellShare = 16
 	// kernelTime is how long ago the kernel may have killed something for it
 	// to be the death that was just seen.

@@ -45,6 +45,8 @@ class OperatorProgress:
     time_s : float
         Seconds that it has worked, without waiting for input or for whoever reads its output:
         the sum over its subtasks or, where Python functions run, over their workers.
+    detail : str
+        What more it does than its name says, for example which columns a file is read by.
     workers, bundles, restarts : int
         Of Python functions: their workers, the bundles that these have run, and the workers
         that died and were replaced.
@@ -62,6 +64,7 @@ class OperatorProgress:
     workers: int = 0
     bundles: int = 0
     restarts: int = 0
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,7 @@ def render_progress(
     return [line if len(line) <= width else line[: max(0, width)] for line in lines]
 
 
+_DETAIL_MAX = 100  # characters
 _COSTS = ("rows in", "rows out", "MiB out", "time", "workers", "memory", "bundles", "restarts")
 
 
@@ -222,9 +226,14 @@ def render_costs(progress: Progress) -> str:
     used = [i for i in range(len(rows[0])) if i < 5 or any(row[i] for row in rows[1:])]
     widths = {i: max(len(row[i]) for row in rows) for i in used}
     lines = [f"ran in {progress.elapsed_s:.2f} s"]
-    for row in rows:
+    details = ["", *(o.detail for o in progress.operators)]
+    for row, detail in zip(rows, details, strict=True):
         cells = [row[i].rjust(widths[i]) if i else row[i].ljust(widths[i]) for i in used]
         lines.append("  ".join(cells).rstrip())
+        if detail:
+            lines.append(
+                "  " + (detail if len(detail) <= _DETAIL_MAX else detail[:_DETAIL_MAX] + "…")
+            )
     return "\n".join(lines)
 
 

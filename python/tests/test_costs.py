@@ -25,7 +25,7 @@ def numbers(shared_ctx):
 
 
 def test_explain_runs_the_plan_when_asked(numbers):
-    table = numbers.with_columns(y=by_row("n"), z=by_batch("n")).filter("y > 10").agg(n="count(*)")
+    table = numbers.with_columns(y=by_row("n"), z=by_batch("n")).filter("y > 10").agg(n="sum(z)")
     plan, costs = table.explain(analyze=True).split("\n\n")
     assert plan == table.explain()
     first, header, *rows = costs.split("\n")
@@ -40,6 +40,18 @@ def test_explain_runs_the_plan_when_asked(numbers):
         assert int(cells[name][6].removesuffix(" MiB").replace(",", "")) > 20
     assert rows[-1].split()[0] == "discard"
     assert rows[-1].split()[1] == "1"
+
+
+def test_what_nobody_uses_is_not_computed(shared_ctx, numbers, tmp_path):
+    numbers.limit(50).with_columns(a="n + 1", b="n + 2").write_parquet(tmp_path / "t.parquet")
+    table = shared_ctx.read_parquet(tmp_path / "t.parquet")
+    table = table.with_columns(y=by_row("n"), z=by_batch("a")).filter("y > 10").agg(n="count(*)")
+    costs = table.explain(analyze=True)
+    assert "\n  1 of 3 columns: n\n" in costs
+    operators = [line.split()[0] for line in costs.split("\n\n")[1].split("\n")]
+    assert "by_row" in operators
+    assert "by_batch" not in operators
+    assert table.to_arrow().column("n").to_pylist() == [40]
 
 
 def test_metrics_of_a_job_that_has_ended(numbers, tmp_path):
