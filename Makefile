@@ -38,10 +38,10 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 build: $(VENV_READY) $(PYRUNNER) ## the engine (bin/pyrunner) and the client (.venv)
 
 # Linking takes seconds, so it is left out where nothing has changed. The
-# harness is embedded in the binary.
+# harness and the dashboard are embedded in the binary.
 GO_ROOMS := cmd config diag engine envmgr fnapi python server udfworker
 SOURCES := go.mod go.sum $(shell find $(GO_ROOMS) tools/binary -name '*.go' ! -name '*_test.go') \
-	$(wildcard tools/binary/compat/*) $(wildcard python/alink/_worker/*.py)
+	$(wildcard tools/binary/compat/*) $(wildcard server/dashboard/*) $(wildcard python/alink/_worker/*.py)
 
 $(PYRUNNER): $(SOURCES) | toolchain
 	@echo "== building bin/pyrunner"

@@ -88,6 +88,9 @@ func (s *Store) findUV(baseInterpreter string) (string, error) {
 			looked = append(looked, filepath.Join(dir, "uv"))
 		}
 	}
+	if self, err := os.Executable(); err == nil { // a wheel puts both into one folder
+		looked = append(looked, filepath.Join(filepath.Dir(self), "uv"))
+	}
 	if home, err := os.UserHomeDir(); err == nil {
 		looked = append(looked, filepath.Join(home, ".local", "bin", "uv"), filepath.Join(home, ".cargo", "bin", "uv"))
 	}
@@ -100,7 +103,7 @@ func (s *Store) findUV(baseInterpreter string) (string, error) {
 	if baseInterpreter != "" {
 		d = d.WithFact("looked beside the client's Python: %s", looked[0])
 	}
-	return "", d.WithFact("looked on PATH, in ~/.local/bin and in ~/.cargo/bin").
+	return "", d.WithFact("looked on PATH, beside pyrunner, in ~/.local/bin and in ~/.cargo/bin").
 		WithHint("pip install uv, or set ALINK_UV to its path")
 }
 

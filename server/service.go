@@ -151,6 +151,11 @@ func (s *service) actIn(ctx context.Context, session *session, name string, body
 		return true, nil
 	case "status":
 		return s.status(session), nil
+	case "detach":
+		if sessions.embedded != nil {
+			return nil, diag.New(diag.InvalidPlan, "the client of an embedded engine ends it")
+		}
+		return true, sessions.detach(ctx, session)
 	}
 	return nil, diag.New(diag.InvalidPlan, "the engine knows no action %q", name).
 		WithHint("install the same version of client and engine")
@@ -227,6 +232,8 @@ func (s *service) attach(body []byte, stream sender) error {
 	}
 	select {
 	case <-stream.Context().Done():
+		return nil
+	case <-session.leave:
 		return nil
 	case <-s.server.detach:
 		return send(stream, map[string]any{"error": diag.New(diag.ConnectionLost, "the server was ended").
@@ -519,6 +526,9 @@ func (s *service) DoGet(ticket *flight.Ticket, stream flight.FlightService_DoGet
 	writer := flight.NewRecordWriter(stream, ipc.WithSchema(reader.Schema()))
 	for reader.Next() {
 		if err := writer.Write(reader.RecordBatch()); err != nil {
+			// Before the reader is released: a result that nobody wants any more
+			// would let the job end well.
+			job.Cancel()
 			return errors.Join(err, writer.Close())
 		}
 	}

@@ -109,10 +109,16 @@ type session struct {
 	tables      map[string]int64
 	uploadBytes int64
 	artifacts   map[string]bool
+	// leave is closed when the client wants to go, gone when nothing of it is
+	// left.
+	leave, gone chan struct{}
+	leaving     sync.Once
 }
 
 func newSession(id string) *session {
-	return &session{id: id, tables: map[string]int64{}, artifacts: map[string]bool{}}
+	return &session{
+		id: id, tables: map[string]int64{}, artifacts: map[string]bool{}, leave: make(chan struct{}), gone: make(chan struct{}),
+	}
 }
 
 func newSessions(e *engine.Engine, j *jobs, limits Limits, embedded bool) *sessions {
@@ -154,6 +160,17 @@ func (s *sessions) attach(ctx context.Context) (*session, error) {
 	return one, nil
 }
 
+// detach ends a session at its client's wish, and waits until it has ended.
+func (s *sessions) detach(ctx context.Context, one *session) error {
+	one.leaving.Do(func() { close(one.leave) })
+	select {
+	case <-one.gone:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // of is the session of a call.
 func (s *sessions) of(ctx context.Context) (*session, error) {
 	if s.embedded != nil {
@@ -191,6 +208,7 @@ func (s *sessions) end(one *session) {
 		s.releaseArtifact(id)
 	}
 	one.artifacts = nil
+	close(one.gone)
 }
 
 // count is the number of clients.

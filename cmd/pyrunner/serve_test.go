@@ -132,7 +132,7 @@ func TestServeOnAPort(t *testing.T) {
 	if err != nil || len(secret) != 64 {
 		t.Fatal(len(secret), err)
 	}
-	response, err := http.Get(s.HTTP + "/readyz") //nolint:noctx // a test's own server
+	response, err := http.Get(s.HTTP + "/readyz")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from alink import _codes as codes
 from alink._config import choice, origin, setting, switch
-from alink._engine import Engine, EngineOptions, close_when_collected
+from alink._engine import EmbeddedEngine, Engine, EngineOptions, close_when_collected
 from alink._errors import failure, without_our_frames
 from alink._files import PathsLike, absolute_path, csv_args, sample_args, scan_args
 from alink._options import bad_option, byte_size, one_of, refuse_unknown, whole_number
 from alink._origin import user_origin
 from alink._plan import Node
+from alink._remote import RemoteEngine, ServerOptions, read_token, server_options
 from alink._settings import PARALLELISM_MAX
 from alink._table import Table
 from alink._types import SchemaLike
@@ -28,18 +29,19 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_OPTIONS = ("memory", "parallelism", "spill_dir", "sandbox")
+_OPTIONS = ("server", "token", "tls_ca", "memory", "parallelism", "spill_dir", "sandbox")
 _SANDBOXES = ("auto", "strict", "off")
 
 
 class Context:
-    """A connection to an engine of this process, which starts when it is first used.
+    """A connection to an engine: of this process, which starts with the first use, or a server's.
 
-    Made by `connect`. Used in a ``with`` statement, it ends the engine; otherwise the
-    engine ends with the context, its tables and the client.
+    Made by `connect`. Used in a ``with`` statement, it ends the engine of this process, or
+    leaves the server; otherwise that happens with the end of the context, its tables and
+    the client.
     """
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions | ServerOptions) -> None:
         self._options = options
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -343,7 +345,10 @@ class Context:
         return self.engine().status()
 
     def close(self) -> None:
-        """End the engine. The context's tables cannot be used any more."""
+        """End the engine, or leave the server. The context's tables cannot be used any more.
+
+        On a server, jobs that were started with ``wait=False`` and write files go on.
+        """
         with self._lock:
             self._closed = True
             engine, self._engine = self._engine, None
@@ -368,7 +373,11 @@ class Context:
                     hint="call al.connect() again",
                 )
             if self._engine is None:
-                self._engine = Engine(self._options)
+                self._engine = (
+                    RemoteEngine(self._options)
+                    if isinstance(self._options, ServerOptions)
+                    else EmbeddedEngine(self._options)
+                )
                 close_when_collected(self, self._engine)
             engine = self._engine
         engine.check()
@@ -400,25 +409,43 @@ class Context:
         engine = self._engine
         if self._closed:
             return "<alink.Context closed>"
+        if isinstance(self._options, ServerOptions):
+            return f"<alink.Context server={self._options.address}>"
         return f"<alink.Context engine={'not started' if engine is None else engine.pid}>"
 
 
+@without_our_frames
 def connect(
+    server: str | None = None,
     *,
+    token: str | None = None,
+    tls_ca: str | os.PathLike[str] | None = None,
     memory: int | str | None = None,
     parallelism: int | None = None,
     spill_dir: str | os.PathLike[str] | None = None,
     sandbox: str | None = None,
     **unknown: NoReturn,
 ) -> Context:
-    """Connect to an engine of this process, which starts when it is first used.
+    """Connect to an engine of this process, or to the engine of a server.
+
+    The engine of this process starts when it is first used. A server is connected to at
+    once: it is what ``pyrunner serve`` runs, or ``ALINK_SERVER`` names.
 
     Parameters
     ----------
+    server : str, optional
+        Address of a server: "grpc+tls://host:port", "grpc://127.0.0.1:port" or
+        "grpc+unix:///path". The default is an engine of this process.
+    token : str, optional
+        The server's token; the default is ``ALINK_TOKEN``, or what the file holds that the
+        setting ``token_file`` names.
+    tls_ca : str or path-like, optional
+        File of certificates (PEM) that the server's is checked with; the default is the
+        system's.
     memory : int or str, optional
-        Memory that the engine's jobs may use, in bytes or as "4GiB". What does not fit
-        spills to disk or waits; workers have limits of their own. The default is half of
-        the machine's memory.
+        Memory that the jobs of an engine of this process may use, in bytes or as "4GiB".
+        What does not fit spills to disk or waits; workers have limits of their own. The
+        default is half of the machine's memory.
     parallelism : int, optional
         Number of subtasks of an operator; the default is the number of cores.
     spill_dir : str or path-like, optional
@@ -430,7 +457,9 @@ def connect(
     Raises
     ------
     PlanError
-        If an option has a value that it cannot take.
+        If an option has a value that it cannot take, or is not a server's to take.
+    ConnectionLost
+        If the server cannot be reached, or refuses the token.
 
     Examples
     --------
@@ -440,7 +469,40 @@ def connect(
     <alink.Context engine=not started>
     """
     refuse_unknown("connect", unknown, _OPTIONS)
-    return Context(_engine_options(memory, parallelism, spill_dir, sandbox))
+    own = {"memory": memory, "parallelism": parallelism, "spill_dir": spill_dir, "sandbox": sandbox}
+    theirs = {"token": token, "tls_ca": tls_ca}
+    if server is None and all(value is None for value in own.values()):
+        server = setting("server")
+    if server is None:
+        for name, value in theirs.items():
+            if value is not None:
+                raise bad_option(
+                    "connect",
+                    f"connect: {name}= is for a server, and none is named",
+                    'connect("grpc+tls://host:port", token=...)',
+                )
+        return Context(_engine_options(memory, parallelism, spill_dir, sandbox))
+    for name, value in own.items():
+        if value is not None:
+            raise bad_option(
+                "connect",
+                f"connect: {name}= is for an engine of this process, not for a server",
+                f"the server is started with it: pyrunner serve --{name.replace('_', '-')}",
+            )
+    ctx = Context(_server_options(server, token, tls_ca))
+    ctx.engine()
+    return ctx
+
+
+def _server_options(
+    server: str, token: str | None = None, tls_ca: str | os.PathLike[str] | None = None
+) -> ServerOptions:
+    """Take what was passed, and what is set where nothing was."""
+    _sandbox(None)  # a server does not confine workers either
+    if token is None and not (token := os.environ.get("ALINK_TOKEN")):
+        path = setting("token_file")
+        token = None if path is None else read_token(path)
+    return server_options(server, token, tls_ca or setting("tls_ca"))
 
 
 def _engine_options(
@@ -496,7 +558,8 @@ def default_context() -> Context:
     global _default
     with _default_lock:
         if _default is None or not _default.usable:
-            _default = Context(_engine_options())
+            server = setting("server")
+            _default = Context(_engine_options() if server is None else _server_options(server))
         return _default
 
 

@@ -1,9 +1,9 @@
-"""The engine's process, and the calls to it.
+"""Engines, and the calls to them.
 
-Each `Engine` is one process ``pyrunner engine`` that belongs to this client. It is reached
-over Arrow Flight on a private unix socket. Its standard input is a pipe that stays open: the
-engine ends when the pipe closes or the client's pidfd becomes readable, so that it never
-outlives the client, however the client ends.
+Each `EmbeddedEngine` is one process ``pyrunner engine`` that belongs to this client. It is
+reached over Arrow Flight on a private unix socket. Its standard input is a pipe that stays
+open: the engine ends when the pipe closes or the client's pidfd becomes readable, so that it
+never outlives the client, however the client ends. `alink._remote` has the engine of a server.
 
 Calls block in background threads while the calling thread waits in short steps: the main
 thread stays interruptible, and the engine's death is noticed although nothing answers.
@@ -111,9 +111,18 @@ class Background(Generic[T]):
 
 
 class Engine:
-    """A running engine. All methods may be called from several threads."""
+    """A running engine. All methods may be called from several threads.
 
-    def __init__(self, options: EngineOptions) -> None:
+    What is common to engines of this process and of servers: the calls. How an engine
+    begins, ends and is lost is for the classes below it to say.
+    """
+
+    #: Whether the engine sees the client's own files and interpreter.
+    shares_machine = True
+    _client: flight.FlightClient
+    _call_options: flight.FlightCallOptions
+
+    def __init__(self) -> None:
         if _forked_from is not None:
             raise failure(
                 codes.CONNECTION_LOST,
@@ -131,84 +140,13 @@ class Engine:
         #: Names of uploaded tables that nothing refers to any more. Putting into a
         #: SimpleQueue is allowed in finalizers.
         self.dropped: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._token = secrets.token_hex(32)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._run_dir = _make_run_dir()
-        try:
-            ready = self._start(options)
-        except BaseException:
-            self._kill()
-            shutil.rmtree(self._run_dir, ignore_errors=True)
-            raise
-        self.pid: int = ready["pid"]
-        self.version: str = ready.get("version", "")
-        self._client = _connect(ready["endpoint"])
-        self._call_options = _call_options(self._token)
+        self.pid = 0
+        self.version = ""
+
+    def _begun(self) -> None:
+        """Note that calls are possible from now on."""
         _note_connected(self)
         threading.Thread(target=self._drop_tables, name="alink-drop", daemon=True).start()
-
-    def _start(self, options: EngineOptions) -> dict[str, Any]:
-        pidfd = os.pidfd_open(os.getpid()) if hasattr(os, "pidfd_open") else -1
-        try:
-            with self._log_path.open("wb") as log:
-                self._process = subprocess.Popen(
-                    [find_pyrunner(), "engine"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    pass_fds=() if pidfd < 0 else (pidfd,),
-                    start_new_session=True,  # Ctrl-C is the client's to handle
-                    bufsize=0,
-                )
-        except OSError as error:
-            raise failure(
-                codes.ENGINE_NOT_FOUND, "the engine's binary does not start", cause=str(error)
-            ) from None
-        finally:
-            if pidfd >= 0:
-                os.close(pidfd)
-        line = json.dumps(
-            {
-                "run_dir": str(self._run_dir),
-                "token": self._token,
-                "client_pidfd": pidfd,
-                "client_pid": os.getpid(),
-                "cache_dir": str(cache_dir()),
-                "uv": _find_uv(),
-                "memory_limit_bytes": options.memory_limit_bytes,
-                "parallelism": options.parallelism,
-                "spill_dir": options.spill_dir,
-                "offline": options.offline,
-                "sandbox": options.sandbox,
-                "warm": environment_to_warm(),
-            }
-        )
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # its end is noticed below
-            self._process.stdin.write(line.encode() + b"\n")
-        return self._read_ready()
-
-    def _read_ready(self) -> dict[str, Any]:
-        """Wait for the one line that the engine writes when it can be reached."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        line = _read_line(self._process.stdout, time.monotonic() + _START_TIMEOUT_S)
-        try:
-            ready = json.loads(line or b"{}")
-        except ValueError:
-            ready = {}
-        if isinstance(ready, dict) and ready.get("ready"):
-            return ready
-        if isinstance(ready, dict) and ready.get("error"):
-            raise error_of(Diagnostic.from_json(ready["error"]))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_DEATH_TIMEOUT_S)
-        raise failure(
-            codes.ENGINE_NOT_FOUND,
-            "the engine did not start",
-            facts=(self._how_ended(f"it said nothing for {_START_TIMEOUT_S:.0f} s"),),
-            cause=self._log_tail(),
-        )
 
     # --- calls ---
 
@@ -303,7 +241,7 @@ class Engine:
             return
         except (pa.ArrowException, OSError) as error:
             text = str(error)
-        if (diagnostic := _diagnostic_in(text)) is not None:
+        if (diagnostic := diagnostic_in(text)) is not None:
             raise error_of(diagnostic)
         if self._has_ended(_DEATH_TIMEOUT_S):
             raise self.lost()
@@ -331,6 +269,124 @@ class Engine:
         """Whether calls are possible."""
         return os.getpid() == self._owner and not self._closed and not self._has_ended(0)
 
+    def lost(self) -> Error:
+        """Describe the engine's end."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the engine, or the connection to it. Never raises."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """End the engine at the interpreter's own end, without a call."""
+        raise NotImplementedError
+
+    def _has_ended(self, timeout_s: float) -> bool:
+        """Tell whether the engine has ended, or does within a time."""
+        raise NotImplementedError
+
+    def _last_call(self, name: str, timeout_s: float) -> None:
+        """Call an action in this thread: at exit no other can be started. Never raises."""
+        from pyarrow import flight
+
+        options = self._with_timeout(timeout_s)
+        with contextlib.suppress(pa.ArrowException, OSError):
+            list(self._client.do_action(flight.Action(name, b"{}"), options))
+
+    def _with_timeout(self, timeout_s: float) -> flight.FlightCallOptions:
+        """Give the options of a call that is bounded."""
+        raise NotImplementedError
+
+    def _drop_tables(self) -> None:
+        """Drop tables that nothing refers to; a thread of its own until `close`."""
+        while (name := self.dropped.get()) is not None:
+            with contextlib.suppress(Error):
+                self.call_blocking("drop-table", json.dumps({"table": name}).encode())
+
+
+class EmbeddedEngine(Engine):
+    """An engine of this client's own, in a process that it starts."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        super().__init__()
+        self._token = secrets.token_hex(32)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run_dir = _make_run_dir()
+        try:
+            ready = self._start(options)
+        except BaseException:
+            self._kill()
+            shutil.rmtree(self._run_dir, ignore_errors=True)
+            raise
+        self.pid = ready["pid"]
+        self.version = ready.get("version", "")
+        self._client = _connect(ready["endpoint"])
+        self._call_options = call_options(self._token)
+        self._begun()
+
+    def _start(self, options: EngineOptions) -> dict[str, Any]:
+        pidfd = os.pidfd_open(os.getpid()) if hasattr(os, "pidfd_open") else -1
+        try:
+            with self._log_path.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [find_pyrunner(), "engine"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    pass_fds=() if pidfd < 0 else (pidfd,),
+                    start_new_session=True,  # Ctrl-C is the client's to handle
+                    bufsize=0,
+                )
+        except OSError as error:
+            raise failure(
+                codes.ENGINE_NOT_FOUND, "the engine's binary does not start", cause=str(error)
+            ) from None
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+        line = json.dumps(
+            {
+                "run_dir": str(self._run_dir),
+                "token": self._token,
+                "client_pidfd": pidfd,
+                "client_pid": os.getpid(),
+                "cache_dir": str(cache_dir()),
+                "uv": _find_uv(),
+                "memory_limit_bytes": options.memory_limit_bytes,
+                "parallelism": options.parallelism,
+                "spill_dir": options.spill_dir,
+                "offline": options.offline,
+                "sandbox": options.sandbox,
+                "warm": environment_to_warm(),
+            }
+        )
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # its end is noticed below
+            self._process.stdin.write(line.encode() + b"\n")
+        return self._read_ready()
+
+    def _read_ready(self) -> dict[str, Any]:
+        """Wait for the one line that the engine writes when it can be reached."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = _read_line(self._process.stdout, time.monotonic() + _START_TIMEOUT_S)
+        try:
+            ready = json.loads(line or b"{}")
+        except ValueError:
+            ready = {}
+        if isinstance(ready, dict) and ready.get("ready"):
+            return ready
+        if isinstance(ready, dict) and ready.get("error"):
+            raise error_of(Diagnostic.from_json(ready["error"]))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_DEATH_TIMEOUT_S)
+        raise failure(
+            codes.ENGINE_NOT_FOUND,
+            "the engine did not start",
+            facts=(self._how_ended(f"it said nothing for {_START_TIMEOUT_S:.0f} s"),),
+            cause=self._log_tail(),
+        )
+
     def lost(self) -> ConnectionLost:
         """Describe the engine's end."""
         error = failure(
@@ -354,13 +410,13 @@ class Engine:
         deadline = time.monotonic() + _CLOSE_TIMEOUT_S
         self.dropped.put(None)
         if not self._has_ended(0):
-            self._ask_to_end()
+            self._last_call("shutdown", _CLOSE_TIMEOUT_S)
             self._has_ended(max(0.0, deadline - time.monotonic()))
         self._kill()
         with contextlib.suppress(Exception):
             self._client.close()
         shutil.rmtree(self._run_dir, ignore_errors=True)
-        _LIVE.discard(self)
+        LIVE.discard(self)
 
     def abandon(self) -> None:
         """End the engine at the interpreter's own end, without a call."""
@@ -369,13 +425,8 @@ class Engine:
             self._kill()
             shutil.rmtree(self._run_dir, ignore_errors=True)
 
-    def _ask_to_end(self) -> None:
-        """Call the action "shutdown", in this thread: at exit no other can be started."""
-        from pyarrow import flight
-
-        options = _call_options(self._token, _CLOSE_TIMEOUT_S)
-        with contextlib.suppress(pa.ArrowException, OSError):
-            list(self._client.do_action(flight.Action("shutdown", b"{}"), options))
+    def _with_timeout(self, timeout_s: float) -> flight.FlightCallOptions:
+        return call_options(self._token, timeout_s=timeout_s)
 
     def _kill(self) -> None:
         """End the process if it still runs, and give up its pipes."""
@@ -429,15 +480,9 @@ class Engine:
         lines = [line for line in text.splitlines() if line.strip()]
         return "\n".join(lines[-_LOG_LINES_SHOWN_MAX:])
 
-    def _drop_tables(self) -> None:
-        """Drop tables that nothing refers to; a thread of its own until `close`."""
-        while (name := self.dropped.get()) is not None:
-            with contextlib.suppress(Error):
-                self.call_blocking("drop-table", json.dumps({"table": name}).encode())
-
 
 # Engines that have to be closed when the interpreter ends.
-_LIVE: set[Engine] = set()
+LIVE: set[Engine] = set()
 # Whether this process has started an engine, and the process that had when it forked this one.
 _connected = False
 _forked_from: int | None = None
@@ -446,7 +491,7 @@ _forked_from: int | None = None
 def _note_connected(engine: Engine) -> None:
     global _connected
     _connected = True
-    _LIVE.add(engine)
+    LIVE.add(engine)
 
 
 _exiting = False  # an engine that is started from now on is closed by nobody
@@ -455,7 +500,7 @@ _exiting = False  # an engine that is started from now on is closed by nobody
 def _close_all() -> None:
     global _exiting
     _exiting = True
-    for engine in list(_LIVE):
+    for engine in list(LIVE):
         engine.close()
     # Without their engines the calls return. A thread that came back from gRPC after the
     # interpreter's end would be stopped within C++, which aborts the process.
@@ -476,9 +521,9 @@ def _forget_after_fork() -> None:
     global _forked_from
     if _connected:
         _forked_from = os.getppid()
-    for engine in list(_LIVE):
+    for engine in list(LIVE):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._client))
-    _LIVE.clear()
+    LIVE.clear()
 
 
 atexit.register(_close_all)
@@ -538,14 +583,21 @@ def _connect(endpoint: str) -> flight.FlightClient:
     return flight.FlightClient(endpoint)
 
 
-def _call_options(token: str, timeout_s: float | None = None) -> flight.FlightCallOptions:
+def call_options(
+    token: str, session: str = "", timeout_s: float | None = None
+) -> flight.FlightCallOptions:
+    """Give the options of a call: the token, and the session where there are several."""
     from pyarrow import flight
 
-    headers = [(b"authorization", b"Bearer " + token.encode())]
+    headers: list[tuple[bytes, bytes]] = []
+    if token:
+        headers.append((b"authorization", b"Bearer " + token.encode()))
+    if session:
+        headers.append((b"alink-session", session.encode()))
     return flight.FlightCallOptions(timeout=timeout_s, headers=headers)
 
 
-def _diagnostic_in(text: str) -> Diagnostic | None:
+def diagnostic_in(text: str) -> Diagnostic | None:
     """Find the diagnostic that the engine puts into a gRPC status, among gRPC's own words."""
     start = text.find('{"code":')
     if start < 0:

@@ -166,13 +166,19 @@ def environment_to_warm() -> dict[str, Any] | None:
     return environment_json(None)
 
 
-def environment_json(environment: Environment | None) -> dict[str, Any]:
+def environment_json(
+    environment: Environment | None, shares_machine: bool = True, library: str = ""
+) -> dict[str, Any]:
     """Give the plan's form of an environment; None is the default one.
 
-    That is what the running script's header asks for, or the client's own interpreter.
+    That is what the running script's header asks for, or the client's own interpreter. An
+    engine that does not share the machine builds one for the client's version of Python,
+    with the `library` that a kind of function needs.
     """
     if environment is None:
         environment = _script_environment()
+    if not shares_machine:
+        return _environment_elsewhere(environment, library)
     if environment is None:
         data: dict[str, Any] = {"interpreter": _interpreter()}
         if paths := _hidden_paths():
@@ -183,6 +189,18 @@ def environment_json(environment: Environment | None) -> dict[str, Any]:
         data["python"] = environment.python
     if environment.requirements:
         data["requirements"] = list(environment.requirements)
+    return data
+
+
+def _environment_elsewhere(environment: Environment | None, library: str) -> dict[str, Any]:
+    """Give the form of an environment on a machine that lacks the client's interpreter."""
+    requirements = list(environment.requirements) if environment else []
+    if environment is None and library in ("pandas", "polars"):
+        requirements.append(library)
+    python = environment.python if environment else None
+    data: dict[str, Any] = {"python": python or f"3.{sys.version_info.minor}"}
+    if requirements:
+        data["requirements"] = requirements
     return data
 
 

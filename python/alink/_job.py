@@ -33,9 +33,11 @@ RUNNING, SUCCEEDED, FAILED, CANCELLED = "running", "succeeded", "failed", "cance
 class Job:
     """A job of the engine, as ``write_parquet(…, wait=False)`` gives it."""
 
-    def __init__(self, engine: Engine, root: Node, quiet: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, root: Node, quiet: bool = False, detached: bool = False
+    ) -> None:
         display = Display(quiet=quiet)
-        plan = build_plan(root)
+        plan = build_plan(root, shares_machine=engine.shares_machine)
         engine.prepare(plan)
         self._engine = engine
         self._context = engine.owner()  # an engine ends with its context
@@ -47,7 +49,7 @@ class Job:
         self._state = RUNNING
         self._error: Error | None = None
         self._metrics: dict[str, Any] = {}
-        self.id = _submit(engine, plan.json)
+        self.id = _submit(engine, {"plan": plan.json, "name": _name(root), "detached": detached})
         self._watcher = Background(self._watch)
 
     @property
@@ -233,9 +235,18 @@ class Job:
         return f"<alink.Job {self.id} {self._state}>"
 
 
-def _submit(engine: Engine, plan: dict[str, Any]) -> str:
+def _name(root: Node) -> str:
+    """Name a job for lists of jobs: as its stream is called, or by the line that starts it."""
+    if checkpoint := root.args.get("checkpoint"):
+        return checkpoint["name"]
+    if root.origin is None:
+        return root.op
+    return f"{root.op} ({Path(root.origin.file).name}:{root.origin.line})"
+
+
+def _submit(engine: Engine, request: dict[str, Any]) -> str:
     """Start a job. On Ctrl-C the job is cancelled although its id is not known yet."""
-    body = json.dumps({"plan": plan}).encode()
+    body = json.dumps(request).encode()
     engine.check()
     submission = Background(lambda: engine.call_blocking("submit", body))
     try:

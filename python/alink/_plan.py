@@ -80,27 +80,29 @@ class Plan:
     caches: list[Node] = field(default_factory=list)
 
 
-def build_plan(root: Node, *, kept: bool = True) -> Plan:
+def build_plan(root: Node, *, kept: bool = True, shares_machine: bool = True) -> Plan:
     """Write the plan of everything that `root` needs.
 
     Tables that the engine keeps are read there, or without `kept` described by what they
-    are computed from, so that nothing has to run to know a schema.
+    are computed from, so that nothing has to run to know a schema. An engine that does not
+    share the client's machine builds every environment.
 
     Raises
     ------
     PlanError
         If a function cannot be sent to a worker.
     """
-    return _Builder(kept).build(root)
+    return _Builder(kept, shares_machine).build(root)
 
 
 class _Builder:
-    def __init__(self, kept: bool) -> None:
+    def __init__(self, kept: bool, shares_machine: bool) -> None:
         self._kept = kept
+        self._shares_machine = shares_machine
         self._caches: list[Node] = []
         self._nodes: dict[int, str] = {}
         self._functions: dict[int, str] = {}
-        self._environments: dict[Environment | None, str] = {}
+        self._environments: dict[tuple[Environment | None, str], str] = {}
         self._json: dict[str, Any] = {"version": VERSION, "nodes": []}
         self._artifacts: dict[str, Artifact] = {}
         self._uploads: list[Upload] = []
@@ -162,7 +164,9 @@ class _Builder:
         if function.batch not in ("", "arrow", function.kind):
             entry["batch"] = function.batch
         entry["code"] = shipment.code
-        entry["environment"] = self._environment(with_library(options.env, function.batch))
+        entry["environment"] = self._environment(
+            with_library(options.env, function.batch), function.batch
+        )
         entry["modules"] = [artifact.digest for artifact in shipment.modules]
         if options.models:
             models = {key: Artifact.of(m.data) for key, m in options.models.items()}
@@ -174,11 +178,16 @@ class _Builder:
         self._json.setdefault("functions", {})[name] = entry
         return name
 
-    def _environment(self, environment: Environment | None) -> str:
-        if (name := self._environments.get(environment)) is not None:
+    def _environment(self, environment: Environment | None, batch: str) -> str:
+        # The default one depends on the kind of function where it has to be built.
+        library = batch if environment is None and not self._shares_machine else ""
+        key = (environment, library)
+        if (name := self._environments.get(key)) is not None:
             return name
-        self._environments[environment] = name = f"e{len(self._environments) + 1}"
-        self._json.setdefault("environments", {})[name] = environment_json(environment)
+        self._environments[key] = name = f"e{len(self._environments) + 1}"
+        self._json.setdefault("environments", {})[name] = environment_json(
+            environment, self._shares_machine, library
+        )
         return name
 
 

@@ -516,7 +516,7 @@ class Table:
         """The columns and their Arrow types. The engine is asked; no row is read."""
         node = self._node
         if node.schema is None:
-            node.schema = self._context.engine().describe(build_plan(node, kept=False))
+            node.schema = self._describe(node)
         return node.schema
 
     @property
@@ -779,9 +779,13 @@ class Table:
                 hint="make both with the same context",
             )
 
+    def _describe(self, node: Node) -> pa.Schema:
+        engine = self._context.engine()
+        return engine.describe(build_plan(node, kept=False, shares_machine=engine.shares_machine))
+
     def _write(self, operator: str, args: Mapping[str, Any], wait: bool) -> Job:
         sink = Node(operator, (self._node,), args, user_origin())
-        job = Job(self._context.engine(), sink, quiet=not wait)
+        job = Job(self._context.engine(), sink, quiet=not wait, detached=not wait)
         if wait:
             job.result()
         return job

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 import alink as al
+from alink._engine import EmbeddedEngine
 
 
 def test_a_context_serves_many_threads_at_once(pyrunner):
@@ -46,6 +47,7 @@ def test_a_background_job_outlives_its_context(pyrunner, tmp_path):
     assert target.exists()
     del job
     gc.collect()
+    assert isinstance(engine, EmbeddedEngine)
     assert engine._process is not None
     engine._process.wait(30)
 

@@ -61,6 +61,7 @@ def by_id(table):
 # --- relational work ---
 
 
+@pytest.mark.anywhere
 def test_schema_and_columns(rows, data):
     assert rows.schema == data[1].schema
     assert rows.filter("x > 0").select("id", y="x * 2").schema == pa.schema(
@@ -69,6 +70,7 @@ def test_schema_and_columns(rows, data):
     assert rows.drop("X").rename({"K": "key"}).columns == ["id", "key", "n"]
 
 
+@pytest.mark.anywhere
 def test_rows_come_back_in_order(rows, data):
     assert rows.to_arrow().equals(data[1])
     assert pa.table(rows).equals(data[1])
@@ -78,6 +80,7 @@ def test_rows_come_back_in_order(rows, data):
     assert rows.limit(2, offset=5).to_arrow().column("id").to_pylist() == [5, 6]
 
 
+@pytest.mark.anywhere
 def test_filter_and_expressions(rows, expected):
     result = rows.filter((al.col("n") > 10) & al.col("k").is_in(["k1", "k2"])).to_pandas()
     want = expected[(expected.n > 10) & expected.k.isin(["k1", "k2"])]
@@ -94,6 +97,7 @@ def test_with_columns_sees_the_table_as_it_was(rows, expected):
     np.testing.assert_allclose(result.y, expected.x.head(10))
 
 
+@pytest.mark.anywhere
 def test_join_group_sort(shared_ctx, rows, expected):
     names = pd.DataFrame({"key": ["k1", "k2", "k9"], "name": ["one", "two", "nine"]})
     result = (
@@ -133,6 +137,7 @@ def test_order_by_puts_nulls_where_told(shared_ctx):
     assert table.order_by("a", descending=True, nulls_first=True).collect()[0] == {"a": None}
 
 
+@pytest.mark.anywhere
 def test_show(rows, capsys):
     rows.select("id", "k").show(2)
     lines = capsys.readouterr().out.splitlines()
@@ -140,6 +145,7 @@ def test_show(rows, capsys):
     assert lines[-1] == "the first 2 rows, there are more"
 
 
+@pytest.mark.anywhere
 def test_tables_of_memory_can_be_used_more_than_once(shared_ctx):
     table = shared_ctx.from_arrow(
         pa.table({"a": [1, 2, 3], "d": pa.array(["x", "y", "x"]).dictionary_encode()})
@@ -193,6 +199,7 @@ class ClassSum:
 KINDS = [row_sum, row_sum_skip, numpy_sum, arrow_sum, ClassSum]
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("function", KINDS, ids=lambda f: f.name)
 def test_functions_and_nulls(rows, expected, function):
     table = rows.select("id", "x", "n").with_columns(y=function("x", "n"))
@@ -266,6 +273,7 @@ def test_types_through_functions(shared_ctx):
     assert result.to_pylist() == data.to_pylist()
 
 
+@pytest.mark.anywhere
 def test_map_batches(rows, expected):
     @al.map_batches("k string, length bigint", columns=["k"])
     def lengths(batch):
@@ -287,6 +295,7 @@ def test_map_batches(rows, expected):
     assert rows.filter("id < 0").map_batches(lengths).count() == 0
 
 
+@pytest.mark.anywhere
 def test_fit_and_use_a_model(rows, expected, tmp_path):
     def means(batches):
         total = rows_seen = 0
@@ -312,6 +321,7 @@ def test_fit_and_use_a_model(rows, expected, tmp_path):
     assert set(result["rows"]) == {ROWS}
 
 
+@pytest.mark.anywhere
 def test_prints_are_shown(rows, capfd):
     @al.udf("bigint")
     def says(n):
@@ -360,6 +370,7 @@ def test_lines_beyond_the_limit_are_counted(shared_ctx, capfd):
     assert lines[-1].startswith("[counts] 500 more lines (0.0 MiB) were left out: a function may")
 
 
+@pytest.mark.anywhere
 def test_a_redefined_function_is_not_served_by_old_code(rows):
     for factor in (1, 2):
 
@@ -373,6 +384,7 @@ def test_a_redefined_function_is_not_served_by_old_code(rows):
 # --- files ---
 
 
+@pytest.mark.anywhere
 def test_write_parquet(rows, data, tmp_path):
     path = tmp_path / "out.parquet"
     job = rows.write_parquet(path)
@@ -386,6 +398,7 @@ def test_write_parquet(rows, data, tmp_path):
     assert os.listdir(tmp_path) == ["out.parquet"]  # noqa: PTH208
 
 
+@pytest.mark.anywhere
 def test_failed_write_leaves_the_old_file(rows, tmp_path):
     path = tmp_path / "out.parquet"
     rows.limit(5).write_parquet(path)
@@ -405,6 +418,7 @@ def test_write_into_a_missing_folder(rows, tmp_path):
         rows.write_parquet(tmp_path / "missing" / "out.parquet")
 
 
+@pytest.mark.anywhere
 def test_job_in_the_background(rows, tmp_path):
     @al.udf("bigint")
     def slow(id):
@@ -422,6 +436,7 @@ def test_job_in_the_background(rows, tmp_path):
 # --- errors as the user sees them ---
 
 
+@pytest.mark.anywhere
 def test_missing_file(shared_ctx, tmp_path):
     with pytest.raises(al.DataError, match="ALK4001") as caught:
         shared_ctx.read_parquet(tmp_path / "missing.parquet").show()
@@ -434,6 +449,7 @@ def test_file_that_is_no_parquet(shared_ctx):
         shared_ctx.read_parquet(__file__).show()
 
 
+@pytest.mark.anywhere
 def test_unknown_column(rows):
     with pytest.raises(al.PlanError, match="ALK1001") as caught:
         rows.filter("xx > 3").show()
@@ -465,11 +481,13 @@ def test_plans_that_are_refused_before_they_run(rows, make, code):
     assert caught.value.code == code, str(caught.value)
 
 
+@pytest.mark.anywhere
 def test_cast_that_fails_while_running(rows):
     with pytest.raises(al.PlanError, match="ALK1007"):
         rows.select(y="k::bigint").to_arrow()
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("batch", [None, "numpy"])
 def test_function_that_raises(rows, batch):
     @al.udf("double", batch=batch)
@@ -555,6 +573,7 @@ def test_module_that_is_missing(rows):
         rows.with_columns(y=needs("id")).to_arrow()
 
 
+@pytest.mark.anywhere
 def test_environment_that_cannot_be_resolved(rows):
     environment = al.Environment(requirements=["numpy==1.26.4", "numpy==2.2.*"])
     function = al.udf("bigint", env=environment)(lambda x: x)
@@ -798,6 +817,7 @@ def test_two_engines_at_once(data):
         assert first.read_parquet(data[0]).count() == second.read_parquet(data[0]).count()
 
 
+@pytest.mark.anywhere
 def test_jobs_from_several_threads(rows):
     results = []
 

@@ -83,6 +83,7 @@ def batches_pandas(frame):
     return frame.assign(y=frame["x"] * 2)[["i", "y"]]
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("f", [batches_arrow, batches_pandas], ids=lambda f: f.name)
 def test_map_batches(t, f):
     out = t.map_batches(f).order_by("i").to_arrow()
@@ -100,6 +101,7 @@ def split_rows():
     return [(i, w, len(w)) for i, text in enumerate(WORDS) for w in (text or "").split()]
 
 
+@pytest.mark.anywhere
 def test_flat_map_gives_the_functions_columns(t):
     out = t.flat_map(split("words"))
     assert out.columns == ["word", "n"]
@@ -108,6 +110,7 @@ def test_flat_map_gives_the_functions_columns(t):
     assert t.filter("i < 0").flat_map(split("words")).to_arrow().num_rows == 0
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("how", ["inner", "left"])
 def test_join_lateral(t, how):
     out = t.select("i", "words").join_lateral(split("words"), how=how)
@@ -135,6 +138,7 @@ class Mean:
         return state[0] / state[1] if state[1] else None
 
 
+@pytest.mark.anywhere
 def test_an_aggregate_with_keys_beside_builtins_and_in_an_expression(t):
     out = t.group_by("k").agg(m=Mean("x"), shifted=Mean("x * 2") + 1, n="count(*)", top="max(x)")
     rows = {r["k"]: r for r in out.collect()}
@@ -178,6 +182,7 @@ def total_pandas(group):
     )
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("f", [total_arrow, total_pandas], ids=lambda f: f.name)
 def test_map_groups(t, f):
     rows = {r["k"]: (r["rows"], r["total"]) for r in t.group_by("k").map_groups(f).collect()}

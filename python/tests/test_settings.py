@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import alink as al
+from alink._engine import EngineOptions
 
 PROGRAM = """
 import sys
@@ -148,18 +149,24 @@ def test_a_plan_that_fails(pyrunner, tmp_path, environment):
     assert "missing.parquet" in done.stderr
 
 
+def options_of(ctx):
+    """The options of the engine that a context would start."""
+    assert isinstance(ctx._options, EngineOptions)
+    return ctx._options
+
+
 def test_connect_reads_files_and_variables(pyrunner, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("ALINK_MEMORY", "ALINK_PARALLELISM", "ALINK_SPILL_DIR"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "pyproject.toml").write_text('[tool.alink]\nmemory = "1GiB"\nparallelism = 3\n')
-    options = al.connect()._options
+    options = options_of(al.connect())
     assert (options.memory_limit_bytes, options.parallelism) == (2**30, 3)
     monkeypatch.setenv("ALINK_PARALLELISM", "2")
-    options = al.connect(memory="2GiB")._options
+    options = options_of(al.connect(memory="2GiB"))
     assert (options.memory_limit_bytes, options.parallelism) == (2**31, 2)
     (tmp_path / "alink.toml").write_text('spill_dir = "spill"\n')
-    options = al.connect()._options
+    options = options_of(al.connect())
     assert (options.memory_limit_bytes, options.spill_dir) == (0, str(tmp_path / "spill"))
 
 
@@ -249,7 +256,7 @@ def test_what_cannot_be_had_is_refused_by_connect(
 def test_what_is_passed_comes_before_what_is_set(pyrunner, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALINK_SANDBOX", "strict")
-    assert al.connect(sandbox="auto")._options.sandbox == "auto"
+    assert options_of(al.connect(sandbox="auto")).sandbox == "auto"
 
 
 def test_faults_of_settings(pyrunner, tmp_path, monkeypatch):
@@ -275,7 +282,7 @@ def test_no_process_is_started_where_no_file_has_settings(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALINK_PYRUNNER", "/not/there")
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "alink"\n[tool.ruff]\nx = 1\n')
-    assert al.connect(memory="1GiB")._options.memory_limit_bytes == 2**30
+    assert options_of(al.connect(memory="1GiB")).memory_limit_bytes == 2**30
 
 
 def test_params(monkeypatch):

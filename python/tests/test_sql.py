@@ -27,6 +27,7 @@ def refused(code, function):
     return caught.value.diagnostic
 
 
+@pytest.mark.anywhere
 def test_names_are_found_in_order(shared_ctx, rows):
     t = pa.table({"a": [10]})
     frame = pd.DataFrame({"a": [20]})
@@ -116,6 +117,7 @@ def test_parameters_of_several_queries(shared_ctx, rows):
     refused("ALK1005", lambda: shared_ctx.sql(query, params={"low": object()}))
 
 
+@pytest.mark.anywhere
 def test_it_composes(shared_ctx, rows):
     @al.udf("bigint")
     def twice(x):

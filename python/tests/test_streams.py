@@ -51,6 +51,7 @@ def test_generated_rows_follow_from_the_seed(shared_ctx):
     assert all(0 <= x < 1 for x in first["x"].to_pylist())
 
 
+@pytest.mark.anywhere
 def test_windows_of_a_table_equal_the_relational_answer(shared_ctx):
     table = events(shared_ctx, 20_000)
     got = per_window(table).order_by("window_start", "user").to_arrow()
@@ -66,6 +67,7 @@ def test_windows_of_a_table_equal_the_relational_answer(shared_ctx):
     assert got["window_end"][0].as_py() == datetime.datetime(2024, 2, 29)
 
 
+@pytest.mark.anywhere
 def test_windows_of_uploaded_tables(shared_ctx):
     utc = datetime.timezone.utc
     times = [datetime.datetime(1969, 12, 31, 23, 59, 59, tzinfo=utc), None]
@@ -126,6 +128,7 @@ def test_a_limit_makes_a_stream_a_table(shared_ctx):
     assert events(shared_ctx).limit(0).count() == 0
 
 
+@pytest.mark.anywhere
 def test_rows_are_read_as_they_come(shared_ctx):
     @al.udf("bigint")
     def twice(n):
