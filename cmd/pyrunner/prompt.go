@@ -95,7 +95,7 @@ func (p *prompt) dialogue() error {
 		}
 		p.remember(lines)
 		lines = nil
-		if err := p.run(engineexec.Script{Name: "<prompt>", Text: whole, Params: p.used(whole)}); err != nil {
+		if err := p.run(engineexec.Script{Name: "<prompt>", Text: whole, Params: p.params}); err != nil {
 			return err
 		}
 	}
@@ -173,24 +173,9 @@ func (p *prompt) tell(err error) error {
 	return nil
 }
 
-// used are the parameters that a text has: of those given, a statement at the
-// prompt may use any.
-func (p *prompt) used(text string) map[string]string {
-	params := map[string]string{}
-	for name, value := range p.params {
-		if strings.Contains(strings.ToLower(text), "$"+strings.ToLower(name)) {
-			params[name] = value
-		}
-	}
-	return params
-}
-
 // command carries out a command that begins with a dot.
 func (p *prompt) command(words []string) (leave bool) {
-	name := ""
-	if len(words) > 1 {
-		name = strings.Trim(strings.TrimSuffix(words[1], ";"), `"`)
-	}
+	name := strings.Trim(strings.TrimSuffix(strings.Join(words[1:], " "), ";"), `"`)
 	switch words[0] {
 	case ".quit", ".exit":
 		return true

@@ -43,7 +43,9 @@ func (c *cli) runStatements(ctx context.Context, s *config.Settings, path string
 		progress = c.stderr
 	}
 	script := engineexec.Script{Name: path, Text: withoutMark(text), Params: params}
-	err = j.run(ctx, shell, script, progress)
+	if err = checkParams(shell, []engineexec.Script{script}, params); err == nil {
+		err = j.run(ctx, shell, script, progress)
+	}
 	if err = errors.Join(err, shell.Close()); err == nil && j.last != nil {
 		out, width := io.Writer(c.stdout), terminalWidth(c.stdout)
 		if asJSON {

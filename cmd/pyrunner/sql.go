@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -145,11 +147,34 @@ func openShell(s *config.Settings) (engineexec.Shell, error) {
 
 // runScripts runs scripts that share their parameters.
 func runScripts(ctx context.Context, shell engineexec.Shell, scripts []engineexec.Script, params map[string]string, out engineexec.Results) error {
+	if err := checkParams(shell, scripts, params); err != nil {
+		return err
+	}
 	for _, script := range scripts {
 		script.Params = params
 		if err := shell.Run(ctx, script, out); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkParams refuses a parameter that no script has: its name is misspelt.
+func checkParams(shell engineexec.Shell, scripts []engineexec.Script, params map[string]string) error {
+	var used []string
+	for _, script := range scripts {
+		used = append(used, shell.Parameters(script.Text)...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		isUsed := func(u string) bool { return strings.EqualFold(u, name) }
+		if _, err := strconv.Atoi(name); err == nil || slices.ContainsFunc(used, isUsed) { // a number is that of a ?
+			continue
+		}
+		d := diag.New(diag.BadOption, "the SQL has no parameter $%s", name)
+		if len(used) > 0 {
+			return d.WithHint("%s", diag.DidYouMean(name, "its parameters", used))
+		}
+		return d.WithHint("write $%s where the value belongs", name)
 	}
 	return nil
 }
@@ -205,6 +230,11 @@ func (c *cli) scripts(ctx context.Context, commands, args []string) ([]engineexe
 	if len(args) == 0 || args[0] == "-" {
 		text, err := readAll(ctx, c.stdin)
 		return []engineexec.Script{{Name: "standard input", Text: withoutMark(text)}}, err
+	}
+	if format := formatOfEnding[ending(args[0])]; format != "" && format != formatTable {
+		if _, err := os.Stat(args[0]); err == nil {
+			return nil, usageError{badUsage("%s is data, not a script of SQL", args[0]).WithHint("pyrunner sql -c \"FROM '%s'\"", args[0])}
+		}
 	}
 	text, err := readInput(args[0])
 	return []engineexec.Script{{Name: args[0], Text: withoutMark(text)}}, err

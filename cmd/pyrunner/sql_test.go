@@ -47,7 +47,7 @@ func TestSQL(t *testing.T) {
 	head, cases, _ := strings.Cut(string(text), "\n\n=== ")
 	written := head + "\n"
 	for c := range strings.SplitSeq(cases, "\n\n=== ") {
-		asked, want, _ := strings.Cut(c, "\n---\n")
+		asked, want, _ := strings.Cut(c+"\n", "\n---\n")
 		name, _, _ := strings.Cut(asked, "\n")
 		got := ""
 		t.Run(name, func(t *testing.T) {

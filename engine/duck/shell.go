@@ -3,10 +3,10 @@ package duck
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
@@ -99,9 +99,9 @@ type script struct {
 	shell     *Shell
 	extracted duckdb.ExtractedStatements
 	count     int
-	// starts are the bytes at which the statements begin. Where our cuts do
-	// not agree with what DuckDB has found, there are none.
-	starts []int
+	// starts are the bytes at which the statements begin, and lines the lines.
+	// Where our cuts do not agree with what DuckDB has found, there are none.
+	starts, lines []int
 }
 
 // read reads a script, all of it before anything runs.
@@ -110,8 +110,9 @@ func (s *Shell) read(given exec.Script) (*script, error) {
 	if at := strings.IndexByte(given.Text, 0); at >= 0 { // DuckDB would not see what follows
 		return nil, c.problem(diag.New(diag.BadQuery, "the script holds a NUL character"), at, "")
 	}
-	if err := c.checkParams(); err != nil {
-		return nil, err
+	if !utf8.ValidString(given.Text) {
+		at := strings.IndexRune(given.Text, utf8.RuneError)
+		return nil, c.problem(diag.New(diag.BadQuery, "the script is not UTF-8"), at, "")
 	}
 	c.count = int(duckdb.ExtractStatements(s.session.conn, given.Text, &c.extracted))
 	if message := duckdb.ExtractStatementsError(c.extracted); message != "" {
@@ -124,34 +125,29 @@ func (s *Shell) read(given exec.Script) (*script, error) {
 
 func (c *script) close() { duckdb.DestroyExtracted(&c.extracted) }
 
-// checkParams refuses a parameter that no statement has: its name is misspelt.
-func (c *script) checkParams() error {
-	var used []string
-	for _, m := range parameterMarks(c.Text) {
-		used = append(used, m.name)
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Params)) {
-		if digit((name + "?")[0]) || slices.ContainsFunc(used, func(u string) bool { return plan.Fold(u) == plan.Fold(name) }) {
-			continue
+// Parameters implements exec.Shell.
+func (s *Shell) Parameters(text string) []string {
+	var names []string
+	for _, m := range parameterMarks(text) {
+		if !slices.Contains(names, m.name) {
+			names = append(names, m.name)
 		}
-		d := diag.New(diag.BadOption, "the SQL has no parameter $%s", name)
-		if len(used) > 0 {
-			return d.WithHint("%s", diag.DidYouMean(name, "its parameters", slices.Compact(slices.Sorted(slices.Values(used)))))
-		}
-		return d.WithHint("write $%s where the value belongs", name)
 	}
-	return nil
+	return names
 }
 
 // locate finds where the statements begin: pieces between semicolons, in each
 // of which DuckDB finds so many (a PIVOT is two).
 func (c *script) locate() {
+	line, counted := 1, 0
 	for _, p := range pieces(c.Text) {
+		line += strings.Count(c.Text[counted:p.start], "\n")
+		counted = p.start
 		var part duckdb.ExtractedStatements
 		n := duckdb.ExtractStatements(c.shell.session.conn, c.Text[p.start:p.end], &part)
 		duckdb.DestroyExtracted(&part)
 		for range n {
-			c.starts = append(c.starts, p.start)
+			c.starts, c.lines = append(c.starts, p.start), append(c.lines, line)
 		}
 	}
 	if len(c.starts) != c.count {
@@ -177,8 +173,8 @@ func (c *script) statement(ctx context.Context, i int, out exec.Results) error {
 	}
 	defer duckdb.DestroyPrepare(&p)
 	told := exec.Statement{Number: i + 1, Of: c.count, Kind: statementKinds[duckdb.PreparedStatementType(p)]}
-	if start := c.start(i); start >= 0 {
-		told.Line = strings.Count(c.Text[:start], "\n") + 1
+	if i < len(c.starts) {
+		told.Line = c.lines[i]
 	}
 	// Before it has changed anything; see columns.
 	if err := c.checkReadable(i, preparedColumns(p)); err != nil {

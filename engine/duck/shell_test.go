@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -224,12 +225,8 @@ func TestParameters(t *testing.T) {
 	if got, err = run("SELECT ? AS q", map[string]string{"1": "first"}); err != nil || !strings.Contains(got, `{"q":"first"}`) {
 		t.Error(got, err)
 	}
-	for text, want := range map[string]string{
-		"SELECT $low": `no parameter $lwo`, "SELECT '$lwo', $low": "no parameter $lwo",
-	} {
-		if _, err := run(text, map[string]string{"lwo": "1", "low": "2"}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", text, err)
-		}
+	if got := s.Parameters("SELECT $low, '$text', $Low, $1 -- $comment\n+ $low"); strings.Join(got, " ") != "low Low 1" {
+		t.Error(got)
 	}
 	_, err = run("SELECT 1;\nSELECT 2 + $x", nil)
 	if d := diag.From(err); d.Message != "the parameter $x has no value" || d.Source == nil || d.Source.Line != 2 || d.Source.Column != 12 || d.Source.EndColumn != 14 {
@@ -389,6 +386,35 @@ func FuzzTokens(f *testing.F) {
 				t.Fatalf("%q at %d: %+v", text, at, token)
 			}
 			at = token.end
+		}
+	})
+}
+
+// FuzzPlace: whatever the script and the place, what is shown of it is a short
+// line, and the caret is below it.
+func FuzzPlace(f *testing.F) {
+	f.Add("SELECT 1;\nSELECT 'é' FROM t", 20, "t")
+	f.Add("SELECT (1\n\n", 11, "")
+	f.Add("\x00\t\x1b[31m", 1, "")
+	f.Add(strings.Repeat("ä", 300)+"x.nope"+strings.Repeat("b", 300), 600, "nope")
+	f.Fuzz(func(t *testing.T, text string, at int, name string) {
+		c := &script{Script: exec.Script{Name: "script", Text: text}}
+		d := c.problem(diag.New(diag.BadQuery, "wrong"), at, name)
+		if at < 0 || at > len(text) {
+			if d.Source != nil {
+				t.Errorf("a place outside of the script is shown: %+v", d.Source)
+			}
+			return
+		}
+		s := d.Source
+		if shown := utf8.RuneCountInString(s.Text); shown > shownBeforeMax+shownBehindMax+2 || s.Column < 1 || s.EndColumn <= s.Column || s.Column > shown+1 || s.EndColumn > shown+2 {
+			t.Errorf("%q at %d: %+v", text, at, s)
+		}
+		if s.Line < 1 || s.Line > strings.Count(text, "\n")+1 || strings.ContainsFunc(s.Text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			t.Errorf("%q at %d: %+v", text, at, s)
+		}
+		if n := strings.Count(d.Render(), "\n"); n > 14 {
+			t.Errorf("%d lines", n)
 		}
 	})
 }

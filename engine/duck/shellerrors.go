@@ -210,13 +210,7 @@ func (c *script) problem(d *diag.Diagnostic, at int, name string) *diag.Diagnost
 		return d
 	}
 	pointed := !slices.Contains(c.starts, at) || name != ""
-	for at > 0 && strings.TrimSpace(c.Text[at:]) == "" { // at the end: behind what is last
-		_, n := utf8.DecodeLastRuneInString(c.Text[:at])
-		if !blank(c.Text[at-n]) {
-			break
-		}
-		at -= n
-	}
+	at = min(at, len(strings.TrimRight(c.Text, "\t\n\v\f\r "))) // at the end: behind what is last
 	start := strings.LastIndexByte(c.Text[:at], '\n') + 1
 	rest, _, _ := strings.Cut(c.Text[at:], "\n")
 	before, behind := []rune(c.Text[start:at]), []rune(strings.TrimRight(rest, "\r"))

@@ -18,6 +18,9 @@ type Shell interface {
 	Run(ctx context.Context, script Script, out Results) error
 	// Complete reports whether a text ends with a whole statement.
 	Complete(text string) bool
+	// Parameters are the names of the parameters that a text seems to have,
+	// each once.
+	Parameters(text string) []string
 	// Words are the keywords, and the names of tables and columns, that a
 	// statement may use now.
 	Words(ctx context.Context) ([]string, error)
@@ -30,8 +33,9 @@ type Script struct {
 	// Name is what the user calls it: the name of its file, for example.
 	Name string
 	Text string
-	// Params are the values of its parameters. Each is a text, which takes on
-	// the type that its place in a statement asks for.
+	// Params are the values of its parameters, and of others that it does not
+	// have. Each is a text, which takes on the type that its place in a
+	// statement asks for. Names are compared without regard to case.
 	Params map[string]string
 }
 
