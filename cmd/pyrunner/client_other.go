@@ -2,19 +2,7 @@
 
 package main
 
-import (
-	"context"
-	"io"
-	"os"
-)
+import "context"
 
-// whileClientLives ends the context when the client has closed the pipe, which
-// the end of its process does.
-func whileClientLives(ctx context.Context, _ embedded, stdin *os.File) (context.Context, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		defer cancel()
-		_, _ = io.Copy(io.Discard, stdin) // ends with the pipe
-	}()
-	return ctx, nil
-}
+// watchClient does nothing: the pipe tells enough.
+func watchClient(embedded, context.CancelFunc) error { return nil }

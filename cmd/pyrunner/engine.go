@@ -26,7 +26,6 @@ type embedded struct {
 	RunDir           string `json:"run_dir"`
 	Token            string `json:"token"`
 	ClientPIDFD      int    `json:"client_pidfd"`
-	ClientPID        int    `json:"client_pid"`
 	CacheDir         string `json:"cache_dir"`
 	UV               string `json:"uv"`
 	MemoryLimitBytes int64  `json:"memory_limit_bytes"`

@@ -349,7 +349,6 @@ class EmbeddedEngine(Engine):
                 "run_dir": str(self._run_dir),
                 "token": self._token,
                 "client_pidfd": pidfd,
-                "client_pid": os.getpid(),
                 "cache_dir": str(cache_dir()),
                 "uv": _find_uv(),
                 "memory_limit_bytes": options.memory_limit_bytes,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from alink._diag import did_you_mean, quote
 from alink._options import bad_option
+
+T = TypeVar("T")
 
 
 class Params(Mapping[str, str]):
@@ -68,51 +71,41 @@ class Params(Mapping[str, str]):
     def _wrong(self, name: str, what: str) -> Exception:
         return bad_option("params", f"the parameter {name} must be {what}, not {self[name]!r}")
 
-    def str(self, name: str, default: str | None = None) -> str:
-        """Give a parameter as it was written."""
+    def _read(self, name: str, default: T | None, read: Callable[[str], T], what: str) -> T:
+        """Give a parameter as `read` makes it of its text, or the default."""
         text = self._text(name)
         if text is None:
-            text = default
-        if text is None:
-            raise self._missing(name)
-        return text
+            if default is None:
+                raise self._missing(name)
+            return default
+        try:
+            return read(text)
+        except ValueError:
+            raise self._wrong(name, what) from None
+
+    def str(self, name: str, default: str | None = None) -> str:
+        """Give a parameter as it was written."""
+        return self._read(name, default, lambda text: text, "a text")
 
     def int(self, name: str, default: int | None = None) -> int:
         """Give a parameter as a whole number."""
-        text = self._text(name)
-        if text is None:
-            if default is None:
-                raise self._missing(name)
-            return default
-        try:
-            return int(text)
-        except ValueError:
-            raise self._wrong(name, "a whole number") from None
+        return self._read(name, default, int, "a whole number")
 
     def float(self, name: str, default: float | None = None) -> float:
         """Give a parameter as a number."""
-        text = self._text(name)
-        if text is None:
-            if default is None:
-                raise self._missing(name)
-            return default
-        try:
-            return float(text)
-        except ValueError:
-            raise self._wrong(name, "a number") from None
+        return self._read(name, default, float, "a number")
 
     def bool(self, name: str, default: bool | None = None) -> bool:
         """Give a parameter as a switch: true, 1, yes, on, or false, 0, no, off."""
-        text = self._text(name)
-        if text is None:
-            if default is None:
-                raise self._missing(name)
-            return default
-        if text.lower() in ("true", "1", "yes", "on"):
-            return True
-        if text.lower() in ("false", "0", "no", "off"):
-            return False
-        raise self._wrong(name, "true or false")
+        return self._read(name, default, _switch, "true or false")
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise ValueError(text)
 
 
 params = Params()

@@ -34,14 +34,13 @@ def test_start_options_and_calls(fake_engine, monkeypatch, tmp_path):
     assert first["argv"] == ["engine"]
     options = first["options"]
     assert options.keys() == {
-        "run_dir", "token", "client_pidfd", "client_pid", "cache_dir", "uv",
-        "memory_limit_bytes", "parallelism", "spill_dir", "warm",
+        "run_dir", "token", "client_pidfd", "cache_dir", "uv",
+        "memory_limit_bytes", "parallelism", "spill_dir", "offline", "sandbox", "warm",
     }  # fmt: skip
     assert options["memory_limit_bytes"] == 2**30
     assert options["parallelism"] == 3
     assert options["spill_dir"] == str(tmp_path)
     assert options["cache_dir"] == str(tmp_path / "cache")
-    assert options["client_pid"] == os.getpid()
     assert len(options["token"]) == 64
     assert not Path(options["run_dir"]).exists(), "the run directory was left behind"
     put = next(call for call in calls if "put" in call)
