@@ -123,6 +123,9 @@ func (term *terminal) end() int {
 	return term.child.ProcessState.ExitCode()
 }
 
+// longStatement makes a file before it takes long.
+const longStatement = "COPY (SELECT 1) TO 'begun.csv'; SELECT count(*) FROM range(100000000000) a, range(100000000000) b WHERE a.range + b.range = 3;\r"
+
 const ctrlC, ctrlD = "\x03", "\x04"
 
 func TestPrompt(t *testing.T) {
@@ -174,9 +177,8 @@ func TestPrompt(t *testing.T) {
 	term.enter(ctrlC) // what has been entered of a statement
 	term.expect("sql> ")
 
-	term.enter("SELECT count(*) FROM range(100000000000) a, range(100000000000) b WHERE a.range + b.range = 3;\r")
-	term.expect("\r\n") // it is entered
-	time.Sleep(300 * time.Millisecond)
+	term.enter(longStatement)
+	waitFor(t, func() bool { return os.Remove("begun.csv") == nil })
 	term.enter(ctrlC) // the statement
 	term.expect("cancelled")
 	term.expect("sql> ")
@@ -252,9 +254,8 @@ func TestTheTerminalIsGivenBack(t *testing.T) {
 		"quit":    {func(term *terminal) { term.enter(".quit\r") }, exitDone},
 		"SIGTERM": {func(term *terminal) { _ = term.child.Process.Signal(syscall.SIGTERM) }, 128 + int(syscall.SIGTERM)},
 		"SIGTERM while a statement runs": {func(term *terminal) {
-			term.enter("SELECT count(*) FROM range(100000000000) a, range(100000000000) b WHERE a.range + b.range = 3;\r")
-			term.expect("\r\n")
-			time.Sleep(200 * time.Millisecond)
+			term.enter(longStatement)
+			waitFor(t, func() bool { return os.Remove("begun.csv") == nil })
 			_ = term.child.Process.Signal(syscall.SIGTERM)
 		}, 128 + int(syscall.SIGTERM)},
 	} {

@@ -52,7 +52,7 @@ func (c *cli) openResults(o sqlOptions) (*results, error) {
 func (r *results) Begin(s engineexec.Statement, schema *arrow.Schema) error {
 	r.count++
 	if r.format == formatTable {
-		r.preview = &preview{schema: schema}
+		r.preview = newPreview(s, schema)
 		return nil
 	}
 	if err := r.checkResult(s, schema); err != nil {

@@ -120,9 +120,9 @@ func (j *sqlJob) said() string {
 }
 
 // Begin implements exec.Results.
-func (j *sqlJob) Begin(_ engineexec.Statement, schema *arrow.Schema) error {
+func (j *sqlJob) Begin(s engineexec.Statement, schema *arrow.Schema) error {
 	j.release()
-	j.last = &preview{schema: schema}
+	j.last = newPreview(s, schema)
 	return nil
 }
 

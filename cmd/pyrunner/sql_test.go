@@ -342,7 +342,8 @@ func TestAReaderThatLeaves(t *testing.T) {
 // TestCtrlC ends statements, says nothing, and leaves nothing.
 func TestCtrlC(t *testing.T) {
 	sqlFolder(t)
-	if err := os.WriteFile("long.sql", []byte("SELECT count(*) FROM range(10000000000) a, range(10000000000) b WHERE a.range + b.range = 3"), 0o600); err != nil {
+	const long = "COPY (SELECT 1) TO 'begun.csv'; SELECT count(*) FROM range(10000000000) a, range(10000000000) b WHERE a.range + b.range = 3"
+	if err := os.WriteFile("long.sql", []byte(long), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
@@ -351,20 +352,25 @@ func TestCtrlC(t *testing.T) {
 		child := self(t, args...)
 		var stdout, stderr bytes.Buffer
 		child.Stdout, child.Stderr = &stdout, &stderr
-		input, err := child.StdinPipe() // of which nothing comes
+		input, toInput, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
+		child.Stdin = input
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(500 * time.Millisecond)
+		if len(args) > 1 {
+			waitFor(t, func() bool { return os.Remove("begun.csv") == nil })
+		} else if _, err := toInput.WriteString("SELECT 1; --" + strings.Repeat(" ", 1<<20)); err != nil {
+			t.Fatal(err) // more than a pipe holds, so that it was read; what follows never comes
+		}
 		began := time.Now()
 		if err := child.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
 		_ = child.Wait() // its status is looked at
-		_ = input.Close()
+		_, _ = input.Close(), toInput.Close()
 		if code := child.ProcessState.ExitCode(); code != exitInterrupted || stderr.Len() > 0 || time.Since(began) > 10*time.Second {
 			t.Errorf("%v: exit %d after %v\n%s", args, code, time.Since(began), stderr.String())
 		}
@@ -377,6 +383,15 @@ func TestCtrlC(t *testing.T) {
 	}
 	if entries, err := os.ReadDir("."); err != nil || len(entries) != 3 {
 		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+func waitFor(t *testing.T, come func() bool) {
+	t.Helper()
+	for began := time.Now(); !come(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("it does not come")
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/alink-runtime/alink/engine/connector/file"
+	engineexec "github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
 )
 
@@ -43,10 +44,16 @@ const ellipsis = "…"
 // that these rows are in, and so a few at most.
 type preview struct {
 	schema *arrow.Schema
-	rows   int64
+	// drawn: the result is what EXPLAIN draws, which is no table.
+	drawn bool
+	rows  int64
 	// head are the first rows, tail the last.
 	head, tail         []arrow.RecordBatch
 	headRows, tailRows int64
+}
+
+func newPreview(s engineexec.Statement, schema *arrow.Schema) *preview {
+	return &preview{schema: schema, drawn: s.Kind == "EXPLAIN"}
 }
 
 // add looks at a batch, which stays the caller's.
@@ -76,6 +83,9 @@ func (p *preview) release() {
 
 // print writes the table; 0 is no width.
 func (p *preview) print(w io.Writer, width int) error {
+	if p.drawn {
+		return p.printDrawings(w)
+	}
 	wide := cellWidthWide
 	if width > 0 {
 		wide = max(width-frameWidth-1, 1)
@@ -93,6 +103,21 @@ func (p *preview) print(w io.Writer, width int) error {
 	}
 	_, err = w.Write(p.lines(columns))
 	return err
+}
+
+// printDrawings prints the last column as it is.
+func (p *preview) printDrawings(w io.Writer) error {
+	for _, batch := range p.head {
+		drawings, ok := batch.Column(p.schema.NumFields() - 1).(*array.String)
+		for row := 0; ok && row < drawings.Len(); row++ {
+			for line := range strings.Lines(drawings.Value(row)) {
+				if _, err := fmt.Fprintln(w, escape(strings.TrimRight(line, " \n"))); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // tableColumn is a column of a table: its cells are its name, its type and its rows.
