@@ -9,12 +9,10 @@ transport's own settings notice a peer that has vanished without a word.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import os
 import re
 import secrets
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -95,6 +93,8 @@ def _is_address(address: str) -> bool:
 
 
 def _is_loopback(address: str) -> bool:
+    import ipaddress
+
     host = urlsplit(address).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -264,6 +264,8 @@ def _client(options: ServerOptions) -> flight.FlightClient:
 
 def _roots(tls_ca: str | None) -> bytes | None:
     """Give the certificates that the server's is checked with; None if there are none."""
+    import ssl  # 4 ms that an engine of one's own need not wait for
+
     path = tls_ca or ssl.get_default_verify_paths().cafile
     if not path:
         return None
