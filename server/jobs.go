@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -19,6 +20,9 @@ const jobNameBytesMax = 200
 // jobs knows whose the engine's jobs are, and adds up what they have done.
 type jobs struct {
 	engine *engine.Engine
+	log    *slog.Logger
+	// watching counts a goroutine for each job that runs.
+	watching sync.WaitGroup
 	// release gives up the artifacts of a job that has ended.
 	release func(artifacts []string)
 
@@ -45,8 +49,8 @@ type entry struct {
 	counted bool
 }
 
-func newJobs(e *engine.Engine) *jobs {
-	return &jobs{engine: e, byID: map[string]*entry{}, ended: map[engine.State]int64{}, rows: map[string]operatorRows{}}
+func newJobs(e *engine.Engine, log *slog.Logger) *jobs {
+	return &jobs{engine: e, log: log, byID: map[string]*entry{}, ended: map[engine.State]int64{}, rows: map[string]operatorRows{}}
 }
 
 // add notes a job that was started. If its session has ended meanwhile and it
@@ -56,7 +60,16 @@ func (j *jobs) add(one *entry, sessionEnded func() bool) {
 	j.byID[one.job.ID] = one
 	j.started++
 	j.mu.Unlock()
-	j.sweep()
+	j.log.Info("job started", "job", one.job.ID, "name", one.name, "session", one.session.shown(), "detached", one.detached)
+	j.watching.Go(func() {
+		<-one.job.Done()
+		told := []any{"job", one.job.ID, "state", one.job.State(), "elapsed", one.job.Elapsed().Round(time.Millisecond)}
+		if err := one.job.Failure(); err != nil {
+			told = append(told, "error", err)
+		}
+		j.log.Info("job ended", told...)
+		j.sweep()
+	})
 	if !one.detached && sessionEnded() {
 		one.job.Cancel()
 	}
@@ -221,15 +234,15 @@ type JobInfo struct {
 // the name gives access to its tables.
 const sessionShown = 6
 
+func (s *session) shown() string { return s.id[:min(sessionShown, len(s.id))] }
+
 // info tells of a job in a list.
 func (one *entry) info() JobInfo {
 	i := JobInfo{
 		ID: one.job.ID, Name: one.name, State: one.job.State(), Detached: one.detached,
 		Started: one.job.Began().UTC(), ElapsedS: one.job.Elapsed().Seconds(),
 	}
-	if one.session != nil {
-		i.Session = one.session.id[:min(sessionShown, len(one.session.id))]
-	}
+	i.Session = one.session.shown()
 	if operators := one.job.Progress(); len(operators) > 0 {
 		last := operators[len(operators)-1]
 		i.Rows = max(last.RowsIn, last.RowsOut)

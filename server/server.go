@@ -16,6 +16,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net"
 	"runtime/debug"
@@ -46,6 +47,8 @@ const (
 	// ends, and lingerMax the time that it waits for that.
 	quietTime = 500 * time.Millisecond
 	lingerMax = 5 * time.Second
+	// callsMax is the number of calls that one connection has under way.
+	callsMax = 256
 )
 
 // Options configure a Server.
@@ -63,6 +66,8 @@ type Options struct {
 	Limits Limits
 	// Version is told to clients.
 	Version string
+	// Log is told of clients and jobs that come and go; nil is told nothing.
+	Log *slog.Logger
 }
 
 // Server serves one engine.
@@ -88,15 +93,19 @@ func New(options Options) (*Server, error) {
 	if options.Embedded && options.Token == "" {
 		return nil, errors.New("the server of an embedded engine needs a token")
 	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
 	s := &Server{
 		options: options, engine: options.Engine, began: time.Now(),
 		draining: make(chan struct{}), detach: make(chan struct{}), shutdown: make(chan struct{}),
 	}
-	s.jobs = newJobs(options.Engine)
+	s.jobs = newJobs(options.Engine, options.Log)
 	s.sessions = newSessions(options.Engine, s.jobs, options.Limits.withDefaults(), options.Embedded)
 	s.jobs.release = s.sessions.releaseArtifacts
 	grpcOptions := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(math.MaxInt32), // a batch is one message
+		grpc.MaxConcurrentStreams(callsMax),
 		grpc.WaitForHandlers(true),
 		// Before a message is read: who may not call may not send either.
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
@@ -133,6 +142,10 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	return nil
 }
+
+// Close waits until the ends of all jobs have been noted. The engine has been
+// closed before it.
+func (s *Server) Close() { s.jobs.watching.Wait() }
 
 func (s *Server) stop() { s.shutdownOnce.Do(func() { close(s.shutdown) }) }
 

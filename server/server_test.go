@@ -72,6 +72,7 @@ func serveWith(t *testing.T, options Options, engineOptions engine.Options) *ser
 		if err := errors.Join(e.Close(), os.RemoveAll(runDir)); err != nil {
 			t.Error(err)
 		}
+		s.Close()
 	})
 	return &served{s, listener.Address, e, done}
 }

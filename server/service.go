@@ -225,6 +225,9 @@ func (s *service) attach(body []byte, stream sender) error {
 	if err != nil {
 		return err
 	}
+	log := s.server.options.Log.With("session", session.shown())
+	log.Info("client attached", "version", request.Version)
+	defer log.Info("client left")
 	defer s.server.held()()
 	defer s.server.sessions.end(session)
 	if err := send(stream, map[string]any{"ok": Greeting{Protocol, s.server.options.Version, os.Getpid()}}); err != nil {

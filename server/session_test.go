@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -164,7 +166,8 @@ func TestSessionsAreApart(t *testing.T) {
 // TestTheEndOfASession: what a client waits for ends with it, what it has sent
 // is dropped, and what is detached or used by others stays.
 func TestTheEndOfASession(t *testing.T) {
-	s := serveWith(t, Options{Token: token}, engine.Options{})
+	var log syncWriter
+	s := serveWith(t, Options{Token: token, Log: slog.New(slog.NewTextHandler(&log, nil))}, engine.Options{})
 	leaving, staying := s.attach(t, 1), s.attach(t, 2)
 	if err := putAs(leaving.ctx, t, leaving.Client, 100, "table", "numbers"); err != nil {
 		t.Fatal(err)
@@ -212,6 +215,30 @@ func TestTheEndOfASession(t *testing.T) {
 	<-job.Done()
 	staying.detach()
 	waitFor(t, "the shared artifact's end", func() bool { return !s.engine.HasArtifact(shared) })
+	for _, line := range []string{
+		`msg="client attached" session=000000 version=test`, `msg="job started" job=` + detached + " name=write_parquet session=000000 detached=true",
+		`msg="job ended" job=` + waited + ` state=cancelled elapsed=`, `error="ALK5002: job ` + waited + " was cancelled because", `msg="client left" session=000000`,
+	} {
+		waitFor(t, "in the log: "+line, func() bool { return strings.Contains(log.text(), line) })
+	}
+}
+
+// syncWriter keeps what several goroutines write.
+type syncWriter struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (w *syncWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(p)
+}
+
+func (w *syncWriter) text() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
 }
 
 // TestAJobKeepsItsArtifacts until it ends, whatever its client does.
@@ -241,7 +268,7 @@ func TestAJobKeepsItsArtifacts(t *testing.T) {
 	}
 	running.Cancel()
 	<-running.Done()
-	s.jobs.sweep()
+	waitFor(t, "the artifact's end", func() bool { return !s.engine.HasArtifact(put.Artifact) })
 	if held, _ := s.sessions.heldBytes(); s.engine.HasArtifact(put.Artifact) || held != 0 {
 		t.Errorf("the artifact of an ended job stays, %d bytes", held)
 	}

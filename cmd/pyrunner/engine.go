@@ -110,18 +110,19 @@ func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) 
 		return err
 	}
 	collectOften(e.MemoryLimitBytes())
+	s, err := server.New(server.Options{Engine: e, Token: options.Token, Embedded: true, Version: version})
+	if err != nil {
+		return errors.Join(err, e.Close())
+	}
 	defer func() {
 		err = errors.Join(err, e.Close())
+		s.Close()
 		if err == nil {
 			// A client that was killed cannot remove its folder. One that lives
 			// removes it too; after an error it reads the log that lies there.
 			err = os.RemoveAll(options.RunDir)
 		}
 	}()
-	s, err := server.New(server.Options{Engine: e, Token: options.Token, Embedded: true, Version: version})
-	if err != nil {
-		return err
-	}
 	path := filepath.Join(options.RunDir, "engine.sock")
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -248,20 +249,23 @@ func (c *cli) serve(ctx context.Context, s *config.Settings, flags serveFlags) (
 		return err
 	}
 	collectOften(e.MemoryLimitBytes())
-	defer func() { err = errors.Join(err, e.Close()) }()
 	flightTLS := d.tls
 	if strings.HasPrefix(d.told.Address, "grpc+unix:") {
 		flightTLS = nil
 	}
 	srv, err := server.New(server.Options{
-		Engine: e, Token: d.token, TLS: flightTLS, Version: version,
+		Engine: e, Token: d.token, TLS: flightTLS, Version: version, Log: slog.New(slog.NewTextHandler(c.stderr, nil)),
 		Limits: server.Limits{
 			Sessions: flags.sessions, UploadBytes: int64(flags.upload), ArtifactBytes: int64(flags.artifacts), FunctionBytes: int64(flags.functionMemory),
 		},
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, e.Close())
 	}
+	defer func() {
+		err = errors.Join(err, e.Close())
+		srv.Close()
+	}()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 2)

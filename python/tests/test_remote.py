@@ -303,6 +303,51 @@ def test_functions_run_in_environments_of_the_server(server):
     assert result[0]["d"] == 2.0
 
 
+def test_clients_share_no_worker(server):
+    """What a client's functions leave in a process is out of another's reach."""
+
+    @al.udf("bigint", workers=1)
+    def worker(x):
+        import os
+
+        return os.getpid()
+
+    def pid(ctx):
+        table = ctx.from_arrow(pa.table({"x": [1]}))
+        return table.with_columns(p=worker("x")).collect()[0]["p"]
+
+    with server.connect() as mine, server.connect() as yours:
+        first = pid(mine)
+        assert pid(yours) != first
+        assert pid(mine) == first, "the worker was not kept warm"
+
+
+def test_limits_of_the_server(start_server, tmp_path, token_file):
+    own = start_server(
+        tmp_path, "--upload-limit", "1MB", "--function-memory", "100MiB", "--sessions", "1",
+        token_file=token_file,
+    )  # fmt: skip
+
+    @al.udf("bigint", memory="1GiB")
+    def large(x):
+        return x
+
+    with own.connect() as ctx:
+        with pytest.raises(al.PlanError, match="ALK5039: the server has 1 connections"):
+            own.connect()
+        table = ctx.from_arrow(pa.table({"x": range(1000)}))
+        assert table.count() == 1000
+        with pytest.raises(al.PlanError, match="ALK5039: large asks for 1073741824 bytes"):
+            table.with_columns(y=large("x")).count()
+        with pytest.raises(al.PlanError, match="ALK5039: the tables of this connection"):
+            ctx.from_arrow(pa.table({"x": range(1_000_000)})).count()
+        assert table.count() == 1000, "the connection has suffered"
+        with pytest.raises(al.DataError, match="ALK4015"):  # no --files on a TCP address
+            table.write_csv(tmp_path / "out.csv")
+    with own.connect() as ctx:
+        assert ctx.from_arrow(pa.table({"x": [1]})).count() == 1
+
+
 def test_a_socket_of_the_user(start_server, tmp_path, short_socket):
     """On a unix socket there is no token, and the client's own interpreter is used."""
 
