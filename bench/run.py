@@ -28,6 +28,15 @@ import pyarrow.parquet as pq
 import alink as al
 
 HERE = Path(__file__).parent
+# What is aimed at, over gRPC and with one worker where workers count.
+FIRST_ROWS_GOAL = 4.0  # times import pyarrow
+SECOND_JOB_S_GOAL = 0.05
+RATIO_GOALS = {"row": 0.60, "numpy": 0.15}  # of the same in one process
+IDLE_MIB_GOAL = 60
+TEN_ROWS_MIB_GOAL = 300
+LARGE_MIB_GOAL = 400
+GROWTH_GOAL = 1.10  # from the smaller to the larger table
+
 BATCH_ROWS = 65_536
 IMPORT_PYARROW = "import pyarrow"
 MIB = 1024  # KiB
@@ -53,6 +62,16 @@ FIRST_ROW_SOURCES = {
         'import pyarrow as pa\nt = al.from_arrow(pa.table({"x": [float(i) for i in range(10)]}))'
     ),
 }
+
+
+def at_most(value: float, goal: float, unit: str = "") -> str:
+    """Give the cell of a goal that a figure must not pass."""
+    return f"≤ {goal:g}{unit}, {'met' if value <= goal else 'not met'}"
+
+
+def at_least(value: float, goal: float) -> str:
+    """Give the cell of a goal that a figure must reach."""
+    return f"≥ {goal:g}, {'met' if value >= goal else 'not met'}"
 
 
 def line(a: float, b: float) -> float:
@@ -306,15 +325,15 @@ def main() -> None:
         "Medians of whole processes, their end included. The second script's `pa.table` imports "
         "pandas, which takes part of its time.",
         "",
-        "| | s | beside `import pyarrow` |",
-        "|---|---|---|",
+        "| | s | beside `import pyarrow` | goal |",
+        "|---|---|---|---|",
     ]
     first = cold_start(max(9, options.runs))
     yardstick = first.pop(IMPORT_PYARROW)
-    lines.append(f'| `python -c "import pyarrow"` | {yardstick:.3f} | 1.00 × |')
+    lines.append(f'| `python -c "import pyarrow"` | {yardstick:.3f} | 1.00 × | |')
     lines += [
         f"| script to first rows through a function, from {name} | {wall:.3f} "
-        f"| {wall / yardstick:.2f} × |"
+        f"| {wall / yardstick:.2f} × | {at_most(wall / yardstick, FIRST_ROWS_GOAL, ' ×')} |"
         for name, wall in first.items()
     ]
     idle = idle_engine_kib()
@@ -325,7 +344,8 @@ def main() -> None:
             second = second_job(ctx, 20)
             rates = throughput(ctx, path, options.rows, options.runs)
         lines.append(
-            f"| second job in the same process | {second:.3f} | {second / yardstick:.2f} × |"
+            f"| second job in the same process | {second:.3f} | {second / yardstick:.2f} × "
+            f"| {at_most(second, SECOND_JOB_S_GOAL, ' s')} |"
         )
         lines += [
             "",
@@ -333,11 +353,12 @@ def main() -> None:
             "",
             "`a * 2 + b`, reading and summing included, beside the same in one process.",
             "",
-            "| | M rows/s | in process | ratio |",
-            "|---|---|---|---|",
+            "| | M rows/s | in process | ratio | goal |",
+            "|---|---|---|---|---|",
         ]
         lines += [
-            f"| {name} | {rate:.2f} | {plain:.2f} | {rate / plain:.2f} |"
+            f"| {name} | {rate:.2f} | {plain:.2f} | {rate / plain:.2f} "
+            f"| {at_least(rate / plain, RATIO_GOALS[name.split()[0]])} |"
             for name, rate, plain in rates
         ]
         by_rows = memory_by_rows(Path(folder), [options.rows, options.large])
@@ -345,24 +366,40 @@ def main() -> None:
         "",
         "## Memory",
         "",
-        f"Peak proportional set size in MiB, sampled. An idle engine has {idle / MIB:.0f}. "
+        f"Peak proportional set size in MiB, sampled. An idle engine has {idle / MIB:.0f} "
+        f"({at_most(idle / MIB, IDLE_MIB_GOAL, ' MiB')}). "
         "The client is this benchmark, with numpy and pyarrow.parquet.",
         "",
-        "| | client | engine | supervisor | workers | together | engine and workers |",
-        "|---|---|---|---|---|---|---|",
-        memory_row("10 rows, row function, one worker", ten_row_memory()),
+        "| | client | engine | supervisor | workers | together | engine and workers | goal |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    lines += [memory_row(name, peak) for name, peak in by_rows]
+    ten = ten_row_memory()
+    goal = f"together {at_most(sum(ten.values()) / MIB, TEN_ROWS_MIB_GOAL)}"
+    lines.append(memory_row("10 rows, row function, one worker", ten, goal))
+    lines += [
+        memory_row(name, peak, f"engine and workers {at_most(data_mib(peak), LARGE_MIB_GOAL)}")
+        for name, peak in by_rows
+    ]
+    kinds = len(by_rows) // 2
+    lines += ["", "From the smaller to the larger table, engine and workers together:", ""]
+    for (small, less), (large, more) in zip(by_rows[:kinds], by_rows[kinds:], strict=True):
+        growth = data_mib(more) / data_mib(less)
+        lines.append(f"- {small} to {large}: {growth:.2f} × ({at_most(growth, GROWTH_GOAL, ' ×')})")
     report = "\n".join(lines) + "\n"
     options.output.write_text(report)
     print(report)
 
 
-def memory_row(name: str, peak_kib: dict[str, int]) -> str:
+def data_mib(peak_kib: dict[str, int]) -> float:
+    """Give what the processes hold through which the data flows."""
+    return (peak_kib.get("engine", 0) + peak_kib.get("workers", 0)) / MIB
+
+
+def memory_row(name: str, peak_kib: dict[str, int], goal: str) -> str:
     """Format a row of the memory table."""
     parts = [peak_kib.get(part, 0) / MIB for part in ("client", "engine", "supervisor", "workers")]
     shown = [*parts, sum(parts), parts[1] + parts[3]]
-    return f"| {name} | " + " | ".join(f"{part:.0f}" for part in shown) + " |"
+    return f"| {name} | " + " | ".join(f"{part:.0f}" for part in shown) + f" | {goal} |"
 
 
 if __name__ == "__main__":
