@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,6 +32,12 @@ type terminal struct {
 // openTerminal starts this program on a terminal of 80 columns.
 func openTerminal(t *testing.T, args ...string) *terminal {
 	t.Helper()
+	return openTerminalOf(t, self(t, args...))
+}
+
+// openTerminalOf starts a program; its standard output may be elsewhere.
+func openTerminalOf(t *testing.T, child *exec.Cmd) *terminal {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("there are no terminals here: %v", err)
@@ -52,8 +59,10 @@ func openTerminal(t *testing.T, args ...string) *terminal {
 	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: 80}); err != nil {
 		t.Fatal(err)
 	}
-	child := self(t, args...)
-	child.Stdin, child.Stdout, child.Stderr = slave, slave, slave
+	child.Stdin, child.Stderr = slave, slave
+	if child.Stdout == nil {
+		child.Stdout = slave
+	}
 	child.Env = append(child.Env, "TERM=xterm")
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := child.Start(); err != nil {
@@ -292,4 +301,52 @@ func TestOnATerminal(t *testing.T) {
 			t.Errorf("%v: exit %d", args, code)
 		}
 	}
+}
+
+// TestStatementsFromATerminalIntoAFile: there is no prompt, which would stand
+// in the file; Ctrl-D ends the statements, and Ctrl-C the program.
+func TestStatementsFromATerminalIntoAFile(t *testing.T) {
+	sqlFolder(t)
+	for key, want := range map[string]struct {
+		code int
+		text string
+	}{ctrlD: {exitDone, "a\n1\n"}, ctrlC: {exitInterrupted, ""}} {
+		out, err := os.Create("out.csv")
+		if err != nil {
+			t.Fatal(err)
+		}
+		child := self(t, "sql")
+		child.Stdout = out
+		term := openTerminalOf(t, child)
+		term.enter("SELECT 1 AS a;\n")
+		term.expect("SELECT 1 AS a;\r\n") // the terminal's own echo
+		waitFor(t, func() bool { return readsInput(t, child.Process.Pid) })
+		term.enter(key)
+		if code := term.end(); code != want.code {
+			t.Errorf("%q: exit %d", key, code)
+		}
+		if err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile("out.csv"); err != nil || string(text) != want.text {
+			t.Errorf("%q: %q, %v", key, text, err)
+		}
+	}
+}
+
+// readsInput reports whether a process waits for its standard input.
+func readsInput(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		// Where it cannot be told, it is taken for one.
+		if errors.Is(err, os.ErrPermission) || strings.HasPrefix(string(text), fmt.Sprintf("%d 0x0 ", unix.SYS_READ)) {
+			return true
+		}
+	}
+	return false
 }

@@ -386,6 +386,39 @@ func TestCtrlC(t *testing.T) {
 	}
 }
 
+// TestAKilledShellLeavesNothingForLong: the next one removes what it has left.
+func TestAKilledShellLeavesNothingForLong(t *testing.T) {
+	sqlFolder(t)
+	left := func() int {
+		entries, err := os.ReadDir("spill")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	if err := os.Mkdir("spill", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	child := self(t, "sql", "--spill-dir", "spill", "-c", "COPY (SELECT 1) TO 'begun.csv'; SELECT count(*) FROM range(10000000000) a, range(10000000000) b WHERE a.range + b.range = 3")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return os.Remove("begun.csv") == nil })
+	sql(t, "--spill-dir", "spill", "-c", "SELECT 1") // what lives is left alone
+	if n := left(); n != 1 {
+		t.Errorf("%d folders while it runs", n)
+	}
+	_ = child.Process.Kill() // it runs
+	_ = child.Wait()         // it was killed
+	if n := left(); n != 1 {
+		t.Errorf("a killed shell has left %d folders", n)
+	}
+	sql(t, "--spill-dir", "spill", "-c", "SELECT 1")
+	if n := left(); n != 0 {
+		t.Errorf("%d folders are left", n)
+	}
+}
+
 func waitFor(t *testing.T, come func() bool) {
 	t.Helper()
 	for began := time.Now(); !come(); time.Sleep(5 * time.Millisecond) {

@@ -18,12 +18,18 @@ var noFiles = regexp.MustCompile(`^No files found that match the pattern "(.*)"`
 // missingOf is DuckDB's message of a column that a table lacks.
 var missingOf = regexp.MustCompile(`does not have a column named "([^"]+)"`)
 
+// plainError is an error where a statement has turned errors_as_json off.
+var plainError = regexp.MustCompile(`(?s)^([A-Z][A-Za-z ]*) Error: (.*)$`)
+
 // candidatesOf are the names that DuckDB lists in a message.
 var candidatesOf = regexp.MustCompile(`(?m)^Candidate (?:bindings|tables): :? ?(.*)$`)
 
 // explain is the diagnostic of an error of DuckDB's. i is the statement; -1 is
 // the script as a whole, which could not be read.
 func (c *script) explain(i int, e *queryError) *diag.Diagnostic {
+	if plain := plainError.FindStringSubmatch(e.message); plain != nil && e.kind == "Internal" {
+		e.kind, e.message = plain[1], plain[2]
+	}
 	at := e.position
 	if at < 0 && i >= 0 {
 		at = c.find(i, e)
