@@ -159,9 +159,24 @@ func (c *cli) printJob(job server.JobInfo) error {
 		fmt.Fprintf(c.stdout, "\ncheckpoints: %.0f completed, the last is %.0f\n", of["completed"], of["last"])
 	}
 	if job.Error != nil {
-		fmt.Fprintf(c.stdout, "\n%s\n", job.Error.Render())
+		_, err := fmt.Fprintf(c.stdout, "\n%s\n", fullText(job.Error))
+		return err
 	}
 	return nil
+}
+
+// fullText is a diagnostic as its user sees it, and below it the cause where
+// that was cut.
+func fullText(d *diag.Diagnostic) string {
+	shown, cause := d.Render(), strings.TrimSpace(d.Cause)
+	if last := strings.TrimSpace(cause[strings.LastIndexByte(cause, '\n')+1:]); !strings.Contains(shown, last) {
+		shown += "\n\nthe whole cause:\n" + cause
+	}
+	lines := strings.Split(shown, "\n")
+	for i, line := range lines {
+		lines[i] = oneLine(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (c *cli) jobsLogs() *cobra.Command {

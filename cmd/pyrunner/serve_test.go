@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/server"
 )
 
@@ -195,5 +196,23 @@ func TestServeRefuses(t *testing.T) {
 		if code == exitDone || stdout != "" || !strings.Contains(stderr, says) {
 			t.Errorf("serve %s: %d\n%s\n%s", args, code, stdout, stderr)
 		}
+	}
+}
+
+// TestTheWholeErrorIsShown, and nothing in it moves the terminal's cursor.
+func TestTheWholeErrorIsShown(t *testing.T) {
+	short := diag.New(diag.FunctionRaised, "f raised ValueError: \x1b[2J no")
+	if got := fullText(short); got != "ALK2001: f raised ValueError:  [2J no" {
+		t.Errorf("%q", got)
+	}
+	long := diag.New(diag.QueryFailed, "it failed").WithHint("mend it")
+	long.Cause = "one\ntwo\nthree\nfour\nfive\x07\n"
+	got := fullText(long)
+	if !strings.HasPrefix(got, "ALK1007: it failed\n  because: one\n") || !strings.HasSuffix(got, "hint: mend it\n\nthe whole cause:\none\ntwo\nthree\nfour\nfive ") {
+		t.Errorf("%q", got)
+	}
+	long.Cause = "one\ntwo"
+	if got := fullText(long); strings.Contains(got, "whole cause") {
+		t.Errorf("%q", got)
 	}
 }
