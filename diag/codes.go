@@ -105,7 +105,7 @@ var Entries = []Entry{
 	},
 	{BadOption, "PlanError", "An option has a value that it cannot take.", "The message names the option, what was expected and what was got."},
 	{
-		QueryFailed, "PlanError", "A relational step failed while it ran.",
+		QueryFailed, "PlanError", "A relational step, or a statement of SQL, failed while it ran.",
 		"Typical causes are a value that does not fit the type it is cast to, an overflow, or a division of decimals. The cause is the text of the relational engine.",
 	},
 	{
@@ -122,11 +122,11 @@ var Entries = []Entry{
 	},
 	{
 		UnknownTable, "PlanError", "A query names a table that is not there.",
-		"A name in sql(…) is looked for in tables=, then among the tables of ctx.register, then among the caller's variables that are tables, pandas, polars or Arrow objects. Names are compared without regard to case.",
+		"A name in sql(…) is looked for in tables=, then among the tables of ctx.register, then among the caller's variables that are tables, pandas, polars or Arrow objects. Names are compared without regard to case. pyrunner sql knows the tables that statements have made, and files by their names in single quotes: FROM 'flights.parquet'.",
 	},
 	{
-		BadQuery, "PlanError", "The text given to sql is not a query that can be run.",
-		"sql takes one query: SELECT, WITH, VALUES or FROM. It reads the tables that it names and nothing else: files are read with read_parquet and the like, and no statement can change, load or write anything. Values are handed in with params= and stand in the query as $name.",
+		BadQuery, "PlanError", "SQL was given that cannot be run.",
+		"ctx.sql takes one query: SELECT, WITH, VALUES or FROM. It reads the tables that it names and nothing else: files are read with read_parquet and the like, and no statement can change, load or write anything. Values are handed in with params= and stand in the query as $name. pyrunner sql and pyrunner run take statements of every kind, one after the other, and values with --param.",
 	},
 	{
 		FunctionRaised, "UdfError", "A Python function raised an exception.",
@@ -173,7 +173,7 @@ var Entries = []Entry{
 	{NoInstaller, "EnvironmentBuildError", "The installer uv was not found.", "It comes with the client: pip install uv. ALINK_UV may name its path."},
 	{FileMissing, "DataError", "An input file does not exist.", "Relative paths are taken from the client's working directory."},
 	{FileUnreadable, "DataError", "An input file cannot be read.", "The file is damaged, is not of the expected format, or permission is lacking."},
-	{OutputExists, "DataError", "The output exists already.", "mode=\"overwrite\" replaces it once the job has succeeded; until then the old one stays."},
+	{OutputExists, "DataError", "The output exists already.", "mode=\"overwrite\" replaces it once the job has succeeded, --overwrite of pyrunner sql once all statements have; until then the old one stays."},
 	{OutputUnwritable, "DataError", "The output cannot be written.", "The folder is missing, permission is lacking or the disk is full. What was written so far has been removed."},
 	{
 		ValueUnreadable, "DataError", "A value in a file does not fit the type of its column.",
@@ -204,7 +204,7 @@ var Entries = []Entry{
 	{Internal, "Error", "The engine failed in a way it does not know.", "This is a fault of the engine. Please report it with the text of the message."},
 	{NoRelational, "PlanError", "This engine was built without its relational part.", "Filter, join, aggregate, sort and limit need an engine built with cgo."},
 	{EngineNotFound, "ConnectionLost", "The engine's binary was not found or did not start.", "The message lists where it was looked for. ALINK_PYRUNNER may name its path."},
-	{OutOfMemory, "PlanError", "A relational step needs more memory than the engine's limit allows.", "Raise memory= at al.connect, or give it a spill directory with room."},
+	{OutOfMemory, "PlanError", "A relational step needs more memory than the engine's limit allows.", "Raise memory= at al.connect, or --memory on the command line, or give it a spill directory with room."},
 	{CheckpointFailed, "DataError", "A checkpoint could not be written or read.", "The folder is missing, permission is lacking or the disk is full. The job ends; started again, it goes on from the last checkpoint that is complete."},
 	{CheckpointInUse, "DataError", "Another job is using the checkpoint folder.", "Each job needs a folder of its own. The lock ends with the engine that holds it, however that ends."},
 	{CheckpointDamaged, "DataError", "None of the checkpoints in a folder can be read.", "Files have been altered or removed since they were written. Starting over would write again what the output holds already, so the job does not start. To start over, remove the checkpoint folder and the job's output."},

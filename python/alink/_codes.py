@@ -89,7 +89,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     QUERY_FAILED: (
         "PlanError",
-        "A relational step failed while it ran.",
+        "A relational step, or a statement of SQL, failed while it ran.",
     ),
     NEEDS_END: (
         "PlanError",
@@ -109,7 +109,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     BAD_QUERY: (
         "PlanError",
-        "The text given to sql is not a query that can be run.",
+        "SQL was given that cannot be run.",
     ),
     FUNCTION_RAISED: (
         "UdfError",

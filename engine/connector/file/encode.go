@@ -75,7 +75,11 @@ func parquetCodec(compression string) codec {
 			parquet.WithMaxRowGroupLength(rowGroupRowsMax),
 			parquet.WithCreatedBy("alink"),
 		)
-		writer, err := pqarrow.NewFileWriter(schema, notClosed{w}, properties, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+		to := &notClosed{Writer: w}
+		writer, err := pqarrow.NewFileWriter(schema, to, properties, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+		if to.err != nil { // it is not the table's fault
+			return nil, to.err
+		}
 		if err != nil {
 			return nil, diag.New(diag.TypeMismatch, "the table cannot be written as Parquet").WithCause(err).
 				WithHint("cast or drop the column that Parquet has no type for")
@@ -86,7 +90,18 @@ func parquetCodec(compression string) codec {
 
 // notClosed hides that a file can be closed: the Parquet writer closes what it
 // is given, but the file is still needed then.
-type notClosed struct{ io.Writer }
+type notClosed struct {
+	io.Writer
+	err error // of the first write that failed
+}
+
+func (w *notClosed) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
+}
 
 type parquetEncoder struct{ writer *pqarrow.FileWriter }
 
