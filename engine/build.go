@@ -36,10 +36,12 @@ type build struct {
 	schemas map[string]*arrow.Schema
 	// checkpoints is nil for a job without them.
 	checkpoints *checkpoint.Coordinator
-	// applications is the number of stages of functions that run on several
-	// workers.
-	applications int
-	release      []func()
+	// crews are the names of those that stages of functions share, and of the
+	// stages that have workers of their own.
+	crews   map[string]bool
+	release []func()
+	// name tells the crews of jobs apart.
+	name string
 	// domain is whose functions they are; see Engine.SubmitIn.
 	domain string
 }
@@ -56,7 +58,7 @@ func (e *Engine) newBuild(p *plan.Plan) (*build, error) {
 	if err := e.folders.checkPlan(p); err != nil {
 		return nil, err
 	}
-	return &build{engine: e, plan: p, sources: map[string]exec.BatchSource{}, schemas: map[string]*arrow.Schema{}}, nil
+	return &build{engine: e, plan: p, sources: map[string]exec.BatchSource{}, schemas: map[string]*arrow.Schema{}, crews: map[string]bool{}, name: e.workers.jobName()}, nil
 }
 
 func (e *Engine) checkArtifacts(p *plan.Plan) error {
@@ -196,8 +198,8 @@ func (b *build) graph(ctx context.Context, job *Job) error {
 		return err
 	}
 	for _, stage := range physical.Stages {
-		if a, ok := stage.Work.(*plan.Application); ok && a.Kind != plan.FitFunction {
-			b.applications++
+		if a, ok := stage.Work.(*plan.Application); ok {
+			b.crews[b.crew(a, stage.ID)] = true
 		}
 	}
 	if err := b.openCheckpoints(job); err != nil {
@@ -274,8 +276,19 @@ func (b *build) scan(op plan.Op) exec.Operator {
 	return exec.FromSource(cut(b.sources[sourceKey(op)], int64(b.engine.options.BatchRows)))
 }
 
-// application makes the vertex of Python functions. Each subtask leases a
-// worker; all but the first only when a batch reaches them.
+// crew names the workers that a stage of functions runs on: those of all the
+// job's stages that agree in what a worker is. Functions that say how many
+// workers they want share with those that say the same. A function that is
+// fitted reads while others still work for it, and so has one of its own.
+func (b *build) crew(a *plan.Application, stage string) string {
+	if a.Kind == plan.FitFunction {
+		return "fit " + stage
+	}
+	return fmt.Sprintf("%s %d %d", a.Environment, a.Workers, a.Calls[0].Function.MemoryBytes())
+}
+
+// application makes the vertex of Python functions. The subtasks get workers of
+// the stage's crew; all but the first only when a batch reaches them.
 func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Application, job *Job) {
 	shared := b.functionStage(a, job)
 	v.Meter = shared.Meter
@@ -291,9 +304,11 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 	if v.Parallelism == 0 {
 		v.Parallelism = b.engine.options.Parallelism
 	}
-	// Each subtask holds its worker to the end, and waits for one that it
-	// lacks: a job must not want more than the pool has.
-	v.Parallelism = max(1, min(v.Parallelism, jobWorkersMax/b.applications))
+	// A crew keeps its workers to the end of the job, which must not want more
+	// than the pool has.
+	v.Parallelism = max(1, min(v.Parallelism, jobWorkersMax/len(b.crews)))
+	shared.Crew = fmt.Sprintf("%s %s", b.name, b.crew(a, stage.ID))
+	shared.CrewWorkers = v.Parallelism
 	v.New = func(subtask int) exec.Operator { return b.functionOperator(stage, a, shared, subtask == 0) }
 }
 

@@ -37,6 +37,7 @@ type workers struct {
 	starting sync.WaitGroup
 	cancel   context.CancelFunc
 	stages   atomic.Int64
+	jobs     atomic.Int64
 
 	mu    sync.Mutex
 	notes map[string]func(string) // by stage
@@ -113,6 +114,9 @@ func findWorkerPool() ([]string, error) {
 
 // stageID names a stage of functions within the engine.
 func (w *workers) stageID() string { return fmt.Sprintf("stage%d", w.stages.Add(1)) }
+
+// jobName tells the jobs that have workers apart.
+func (w *workers) jobName() string { return fmt.Sprintf("job%d", w.jobs.Add(1)) }
 
 // onNote passes what is told about a stage to f until the returned function is
 // called.

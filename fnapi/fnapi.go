@@ -62,6 +62,9 @@ const (
 	logTime = time.Second
 	// drainTime is how long what a dead worker had sent may take to be read.
 	drainTime = time.Second
+	// stopTime is how long a worker may be at bundles that nobody wants any more
+	// until it is interrupted; what waits for the session's end waits with it.
+	stopTime = 100 * time.Millisecond
 	// deathTime is how long a worker's death is waited for after it has hung
 	// up; it is interrupted in the middle of it.
 	deathTime = 5 * time.Second

@@ -21,6 +21,8 @@ type lease struct {
 	// watched is closed when the goroutine that waits for the worker's death
 	// has ended.
 	watched chan struct{}
+	// begun is when the session got the worker.
+	begun time.Time
 	// timed is closed when the goroutine that watches the time has ended.
 	timed chan struct{}
 
@@ -38,6 +40,8 @@ type lease struct {
 	// dirty says that the worker may be in the middle of something, and cannot
 	// be leased again.
 	dirty bool
+	// running are the instructions that the worker has not answered.
+	running map[string]struct{}
 	// bundles are those that the worker was asked to run and that are not
 	// settled, by instruction.
 	bundles map[string]*bundle
@@ -47,19 +51,21 @@ type lease struct {
 	silent bool
 }
 
-// newLease leases a worker. Its errors are diagnostics or the context's.
-func (s *session) newLease(ctx context.Context) (*lease, error) {
-	worker, err := s.runner.pool.Acquire(ctx, s.spec())
-	if err != nil {
+// newLease gets a worker. Where the crew has none to spare it waits or, without
+// wait, gives nil. Its errors are diagnostics or the context's.
+func (s *session) newLease(ctx context.Context, wait bool) (*lease, error) {
+	worker, err := s.acquire(ctx, wait)
+	if err != nil || worker == nil {
 		return nil, err
 	}
+	s.lastWorker = worker
 	l := &lease{
-		session: s, worker: worker, endpoint: worker.Endpoint().(*endpoint),
-		watched: make(chan struct{}), timed: make(chan struct{}), bundles: map[string]*bundle{},
+		session: s, worker: worker, begun: time.Now(), endpoint: worker.Endpoint().(*endpoint),
+		watched: make(chan struct{}), timed: make(chan struct{}), bundles: map[string]*bundle{}, running: map[string]struct{}{},
 	}
 	descriptor, err := s.code.descriptor(l.endpoint.URL())
 	if err != nil {
-		s.runner.pool.Release(worker, true)
+		s.giveBack(worker, true)
 		return nil, err
 	}
 	l.unmeter = s.stage.Meter.Hold(worker.MemoryBytes)
@@ -97,9 +103,9 @@ func (l *lease) workedLocked(b *bundle) time.Duration {
 	return max(0, l.freeAt.Sub(begun)-b.inputWaited)
 }
 
-func (l *lease) isDead() bool {
+func isDead(w *udfworker.Worker) bool {
 	select {
-	case <-l.worker.Dead():
+	case <-w.Dead():
 		return true
 	default:
 		return false
@@ -113,7 +119,23 @@ func (l *lease) end(reusable bool) {
 	<-l.watched
 	<-l.timed
 	l.unmeter()
-	l.session.runner.pool.Release(l.worker, reusable)
+	l.session.giveBack(l.worker, reusable)
+}
+
+// acquire gets a worker: of the crew, or the session's own.
+func (s *session) acquire(ctx context.Context, wait bool) (*udfworker.Worker, error) {
+	if s.crew == nil {
+		return s.runner.pool.Acquire(ctx, s.spec())
+	}
+	return s.crew.acquire(ctx, s, wait)
+}
+
+func (s *session) giveBack(w *udfworker.Worker, reusable bool) {
+	if s.crew == nil {
+		s.runner.pool.Release(w, reusable)
+		return
+	}
+	s.crew.release(s, w, reusable)
 }
 
 // awaitDeath waits for the death of a worker that has hung up, and interrupts
@@ -171,6 +193,9 @@ func (l *lease) response(r *fnpb.InstructionResponse) {
 	s := l.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if delete(l.running, r.GetInstructionId()); len(l.running) == 0 {
+		s.changed.Broadcast() // it may be drained
+	}
 	b := l.bundles[r.GetInstructionId()]
 	if b == nil {
 		return

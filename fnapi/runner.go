@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
@@ -37,6 +38,10 @@ type Runner struct {
 	mu       sync.Mutex
 	shut     bool
 	sessions map[*session]struct{}
+	crews    map[string]*crew
+	// drainTime is how long a worker is waited for that is at something which
+	// nobody wants any more, before it is ended.
+	drainTime time.Duration
 	// opening counts calls of Open.
 	opening sync.WaitGroup
 }
@@ -51,7 +56,7 @@ func NewRunner(options Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Runner{options: options, pool: pool, sessions: map[*session]struct{}{}}
+	r := &Runner{options: options, pool: pool, sessions: map[*session]struct{}{}, crews: map[string]*crew{}, drainTime: stopTime}
 	r.closing, r.shutOff = context.WithCancel(context.Background())
 	return r, nil
 }

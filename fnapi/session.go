@@ -18,11 +18,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// session is a worker that is leased to a stage, and the next worker where one
-// has died. It implements exec.FunctionSession.
+// session runs the bundles of a stage's subtask on a worker that it has to
+// itself while it has bundles on it, and on the next one where that has died or
+// was given back; see crew. It implements exec.FunctionSession.
 //
-// One goroutine, run, owns the lease: it sends bundles in order and replaces a
-// worker that died. The endpoint's goroutines settle bundles as the worker
+// One goroutine, run, owns the lease: it sends bundles in order, replaces a
+// worker that died and gives one back that others wait for. The endpoint's goroutines settle bundles as the worker
 // answers. Submit and Wait may be called by different goroutines. Stopping
 // (Close, a context that ends, a failure that concerns all bundles) settles
 // every bundle and interrupts the worker if it is in the middle of one; run
@@ -36,14 +37,19 @@ type session struct {
 	cancel context.CancelFunc
 	// finished is closed when run has ended.
 	finished chan struct{}
+	// crew are the workers that it shares; nil where it has one of its own.
+	crew *crew
+	// lastWorker is the one that it had last. Only open and run use it, and the
+	// crew on their behalf.
+	lastWorker *udfworker.Worker
 
 	decoding sync.Mutex
 	decoder  *decoder
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	// lease is nil where a worker died while there was nothing to do. Only
-	// open and run set it.
+	// lease is nil where a worker died or was given back while there was nothing
+	// to do. Only open and run set it.
 	lease *lease
 	// bundles are those that are not settled, in the order of Submit; those
 	// that are begun come first.
@@ -76,12 +82,31 @@ func (r *Runner) open(ctx context.Context, stage *exec.FunctionStage) (*session,
 	}
 	// The session outlives the call that opens it.
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if s.lease, err = s.newLease(ctx); err != nil {
+	if stage.Crew != "" {
+		s.crew = r.join(stage.Crew, stage.CrewWorkers)
+	}
+	// One of the crew that waits for a worker here could have had its
+	// environment built by those that have one.
+	if s.lease, err = s.newLease(ctx, s.crew == nil); err != nil {
 		s.cancel()
+		s.leave()
 		return nil, s.locate(err)
 	}
 	go s.run()
 	return s, nil
+}
+
+func (s *session) leave() {
+	if s.crew != nil {
+		s.crew.leave()
+	}
+}
+
+// wake has run look again at what there is to do.
+func (s *session) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed.Broadcast()
 }
 
 // locate adds where the user called the stage's functions.
@@ -176,6 +201,7 @@ func (s *session) Close() error {
 	s.decoding.Lock()
 	s.decoder.close()
 	s.decoding.Unlock()
+	s.leave()
 	s.runner.closed(s)
 	return nil
 }
@@ -193,7 +219,10 @@ func (s *session) stop(err error) {
 		begun = begun || s.bundles[0].instruction != ""
 		s.settleLocked(s.bundles[0], err)
 	}
-	if s.lease != nil && !s.lease.lost && (begun || s.lease.sending) {
+	// Where nobody wants more the worker may have done what it has begun in no
+	// time, and then be of use to others: see drain.
+	wanted := !errors.Is(err, exec.ErrStopped) && !errors.Is(err, errDropped)
+	if s.lease != nil && !s.lease.lost && (begun && wanted || s.lease.sending) {
 		s.lease.dirty = true
 		s.runner.pool.Interrupt(s.lease.worker)
 	}
@@ -243,10 +272,12 @@ func (s *session) run() {
 		case !ok:
 			s.finish()
 			return
+		case b == nil && !s.isLost(l):
+			s.yield()
 		case b == nil:
 			s.bury(l)
 		case l == nil:
-			fresh, err := s.newLease(s.ctx)
+			fresh, err := s.newLease(s.ctx, true)
 			if err != nil {
 				s.stop(s.locate(err))
 				continue
@@ -260,9 +291,9 @@ func (s *session) run() {
 	}
 }
 
-// next waits for something to do: a lost worker to bury, which comes without a
-// bundle, or a bundle to send, for which there may be no worker yet. ok is
-// false when the session stops.
+// next waits for something to do: a worker that comes without a bundle, to be
+// buried if it is lost or else given back, or a bundle to send, for which there
+// may be no worker yet. ok is false when the session stops.
 func (s *session) next() (b *bundle, l *lease, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -273,13 +304,45 @@ func (s *session) next() (b *bundle, l *lease, ok bool) {
 		if s.lease != nil && s.lease.lost {
 			return nil, s.lease, true
 		}
-		if s.lease != nil && s.lease.isDead() {
+		if s.lease != nil && isDead(s.lease.worker) {
 			continue // it will be lost when what it sent has been read
 		}
-		if b := s.sendableLocked(); b != nil {
+		b := s.sendableLocked()
+		if s.turnIsOverLocked(b) {
+			if len(s.begunLocked()) > 0 {
+				continue // until the worker has nothing of the session's
+			}
+			return nil, s.lease, true
+		}
+		if b != nil {
 			return b, s.lease, true
 		}
 	}
+}
+
+// turnIsOverLocked reports whether the worker is to go to others, b being what
+// is to be sent next, if anything.
+func (s *session) turnIsOverLocked(b *bundle) bool {
+	if s.crew == nil || s.lease == nil || !s.crew.contended() {
+		return false
+	}
+	return b == nil || time.Since(s.lease.begun) >= turnTime
+}
+
+func (s *session) isLost(l *lease) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.lost
+}
+
+// yield gives the worker back, which has nothing of the session's.
+func (s *session) yield() {
+	s.mu.Lock()
+	l := s.lease
+	s.lease = nil
+	reusable := !l.dirty
+	s.mu.Unlock()
+	l.end(reusable)
 }
 
 // sendableLocked is the first bundle that is not begun, if the worker may have
@@ -302,6 +365,7 @@ func (s *session) sendableLocked() *bundle {
 // finish gives the worker back.
 func (s *session) finish() {
 	s.mu.Lock()
+	s.drainLocked()
 	l := s.lease
 	s.lease = nil
 	reusable := l != nil && !l.dirty && !l.lost
@@ -309,6 +373,27 @@ func (s *session) finish() {
 	if l != nil {
 		l.end(reusable)
 	}
+}
+
+// drainLocked waits a moment for a worker to do what it has begun and nobody
+// wants any more, so that it need not be ended; mu is released meanwhile.
+func (s *session) drainLocked() {
+	l := s.lease
+	if l == nil || l.dirty || l.lost {
+		return
+	}
+	over := false
+	timer := time.AfterFunc(s.runner.drainTime, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		over = true
+		s.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for len(l.running) > 0 && !over && !l.lost {
+		s.changed.Wait()
+	}
+	l.dirty = l.dirty || len(l.running) > 0
 }
 
 // bury gives up a lost worker and has all bundles run again. Bundles run in
@@ -401,6 +486,7 @@ func (s *session) begin(l *lease, b *bundle) (ctx context.Context, ok bool) {
 	b.begunAt = time.Now()
 	ctx, b.stopReading = context.WithCancel(l.ctx)
 	l.bundles[b.instruction] = b
+	l.running[b.instruction] = struct{}{}
 	return ctx, true
 }
 

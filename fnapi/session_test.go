@@ -414,7 +414,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			}
 			inner := s.(*session)
 			inner.mu.Lock() // not one that is being started: that is another story
-			if l := inner.lease; l != nil && !l.isDead() && syscall.Kill(l.worker.PID(), syscall.SIGKILL) == nil {
+			if l := inner.lease; l != nil && !isDead(l.worker) && syscall.Kill(l.worker.PID(), syscall.SIGKILL) == nil {
 				killed++
 			}
 			inner.mu.Unlock()

@@ -11,9 +11,9 @@ import (
 
 // FunctionRunner runs Python functions in workers. It is implemented by fnapi.
 type FunctionRunner interface {
-	// Open makes a session: one worker, leased to this stage alone until the
-	// session is closed, in the environment of the stage. It blocks while the
-	// environment is built. Its errors are diagnostics.
+	// Open makes a session, which runs its bundles on one worker at a time, in
+	// the environment of the stage. It blocks while the environment is built.
+	// Its errors are diagnostics.
 	Open(ctx context.Context, stage *FunctionStage) (FunctionSession, error)
 }
 
@@ -38,6 +38,11 @@ type FunctionStage struct {
 	// MemoryBytes is what a worker may hold with all its processes; 0 is no
 	// limit.
 	MemoryBytes int64
+	// Crew names the workers that the stage shares with other stages, which then
+	// agree with it in domain, environment and limits, and CrewWorkers is how
+	// many there are at most. "" gives each session one of its own.
+	Crew        string
+	CrewWorkers int
 	// Domain is whose functions they are. Workers are not shared between
 	// domains.
 	Domain string
@@ -104,13 +109,14 @@ type LogLine struct {
 	Text     string
 }
 
-// FunctionSession is a worker that is leased to a stage. Its methods are
-// called by one goroutine.
+// FunctionSession runs bundles of a stage. Its methods are called by one
+// goroutine.
 type FunctionSession interface {
 	// Submit hands over a bundle. It returns before the bundle is done, but
 	// blocks while the worker has as much in flight as it may. The session
 	// opens input once, and again for each time the bundle has to be run
-	// again. firstRow is the index of the bundle's first row in the stage's
+	// again; where the stage shares workers (Crew), input must not wait for what
+	// other stages do. firstRow is the index of the bundle's first row in the stage's
 	// input, for diagnostics.
 	Submit(ctx context.Context, input BatchSource, firstRow int64) (Bundle, error)
 	// Close gives the worker back. Bundles that were not waited for are

@@ -11,9 +11,10 @@ import (
 )
 
 // Grouped applies a stage of functions to whole groups, as Group has numbered
-// and cut them. A group that is larger than a batch is kept in a spool until
-// its result is there, so that a worker that dies can be replaced; the worker
-// reads it while it is still being written. The order of the groups is kept.
+// and cut them. A group that is larger than a batch is gathered in a spool,
+// which is kept until its result is there, so that a worker that dies can be
+// replaced. It goes to a worker when it is whole: a worker that waited for the
+// rest might be the one that makes it. The order of the groups is kept.
 type Grouped struct {
 	Runner exec.FunctionRunner
 	// Stage is of the kind StageMerge or StageMapGroups. Its input is that of
@@ -29,6 +30,11 @@ func (g *Grouped) OwnTime() {}
 // Run implements exec.Operator.
 func (g *Grouped) Run(ctx context.Context, in []*exec.Input, out *exec.Output) error {
 	run := &groupedRun{Grouped: g, bundler: newBundler(g.Runner, g.Stage)}
+	defer func() {
+		if run.open != nil {
+			run.open.spool.Close()
+		}
+	}()
 	return run.run(ctx, false, func(ctx context.Context) error { return run.submitAll(ctx, in[0]) }, out)
 }
 
@@ -40,11 +46,11 @@ type groupedRun struct {
 	open *groupBundle
 }
 
-// groupBundle is a bundle of several batches. The goroutine that submits
-// writes it, and sets its fields before it ends the spool.
+// groupBundle is a bundle of several batches.
 type groupBundle struct {
-	spool       *exec.Spool
-	first, last int64
+	spool *exec.Spool
+	// first and last are the numbers of its groups, firstRow that of its row.
+	first, last, firstRow int64
 }
 
 func (g *groupedRun) submitAll(ctx context.Context, in *exec.Input) error {
@@ -54,10 +60,6 @@ func (g *groupedRun) submitAll(ctx context.Context, in *exec.Input) error {
 			return err
 		}
 		switch {
-		case e.Kind != exec.KindBatch && g.open != nil:
-			// What stands between the batches of a bundle must not wait for
-			// room: the bundle makes none before its last batch is here.
-			g.pending.add(&task{element: e})
 		case e.Kind != exec.KindBatch:
 			err = g.pass(ctx, e)
 		case g.open == nil && !e.More:
@@ -83,7 +85,8 @@ func (g *groupedRun) submitWhole(ctx context.Context, e exec.Element) error {
 	})
 }
 
-// continueBundle adds a batch to the open bundle, which it begins if need be.
+// continueBundle adds a batch to the open bundle, which it begins if need be,
+// and submits it with the last one.
 func (g *groupedRun) continueBundle(ctx context.Context, e exec.Element) error {
 	first, last := groupsOf(e.Batch)
 	if g.open == nil {
@@ -92,25 +95,23 @@ func (g *groupedRun) continueBundle(ctx context.Context, e exec.Element) error {
 			e.Release()
 			return err
 		}
-		b := &groupBundle{spool: spool, first: first}
-		if err := g.submit(ctx, spool, e.FirstRow, &task{
-			release: spool.Close, inputBytes: g.Spool.MemoryBytes,
-			emit: func(ctx context.Context, results []arrow.RecordBatch, out *exec.Output) error {
-				return g.emitResults(ctx, b.last-b.first+1, results, out)
-			},
-		}); err != nil {
-			e.Release()
-			return err
-		}
-		g.open = b
+		g.open = &groupBundle{spool: spool, first: first, firstRow: e.FirstRow}
 	}
 	b := g.open
 	b.last = last
 	if err := b.spool.Put(ctx, exec.BatchElement(e.Batch)); err != nil || e.More {
 		return err
 	}
+	if err := b.spool.Put(ctx, exec.Element{Kind: exec.KindEnd}); err != nil {
+		return err
+	}
 	g.open = nil
-	return b.spool.Put(ctx, exec.Element{Kind: exec.KindEnd})
+	return g.submit(ctx, b.spool, b.firstRow, &task{
+		release: b.spool.Close, inputBytes: g.Spool.MemoryBytes,
+		emit: func(ctx context.Context, results []arrow.RecordBatch, out *exec.Output) error {
+			return g.emitResults(ctx, b.last-b.first+1, results, out)
+		},
+	})
 }
 
 // emitResults passes on what a bundle of groups has given; it takes results
