@@ -38,7 +38,7 @@ func TestWhatMayNotBeReadOrWritten(t *testing.T) {
 	dir := t.TempDir()
 	open := func(path string) string { // for everybody, the test's own folders too
 		for at := path; at != "/" && at != os.TempDir(); at = filepath.Dir(at) {
-			if err := os.Chmod(at, 0o755); err != nil { //nolint:gosec // that is what the test is about
+			if err := os.Chmod(at, 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -57,7 +57,7 @@ func TestWhatMayNotBeReadOrWritten(t *testing.T) {
 	if err := errors.Join(os.Chmod(closedFile, mode), os.Chmod(closedDir, mode)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Chmod(closedDir, 0o700) }) //nolint:gosec // a folder must be entered
+	t.Cleanup(func() { _ = os.Chmod(closedDir, 0o700) })
 	asNobody(t, func() {
 		for name, c := range map[string]struct {
 			err  error
