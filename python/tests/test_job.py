@@ -348,7 +348,7 @@ def test_a_gigabyte_of_prints_does_not_hide_what_others_say(shared_ctx, capfd):
         return x
 
     rows = shared_ctx.from_arrow(pa.table({"x": [float(i) for i in range(10)]}))
-    assert rows.with_columns(y=noisy("x"), z=quiet("x")).count() == 10
+    assert len(rows.with_columns(y=noisy("x"), z=quiet("x")).to_arrow()) == 10
     err = capfd.readouterr().err
     assert "[quiet] the end\n" in err
     assert len(err) < 2_000_000
