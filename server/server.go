@@ -11,6 +11,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"crypto/tls"
@@ -68,6 +69,9 @@ type Options struct {
 	Version string
 	// Log is told of clients and jobs that come and go; nil is told nothing.
 	Log *slog.Logger
+	// ping is pingInterval and pingTimeout in one for tests that cannot wait; 0
+	// is those.
+	ping time.Duration
 }
 
 // Server serves one engine.
@@ -103,6 +107,7 @@ func New(options Options) (*Server, error) {
 	s.jobs = newJobs(options.Engine, options.Log)
 	s.sessions = newSessions(options.Engine, s.jobs, options.Limits.withDefaults(), options.Embedded)
 	s.jobs.release = s.sessions.releaseArtifacts
+	pings := keepalive.ServerParameters{Time: cmp.Or(options.ping, pingInterval), Timeout: cmp.Or(options.ping, pingTimeout)}
 	grpcOptions := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(math.MaxInt32), // a batch is one message
 		grpc.MaxConcurrentStreams(callsMax),
@@ -113,7 +118,7 @@ func New(options Options) (*Server, error) {
 		}),
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout}),
+		grpc.KeepaliveParams(pings),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingTimeout / 2, PermitWithoutStream: true}),
 	}
 	if options.TLS != nil {

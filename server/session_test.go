@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/alink-runtime/alink/diag"
@@ -37,7 +40,11 @@ func (s *served) attach(t *testing.T, n int) *attached {
 
 func (s *served) tryAttach(t *testing.T, id, body string) (*attached, error) {
 	t.Helper()
-	client := s.dial(t)
+	return attachTo(t, s.dial(t), id, body)
+}
+
+func attachTo(t *testing.T, client flight.Client, id, body string) (*attached, error) {
+	t.Helper()
 	ctx := metadata.AppendToOutgoingContext(authorized(t.Context()), sessionHeader, id)
 	held, detach := context.WithCancel(ctx)
 	t.Cleanup(detach)
@@ -239,6 +246,65 @@ func (w *syncWriter) text() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.b.String()
+}
+
+// deafConn hears nothing once it is deaf, as when a cable has been pulled.
+type deafConn struct {
+	net.Conn
+	deaf, closed chan struct{}
+	once         sync.Once
+}
+
+func (c *deafConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	select {
+	case <-c.deaf:
+		<-c.closed
+		return 0, net.ErrClosed
+	default:
+		return n, err
+	}
+}
+
+func (c *deafConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// TestAClientThatVanishesWithoutAWord is found by pings.
+func TestAClientThatVanishesWithoutAWord(t *testing.T) {
+	s := serveWith(t, Options{Token: token, ping: time.Second}, engine.Options{})
+	conn := &deafConn{deaf: make(chan struct{}), closed: make(chan struct{})}
+	client, err := flight.NewClientWithMiddleware("passthrough:///", nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (_ net.Conn, err error) {
+			conn.Conn, err = (&net.Dialer{}).DialContext(ctx, "unix", strings.TrimPrefix(s.address, "grpc+unix://"))
+			return conn, err
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	a, err := attachTo(t, client, fmt.Sprintf("%032x", 1), fmt.Sprintf(`{"protocol":%d}`, Protocol))
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := s.engine.Job(a.submit(t, generated(0, 100, collected), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2500 * time.Millisecond) // a client that answers is left alone
+	if s.sessions.count() != 1 || job.State() != engine.Running {
+		t.Fatalf("a client that lives was dropped; its job is %s", job.State())
+	}
+	close(conn.deaf)
+	waitFor(t, "the session's end", func() bool { return s.sessions.count() == 0 })
+	if <-job.Done(); job.State() != engine.Cancelled {
+		t.Errorf("its job is %s", job.State())
+	}
 }
 
 // TestAJobKeepsItsArtifacts until it ends, whatever its client does.

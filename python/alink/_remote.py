@@ -245,6 +245,7 @@ def _client(options: ServerOptions) -> flight.FlightClient:
         ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),  # of pings that data prompts
     ]
     if not options.address.startswith("grpc+unix:") and _is_loopback(options.address):
         settings.append(("grpc.enable_http_proxy", 0))

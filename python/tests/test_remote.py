@@ -415,6 +415,20 @@ def test_a_server_that_dies(own_server):
     ctx.close()
 
 
+def test_a_server_that_hangs(own_server):
+    """A peer that no longer answers, or cannot be reached any more, is noticed by pings."""
+    ctx = own_server.connect()
+    rows = endless(ctx).iter_batches()
+    next(rows)
+    own_server.process.send_signal(signal.SIGSTOP)
+    begin = time.monotonic()
+    with pytest.raises(al.ConnectionLost, match=r"ALK5001[^$]*ping timeout"):
+        for _ in rows:
+            pass
+    assert time.monotonic() - begin < 20
+    ctx.close()
+
+
 def test_a_server_that_drains(own_server, tmp_path):
     ctx = own_server.connect()
     short = ctx.read_generator(
