@@ -70,6 +70,9 @@ type Options struct {
 	// RestrictFiles lets plans read and write in Folders alone.
 	RestrictFiles bool
 	Folders       []string
+	// TableBytesMax bounds the tables that clients have sent and those that
+	// jobs keep, all together, in memory and on disk; 0 is no bound.
+	TableBytesMax int64
 	// Warm is an environment that a worker is started in ahead of the first
 	// job; nil means none.
 	Warm *plan.Environment
@@ -86,6 +89,9 @@ type Options struct {
 func (o Options) Validate() error {
 	if o.MemoryLimitBytes < 0 {
 		return diag.New(diag.BadOption, "memory must be positive, not %d bytes", o.MemoryLimitBytes)
+	}
+	if o.TableBytesMax < 0 {
+		return diag.New(diag.BadOption, "the bytes of tables must be positive, not %d", o.TableBytesMax)
 	}
 	if o.BatchRows < 0 {
 		return diag.New(diag.BadOption, "the rows of a batch must be positive, not %d", o.BatchRows)
@@ -168,7 +174,7 @@ func (e *Engine) open() (err error) {
 	if e.folders, err = openFolders(e.options); err != nil {
 		return err
 	}
-	e.tables = newTables(exec.SpoolOptions{Memory: exec.NewAllowance(e.shares().tableBytes), Dir: e.options.SpillDir})
+	e.tables = newTables(exec.SpoolOptions{Memory: exec.NewAllowance(e.shares().tableBytes), Dir: e.options.SpillDir}, e.options.TableBytesMax)
 	e.workers, err = openWorkers(e.options, e.artifacts)
 	return err
 }
@@ -338,6 +344,10 @@ func (e *Engine) Jobs() []*Job {
 // ArrowBytes are held by Arrow buffers of this process, garbage that has not
 // been collected yet included.
 func (e *Engine) ArrowBytes() int64 { return arrowMemory.bytes.Load() }
+
+// TableBytes are those of the tables that clients have sent and that jobs keep,
+// in memory and on disk.
+func (e *Engine) TableBytes() int64 { return e.tables.bytes() }
 
 // WorkerCounts is what the pool of workers has been through.
 func (e *Engine) WorkerCounts() WorkerCounts { return e.workers.counts() }

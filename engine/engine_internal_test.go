@@ -85,7 +85,7 @@ func TestTablesAreCutAndOutliveTheirName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables := newTables(exec.SpoolOptions{MemoryBytes: 1 << 20, Dir: t.TempDir()})
+	tables := newTables(exec.SpoolOptions{MemoryBytes: 1 << 20, Dir: t.TempDir()}, 0)
 	if err := tables.put(t.Context(), "t", reader); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 
@@ -22,6 +23,8 @@ const tableBatchRowsMax = 65_536
 // limit, then in unlinked files.
 type tables struct {
 	options exec.SpoolOptions
+	// bytesMax bounds what all of them hold, in memory and in files.
+	bytesMax int64
 
 	mu     sync.Mutex
 	byName map[string]*exec.Spool
@@ -31,12 +34,20 @@ type tables struct {
 	dropped map[*exec.Spool]bool
 }
 
-func newTables(options exec.SpoolOptions) *tables {
+// newTables makes an empty one; bytesMax 0 is no bound.
+func newTables(options exec.SpoolOptions, bytesMax int64) *tables {
+	if bytesMax == 0 {
+		bytesMax = math.MaxInt64
+	}
+	options.Total = exec.NewAllowance(bytesMax)
 	return &tables{
-		options: options, byName: map[string]*exec.Spool{},
+		options: options, bytesMax: bytesMax, byName: map[string]*exec.Spool{},
 		using: map[*exec.Spool]int{}, dropped: map[*exec.Spool]bool{},
 	}
 }
+
+// bytes are what all tables hold.
+func (t *tables) bytes() int64 { return t.bytesMax - t.options.Total.Free() }
 
 // put reads a table to its end and keeps it under a name that must be free. It
 // does not take the reader over.
@@ -46,7 +57,7 @@ func (t *tables) put(ctx context.Context, name string, reader array.RecordReader
 	if err != nil {
 		return err
 	}
-	if err := fill(ctx, spool, reader); err != nil {
+	if err := t.fill(ctx, spool, reader); err != nil {
 		spool.Close()
 		return err
 	}
@@ -92,14 +103,14 @@ type tableWriter struct {
 }
 
 func (w *tableWriter) Write(ctx context.Context, batch arrow.RecordBatch) error {
-	return putPieces(ctx, w.spool, batch)
+	return w.tables.putPieces(ctx, w.spool, batch)
 }
 
 func (w *tableWriter) Commit(ctx context.Context) error { return w.tables.keep(ctx, w.name, w.spool) }
 
 func (w *tableWriter) Abort() { w.spool.Close() }
 
-func fill(ctx context.Context, spool *exec.Spool, reader array.RecordReader) error {
+func (t *tables) fill(ctx context.Context, spool *exec.Spool, reader array.RecordReader) error {
 	for reader.Next() {
 		batch := reader.RecordBatch()
 		batch.Retain()
@@ -107,7 +118,7 @@ func fill(ctx context.Context, spool *exec.Spool, reader array.RecordReader) err
 		if err != nil {
 			return err
 		}
-		err = putPieces(ctx, spool, normal)
+		err = t.putPieces(ctx, spool, normal)
 		normal.Release()
 		if err != nil {
 			return err
@@ -121,21 +132,31 @@ func fill(ctx context.Context, spool *exec.Spool, reader array.RecordReader) err
 
 // putPieces cuts a large batch. Each piece is a copy, so that it keeps alive
 // no more than itself.
-func putPieces(ctx context.Context, spool *exec.Spool, batch arrow.RecordBatch) error {
+func (t *tables) putPieces(ctx context.Context, spool *exec.Spool, batch arrow.RecordBatch) error {
 	if batch.NumRows() <= tableBatchRowsMax {
 		batch.Retain()
-		return spool.Put(ctx, exec.BatchElement(batch))
+		return t.putPiece(ctx, spool, batch)
 	}
 	for from := int64(0); from < batch.NumRows(); from += tableBatchRowsMax {
 		piece, err := copyRows(batch, from, min(from+tableBatchRowsMax, batch.NumRows()))
 		if err != nil {
 			return err
 		}
-		if err := spool.Put(ctx, exec.BatchElement(piece)); err != nil {
+		if err := t.putPiece(ctx, spool, piece); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// putPiece takes the batch over.
+func (t *tables) putPiece(ctx context.Context, spool *exec.Spool, batch arrow.RecordBatch) error {
+	err := spool.Put(ctx, exec.BatchElement(batch))
+	if errors.Is(err, exec.ErrFull) {
+		return diag.New(diag.ServerFull, "the tables of all connections would hold more than %d bytes, which is the engine's limit", t.bytesMax).
+			WithHint("give up tables and caches that are not needed, or have the server started with a larger --table-limit")
+	}
+	return err
 }
 
 func copyRows(batch arrow.RecordBatch, from, to int64) (arrow.RecordBatch, error) {

@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
 )
 
@@ -18,7 +20,7 @@ func TestTablesShareTheirMemory(t *testing.T) {
 	defer allocator.AssertSize(t, 0)
 	const rows, bound = 1000, 20_000
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	put := func(tables *tables, name string) {
+	put := func(tables *tables, name string) error {
 		b := array.NewInt64Builder(allocator)
 		defer b.Release()
 		for i := range rows {
@@ -33,9 +35,7 @@ func TestTablesShareTheirMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer reader.Release()
-		if err := tables.put(t.Context(), name, reader); err != nil {
-			t.Fatal(err)
-		}
+		return tables.put(t.Context(), name, reader)
 	}
 	count := func(tables *tables, name string) (n int64) {
 		spool, release, err := tables.use(name)
@@ -58,9 +58,11 @@ func TestTablesShareTheirMemory(t *testing.T) {
 		}
 	}
 	allowance := exec.NewAllowance(bound)
-	tables := newTables(exec.SpoolOptions{Memory: allowance, Dir: t.TempDir(), Allocator: allocator})
+	tables := newTables(exec.SpoolOptions{Memory: allowance, Dir: t.TempDir(), Allocator: allocator}, 4*bound)
 	for _, name := range []string{"a", "b", "c", "d"} {
-		put(tables, name)
+		if err := put(tables, name); err != nil {
+			t.Fatal(err)
+		}
 		if allowance.Free() < 0 {
 			t.Fatalf("%d bytes are free after %s", allowance.Free(), name)
 		}
@@ -74,11 +76,28 @@ func TestTablesShareTheirMemory(t *testing.T) {
 			t.Errorf("%s has %d rows", name, n)
 		}
 	}
+	one := tables.bytes() / 4
+	if one < 8*rows {
+		t.Errorf("a table counts for %d bytes", one)
+	}
+	var err error
+	for n := 5; err == nil; n++ {
+		if err = put(tables, strconv.Itoa(n)); n > int(4*bound/one)+1 {
+			t.Fatalf("%d tables of %d bytes were taken", n, one)
+		}
+	}
+	if d := diag.From(err); d.Code != diag.ServerFull || d.Hint == "" || tables.bytes() > 4*bound || tables.bytes()%one != 0 {
+		t.Errorf("beyond the limit, with %d bytes: %v", tables.bytes(), err)
+	}
+	tables.drop("5")
+	if err := put(tables, "again"); err != nil {
+		t.Errorf("where a table has given its room: %v", err)
+	}
 	tables.drop("a")
 	if allowance.Free() <= full {
 		t.Error("a dropped table keeps its memory")
 	}
-	if err := tables.close(); err != nil || allowance.Free() != bound {
-		t.Errorf("%d bytes are free at the end, %v", allowance.Free(), err)
+	if err := tables.close(); err != nil || allowance.Free() != bound || tables.bytes() != 0 {
+		t.Errorf("%d bytes of memory are free at the end, %d bytes held, %v", allowance.Free(), tables.bytes(), err)
 	}
 }

@@ -68,6 +68,7 @@ func (s *Server) families() []family {
 		single("alink_workers_started_total", counter, "Workers that were started.", float64(workers.Started)),
 		single("alink_worker_deaths_total", counter, "Workers that died without being told to end.", float64(workers.Deaths)),
 		single("alink_arrow_bytes", gauge, "Bytes of Arrow buffers in the engine's process, garbage included.", float64(s.engine.ArrowBytes())),
+		single("alink_table_bytes", gauge, "Bytes of the tables that clients have sent or keep with cache(), in memory and on disk.", float64(s.engine.TableBytes())),
 		single("alink_upload_bytes", gauge, "Bytes of the tables that clients have sent.", float64(uploads)),
 		single("alink_artifact_bytes", gauge, "Bytes of functions, modules and models that clients have sent.", float64(artifacts)),
 	}

@@ -26,6 +26,9 @@ import (
 	"github.com/alink-runtime/alink/server"
 )
 
+// tableBytesDefault is --table-limit where it is not given.
+const tableBytesDefault = 64 << 30
+
 // cutOffTime bounds the end of a server after a second signal.
 const cutOffTime = 3 * time.Second
 
@@ -44,6 +47,7 @@ type serveFlags struct {
 	files          []string
 	sessions       int
 	upload         sizeValue
+	tables         sizeValue
 	artifacts      sizeValue
 	functionMemory sizeValue
 	json           *bool
@@ -86,8 +90,10 @@ func (c *cli) serveCommand() *cobra.Command {
 	f := command.Flags()
 	f.StringArrayVar(&flags.files, "files", nil, "folder that plans may read and write; may be given several times (default: none on a TCP address, all on a unix socket)")
 	f.IntVar(&flags.sessions, "sessions", server.SessionsDefault, "clients that may be connected")
+	flags.tables = tableBytesDefault
 	flags.upload, flags.artifacts = server.UploadBytesDefault, server.ArtifactBytesDefault
 	f.Var(&flags.upload, "upload-limit", "bytes of the tables that one client may send")
+	f.Var(&flags.tables, "table-limit", "bytes of the tables that all clients may send, or keep with cache(), in memory and on disk")
 	f.Var(&flags.artifacts, "artifact-limit", "bytes of functions, modules and models that all clients may send")
 	f.Var(&flags.functionMemory, "function-memory", "most that a worker may hold, whatever its function asks for (default: no cap)")
 	flags.json = jsonFlag(command)
@@ -243,7 +249,7 @@ func (c *cli) serve(ctx context.Context, s *config.Settings, flags serveFlags) (
 	e, err := engine.Open(ctx, engine.Options{
 		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), Sandbox: s.Text("sandbox"),
 		MemoryLimitBytes: s.Number("memory"), Parallelism: int(s.Number("parallelism")), SpillDir: s.Text("spill_dir"),
-		RestrictFiles: len(flags.files) > 0 || !strings.HasPrefix(d.told.Address, "grpc+unix:"), Folders: flags.files,
+		RestrictFiles: len(flags.files) > 0 || !strings.HasPrefix(d.told.Address, "grpc+unix:"), Folders: flags.files, TableBytesMax: int64(flags.tables),
 	})
 	if err != nil {
 		return err

@@ -25,7 +25,10 @@ type SpoolOptions struct {
 	// Memory, if it is set, stands in the place of MemoryBytes: what several
 	// spools keep together.
 	Memory *Allowance
-	Dir    string
+	// Total, if it is set, bounds what several spools that keep everything hold
+	// in memory and in files: a batch beyond it is refused.
+	Total *Allowance
+	Dir   string
 	// Readers is the number of readers. An element is dropped when all of them
 	// have passed it. 0 keeps everything, for any number of readers made by
 	// Open.
@@ -33,6 +36,9 @@ type SpoolOptions struct {
 	// Allocator is for what is read back from files; nil means Arrow's default.
 	Allocator memory.Allocator
 }
+
+// ErrFull is returned by Put where the spool's Total has no room.
+var ErrFull = errors.New("there is no room for more")
 
 // Spool holds a sequence of elements for readers that go at their own pace, in
 // memory up to a limit and then in unlinked files, so that a writer never
@@ -46,6 +52,7 @@ type Spool struct {
 	entries []spoolEntry
 	base    int // the index of entries[0] in the sequence
 	memory  int64
+	charged int64 // of the options' Total
 	readers []*spoolReader
 	last    *segment
 	closed  bool
@@ -93,11 +100,16 @@ func (s *Spool) Put(_ context.Context, e Element) error {
 	size := e.size()
 	s.mu.Lock()
 	stopped := s.closed || s.options.Readers > 0 && s.openReaders() == 0
-	inMemory := e.Kind != KindBatch || !stopped && s.fits(size)
+	full := !stopped && e.Kind == KindBatch && !s.charge(size)
+	inMemory := e.Kind != KindBatch || !stopped && !full && s.fits(size)
 	s.mu.Unlock()
 	if stopped {
 		e.Release()
 		return ErrStopped
+	}
+	if full {
+		e.Release()
+		return ErrFull
 	}
 	entry := spoolEntry{element: e, size: size}
 	if !inMemory {
@@ -111,6 +123,19 @@ func (s *Spool) Put(_ context.Context, e Element) error {
 	}
 	s.append(entry)
 	return nil
+}
+
+// charge counts a batch against what several spools hold together, and reports
+// whether there is room for it; mu is held.
+func (s *Spool) charge(size int64) bool {
+	if s.options.Total == nil {
+		return true
+	}
+	if !s.options.Total.take(size) {
+		return false
+	}
+	s.charged += size
+	return true
 }
 
 // fits reports whether a batch may stay in memory, for which the allowance has
@@ -234,6 +259,9 @@ func (s *Spool) Close() {
 	}
 	s.closed = true
 	s.trim()
+	if s.options.Total != nil {
+		s.options.Total.give(s.charged)
+	}
 	if s.last != nil {
 		_ = s.last.file.Close() // unlinked: its content is of no more use
 	}

@@ -79,7 +79,7 @@ def test_codes_and_flags_exist(pyrunner):
     for flag in re.findall(r"--[a-z][a-z-]+", unit + limits):
         if flag not in ("--dry-run",):
             assert f"{flag} " in help_text
-    for flag, default in [("upload", "16.0 GiB"), ("artifact", "8.0 GiB")]:
+    for flag, default in [("upload", "16.0 GiB"), ("table", "64.0 GiB"), ("artifact", "8.0 GiB")]:
         assert re.search(rf"--{flag}-limit size .*\(default {default}\)", help_text)
         assert f"{default.replace('.0', '')} | `--{flag}-limit`" in PAGE
     assert re.search(r"--sessions int .*\(default 64\)", help_text)

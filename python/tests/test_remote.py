@@ -325,6 +325,7 @@ def test_clients_share_no_worker(server):
 def test_limits_of_the_server(start_server, tmp_path, token_file):
     own = start_server(
         tmp_path, "--upload-limit", "1MB", "--function-memory", "100MiB", "--sessions", "1",
+        "--table-limit", "2MB",
         token_file=token_file,
     )  # fmt: skip
 
@@ -342,6 +343,11 @@ def test_limits_of_the_server(start_server, tmp_path, token_file):
         with pytest.raises(al.PlanError, match="ALK5039: the tables of this connection"):
             ctx.from_arrow(pa.table({"x": range(1_000_000)})).count()
         assert table.count() == 1000, "the connection has suffered"
+        wide = ctx.read_generator({"i": al.generate.sequence()}, rows=1_000_000).cache()
+        with pytest.raises(al.PlanError, match="ALK5039: the tables of all connections"):
+            wide.count()
+        small = table.filter("x < 10").cache()
+        assert small.count() == small.count() == 10
         with pytest.raises(al.DataError, match="ALK4015"):  # no --files on a TCP address
             table.write_csv(tmp_path / "out.csv")
     with own.connect() as ctx:
