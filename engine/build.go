@@ -197,6 +197,7 @@ func (b *build) graph(ctx context.Context, job *Job) error {
 	if err := plan.Prune(ctx, physical, b); err != nil {
 		return err
 	}
+	plan.Fuse(physical)
 	for _, stage := range physical.Stages {
 		if a, ok := stage.Work.(*plan.Application); ok {
 			b.crews[b.crew(a, stage.ID)] = true

@@ -29,6 +29,7 @@ const memoryError = "MemoryError"
 type failure struct {
 	Error     string          `json:"error"`
 	Function  string          `json:"function"`
+	Call      int             `json:"call"`
 	Name      string          `json:"name"`
 	Message   string          `json:"message"`
 	Exception *diag.Exception `json:"exception"`
@@ -64,7 +65,7 @@ func failureOf(stage *exec.FunctionStage, text string, firstRow int64) *diag.Dia
 	if !known {
 		return strange(stage, cut(f.Message))
 	}
-	call := callOf(stage, f.Function)
+	call := callOf(stage, f.Call, f.Function)
 	d := diag.New(code, "%s", firstLine(cut(f.Message)))
 	d.Function = cut(f.Name)
 	d.Exception = f.Exception
@@ -123,8 +124,12 @@ func strange(stage *exec.FunctionStage, cause string) *diag.Diagnostic {
 	return d.At(stage.Calls[0].Operator, stage.Calls[0].Origin)
 }
 
-// callOf is the call of function id, or the first.
-func callOf(stage *exec.FunctionStage, id string) exec.FunctionCall {
+// callOf is the call at a place, if that calls function id, or else the first
+// that does, or the first.
+func callOf(stage *exec.FunctionStage, at int, id string) exec.FunctionCall {
+	if at >= 0 && at < len(stage.Calls) && stage.Calls[at].FunctionID == id {
+		return stage.Calls[at]
+	}
 	for _, c := range stage.Calls {
 		if c.FunctionID == id {
 			return c

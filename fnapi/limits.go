@@ -126,7 +126,9 @@ func argumentsAt(batch arrow.RecordBatch, call exec.FunctionCall, row int) []dia
 		if i < len(call.Function.Parameters) {
 			name = call.Function.Parameters[i]
 		}
-		values = append(values, diag.Value{Name: name, Repr: pythonText(batch.Column(at), row)})
+		if at < int(batch.NumCols()) { // another call's result is with the worker
+			values = append(values, diag.Value{Name: name, Repr: pythonText(batch.Column(at), row)})
+		}
 	}
 	return values
 }

@@ -2,6 +2,7 @@ package gotests_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine"
 	"github.com/alink-runtime/alink/engine/plan"
 )
@@ -31,6 +33,66 @@ func chained(t *testing.T, n int, options plan.FunctionOptions) *plan.Plan {
 	delete(p.Functions, "f")
 	p.Nodes = append(p.Nodes, node("out", plan.Collect{}, last))
 	return p
+}
+
+// TestFunctionsOfOneWorkerCrossTogether: a chain of them is one operator, which
+// gives the same rows, and a failure is laid to the step that it is in.
+func TestFunctionsOfOneWorkerCrossTogether(t *testing.T) {
+	e := openEngine(t)
+	numbers(t, e, "t", 1000)
+	chain := func(third plan.Expr) *plan.Plan {
+		p := applied(t, "t", plan.RowFunction, doubleOrMinusOne)
+		p.Functions["g"] = source("g", "def g(y, i):\n    assert y < 2990 or i < 999\n    return y + i\n", plan.RowFunction, "double", "here")
+		p.Functions["h"] = source("h", "def h(z):\n    return z * 10\n", plan.NumpyFunction, "double", "here")
+		at := func(n plan.Node, line int) plan.Node {
+			n.Origin = &diag.Source{File: "job.py", Line: line}
+			return n
+		}
+		p.Nodes = append(p.Nodes[:2],
+			at(node("z", plan.Project{Keep: true, Exprs: []plan.NamedExpr{named("z", plan.Call("g", plan.Column("y"), plan.Column("id")))}}, "y"), 3),
+			node("r", plan.Rename{Columns: map[string]string{"z": "w"}}, "z"),
+			at(node("v", plan.Project{Exprs: []plan.NamedExpr{named("id", plan.Column("id")), named("w", plan.Column("w")), named("v", third)}}, "r"), 5),
+			node("out", plan.Collect{}, "v"))
+		return p
+	}
+	job, err := e.Submit(t.Context(), chain(plan.Call("h", plan.Column("w"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := int64(0)
+	err = read(job, func(b arrow.RecordBatch) {
+		for i := range int(b.NumRows()) {
+			w := float64(next)*2 + float64(next)
+			if next%5 == 0 {
+				w = float64(next) - 1
+			}
+			if id, got, v := b.Column(0).(*array.Int64).Value(i), b.Column(1).(*array.Float64).Value(i), b.Column(2).(*array.Float64).Value(i); id != next || got != w || v != 10*w {
+				t.Fatalf("row %d: id %d, w %v instead of %v, v %v", next, id, got, w, v)
+			}
+			next++
+		}
+	})
+	if err != nil || next != 1000 {
+		t.Errorf("%d rows, %v", next, err)
+	}
+	var names []string
+	for _, p := range job.Progress() {
+		if p.Bundles > 0 {
+			names = append(names, p.Name)
+		}
+	}
+	if !slices.Equal(names, []string{"f, g, h"}) {
+		t.Errorf("the operators with functions are %q", names)
+	}
+	// The second call of g, which stands in another step, fails at the last row.
+	job, err = e.Submit(t.Context(), chain(plan.Call("g", plan.Column("w"), plan.Column("id"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := diag.From(read(job, func(arrow.RecordBatch) {}))
+	if d.Code != diag.FunctionRaised || d.Source == nil || d.Source.Line != 5 || d.Row == nil || d.Row.Index != 999 {
+		t.Errorf("got %v at %+v, row %+v", d, d.Source, d.Row)
+	}
 }
 
 // mostWorkers watches how many workers there are at most until stop is called.

@@ -17,14 +17,15 @@ type FunctionRunner interface {
 	Open(ctx context.Context, stage *FunctionStage) (FunctionSession, error)
 }
 
-// FunctionStage is what crosses to a worker together: the calls of one node
-// that share an environment, or one map_batches or fit function.
+// FunctionStage is what crosses to a worker together: calls that share an
+// environment and limits, or one map_batches or fit function.
 type FunctionStage struct {
 	// ID is unique within the engine; it names the stage's bundle descriptor.
 	ID   string
 	Kind StageKind
-	// Calls are independent of one another for StageColumns, StageAggregate and
-	// StageMerge; otherwise there is exactly one.
+	// Calls are several for StageColumns, where one may use the results of those
+	// before it, and for StageAggregate and StageMerge; otherwise there is
+	// exactly one.
 	Calls       []FunctionCall
 	Environment *plan.Environment
 	// Input is the schema of what crosses to the worker; Output of what comes
@@ -90,8 +91,8 @@ type FunctionCall struct {
 	Function *plan.Function
 	// FunctionID is the function's key in the plan.
 	FunctionID string
-	// Args are indices into the stage's Input. StageMapBatches and StageFit
-	// have none.
+	// Args are indices into the stage's Input and, behind its columns, into the
+	// results of the calls before. StageMapBatches and StageFit have none.
 	Args []int
 	// Output is the place of the call's result among those of the calls.
 	Output int

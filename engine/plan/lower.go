@@ -99,7 +99,8 @@ type Application struct {
 // AddsColumns reports whether the results stand beside the input's columns.
 func (a *Application) AddsColumns() bool { return a.Kind == RowFunction }
 
-// AppliedCall is one call of an Application. Args are indices into Crossing.
+// AppliedCall is one call of an Application. Args are indices into Crossing and,
+// behind its columns, the results of the calls before.
 type AppliedCall struct {
 	FunctionID string
 	Function   *Function

@@ -231,6 +231,9 @@ func lowered(t *testing.T, text []byte) string {
 	if err == nil {
 		err = Prune(t.Context(), physical, &fakeTyper{})
 	}
+	if err == nil {
+		Fuse(physical)
+	}
 	if err != nil {
 		return diag.From(err).Render() + "\n"
 	}

@@ -136,7 +136,7 @@ def _function_spec(transform: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Columns:
-    """Each call adds a column."""
+    """Each call adds a column, and may use those that were added before."""
 
     def __init__(self, task: Task) -> None:
         output = self._output = task.output
@@ -152,11 +152,16 @@ class _Columns:
         row = 0
         alone = len(self._calls) == 1
         for batch in batches:
-            columns = []
+            columns = batch.columns
             for i, call in enumerate(self._calls):
                 self._enter(call.name, i)
-                columns.append(call.column(batch, row, alone))
-            yield pa.RecordBatch.from_arrays(columns, schema=self._output)
+                try:
+                    columns.append(call.column(columns, batch.num_rows, row, alone))
+                except Failure as failure:
+                    failure.details["call"] = i  # a function may be called twice
+                    raise
+            made = columns[batch.num_columns :]
+            yield pa.RecordBatch.from_arrays(made, schema=self._output)
             row += batch.num_rows
 
 

@@ -56,11 +56,13 @@ class Call:
         if self._form is None and spec["kind"] != "row":
             raise Failure("protocol", f"a function of kind {spec['kind']!r} makes no column")
 
-    def column(self, batch: pa.RecordBatch, row: int, alone: bool) -> pa.Array:
+    def column(self, columns: Sequence[pa.Array], rows: int, row: int, alone: bool) -> pa.Array:
         """Compute the column for a batch.
 
         Parameters
         ----------
+        columns, rows
+            The columns that the arguments are among, and their length.
         row
             The index of the batch's first row in its bundle, for errors.
         alone
@@ -72,12 +74,12 @@ class Call:
             With the function's name, and the row if it is known.
         """
         try:
-            arrays = [batch.column(i) for i in self._args]
-            if batch.num_rows == 0:
+            arrays = [columns[i] for i in self._args]
+            if rows == 0:
                 return pa.array([], self._type)
             if self._skips_null and any(array.null_count for array in arrays):
                 return self._without_nulls(arrays, row, alone)
-            return self._in_cuts(arrays, batch.num_rows, row, alone)
+            return self._in_cuts(arrays, rows, row, alone)
         except Failure as failure:
             failure.details.setdefault("function", self.id)
             failure.details.setdefault("name", self.name)
