@@ -77,6 +77,10 @@ func (r *Runner) SupervisorPID() int { return r.pool.SupervisorPID() }
 // Workers lists the workers that run.
 func (r *Runner) Workers() []udfworker.WorkerStatus { return r.pool.Workers() }
 
+// EndIdle ends the idle workers of a domain, which nobody will ask for any
+// more.
+func (r *Runner) EndIdle(domain string) { r.pool.EndIdle(domain) }
+
 // WorkerCounts are the workers that ran, and those of them that died by
 // themselves.
 func (r *Runner) WorkerCounts() (started, deaths int64) { return r.pool.Counts() }

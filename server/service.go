@@ -25,6 +25,9 @@ import (
 // Protocol is the version of what client and server say to one another.
 const Protocol = 1
 
+// versionBytesMax is what is told of a client's version.
+const versionBytesMax = 64
+
 // watchInterval is the time between two reports of a job's progress.
 const watchInterval = 100 * time.Millisecond
 
@@ -226,7 +229,7 @@ func (s *service) attach(body []byte, stream sender) error {
 		return err
 	}
 	log := s.server.options.Log.With("session", session.shown())
-	log.Info("client attached", "version", request.Version)
+	log.Info("client attached", "version", request.Version[:min(len(request.Version), versionBytesMax)])
 	defer log.Info("client left")
 	defer s.server.held()()
 	defer s.server.sessions.end(session)
@@ -525,13 +528,19 @@ func (s *service) DoGet(ticket *flight.Ticket, stream flight.FlightService_DoGet
 	}
 	defer reader.Release()
 	stop := context.AfterFunc(stream.Context(), job.Cancel)
-	defer stop()
-	writer := flight.NewRecordWriter(stream, ipc.WithSchema(reader.Schema()))
-	for reader.Next() {
-		if err := writer.Write(reader.RecordBatch()); err != nil {
+	defer func() {
+		if !stop() {
 			// Before the reader is released: a result that nobody wants any more
 			// would let the job end well.
 			job.Cancel()
+			<-job.Done()
+		}
+	}()
+	writer := flight.NewRecordWriter(stream, ipc.WithSchema(reader.Schema()))
+	for reader.Next() {
+		if err := writer.Write(reader.RecordBatch()); err != nil {
+			job.Cancel()
+			<-job.Done() // as above
 			return errors.Join(err, writer.Close())
 		}
 	}

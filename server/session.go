@@ -202,6 +202,7 @@ func (s *sessions) end(one *session) {
 	s.mu.Unlock()
 	s.jobs.endSession(one)
 	s.engine.DropTables(one.table(""))
+	s.engine.EndDomain(one.id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id := range one.artifacts {

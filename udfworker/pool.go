@@ -157,6 +157,7 @@ type Worker struct {
 	key         string
 	environment *envmgr.Environment
 	memoryBytes int64
+	domain      string
 	endpoint    Endpoint
 	supervisor  *Supervisor
 	process     *Process
@@ -248,7 +249,7 @@ func (p *Pool) acquire(ctx context.Context, spec Spec) (*Worker, error) {
 			return w, err
 		}
 		if id != "" {
-			w, err := p.startWorker(ctx, &Worker{id: id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, leased: true})
+			w, err := p.startWorker(ctx, &Worker{id: id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, domain: spec.Domain, leased: true})
 			if _, killed := errors.AsType[killedAtStart](err); !killed || starts == startsMax {
 				return w, err
 			}
@@ -539,6 +540,18 @@ func (p *Pool) keepLocked(w *Worker) {
 		p.endIdleLocked(p.idle[0])
 	}
 	p.freedLocked()
+}
+
+// EndIdle ends the idle workers of a domain, which nobody will ask for any
+// more. It does not wait.
+func (p *Pool) EndIdle(domain string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range slices.Clone(p.idle) {
+		if w.domain == domain {
+			p.endIdleLocked(w)
+		}
+	}
 }
 
 func (p *Pool) endIdleLocked(w *Worker) {

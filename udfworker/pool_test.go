@@ -110,6 +110,12 @@ func TestAWorkerRunsFunctionsOfOneDomain(t *testing.T) {
 	if lease("mine") != mine {
 		t.Error("a warm worker of the domain was not leased")
 	}
+	p.EndIdle("mine")
+	<-mine.Dead()
+	if d := mine.Death(); d.Kind != Stopped {
+		t.Errorf("the worker of a domain that has ended: %+v", d)
+	}
+	eventually(t, "one worker is left", 5*time.Second, func() bool { return len(p.Workers()) == 1 })
 }
 
 func TestIdleWorkersAreBounded(t *testing.T) {

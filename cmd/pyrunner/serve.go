@@ -240,6 +240,9 @@ func (c *cli) serve(ctx context.Context, s *config.Settings, flags serveFlags) (
 	// Before anything is made that would have to be removed.
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(signals)
 	d, err := openDoors(ctx, s)
 	if err != nil {
@@ -339,8 +342,8 @@ func (c *cli) drain(srv *server.Server, e *engine.Engine, d *doors, grace time.D
 		}
 		d.close()
 		status := exitInterrupted
-		if sig == syscall.SIGTERM {
-			status = 128 + int(syscall.SIGTERM)
+		if number, ok := sig.(syscall.Signal); ok {
+			status = 128 + int(number)
 		}
 		return exitError{status}
 	}

@@ -169,7 +169,9 @@ func TestServeOnAPort(t *testing.T) {
 	if kept, err := server.ReadToken(again.TokenFile); kept != secret || err != nil {
 		t.Errorf("another token at the second start: %v", err)
 	}
-	again.signal(t, syscall.SIGTERM)
+	if status := again.signal(t, syscall.SIGHUP); status != exitDone {
+		t.Errorf("when its terminal goes it ended with %d:\n%s", status, again.stderr)
+	}
 }
 
 func TestServeRefuses(t *testing.T) {

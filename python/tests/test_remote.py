@@ -303,7 +303,7 @@ def test_functions_run_in_environments_of_the_server(server):
     assert result[0]["d"] == 2.0
 
 
-def test_clients_share_no_worker(server):
+def test_clients_share_no_worker(server, eventually, is_running):
     """What a client's functions leave in a process is out of another's reach."""
 
     @al.udf("bigint", workers=1)
@@ -320,6 +320,7 @@ def test_clients_share_no_worker(server):
         first = pid(mine)
         assert pid(yours) != first
         assert pid(mine) == first, "the worker was not kept warm"
+    assert eventually(lambda: not is_running(first)), "it has outlived its client"
 
 
 def test_limits_of_the_server(start_server, tmp_path, token_file):
