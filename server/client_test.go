@@ -41,6 +41,7 @@ func TestClient(t *testing.T) {
 	if job, err := c.Job(t.Context(), stream); err != nil || len(job.Operators) != 2 || job.Checkpoints == nil {
 		t.Errorf("%+v, %v", job, err)
 	}
+	waitFor(t, "rows", func() bool { job, err := c.Job(t.Context(), stream); return err == nil && job.Rows > 0 })
 	path, err := c.Savepoint(t.Context(), stream)
 	if err != nil || path != filepath.Join(dir, "state", "checkpoint-00000001") {
 		t.Fatalf("savepoint: %s, %v", path, err)
