@@ -21,10 +21,6 @@ import (
 // of what the pool starts.
 const jobWorkersMax = udfworker.WorkersMaxDefault / 2
 
-// groupSpoolBytes is what each subtask keeps in memory of a group that is
-// larger than a batch.
-const groupSpoolBytes = 16 << 20
-
 // build makes the dataflow of one plan. It implements plan.Typer.
 type build struct {
 	engine  *Engine
@@ -40,6 +36,10 @@ type build struct {
 	// stages that have workers of their own.
 	crews   map[string]bool
 	release []func()
+	// functions is the number of subtasks of functions, groups the memory that
+	// those of groups share.
+	functions int
+	groups    *exec.Allowance
 	// name tells the crews of jobs apart.
 	name string
 	// domain is whose functions they are; see Engine.SubmitIn.
@@ -203,6 +203,12 @@ func (b *build) graph(ctx context.Context, job *Job) error {
 			b.crews[b.crew(a, stage.ID)] = true
 		}
 	}
+	for _, stage := range physical.Stages {
+		if a, ok := stage.Work.(*plan.Application); ok {
+			b.functions += b.subtasks(a)
+		}
+	}
+	b.groups = exec.NewAllowance(b.engine.shares().groupsBytes)
 	if err := b.openCheckpoints(job); err != nil {
 		return err
 	}
@@ -288,6 +294,20 @@ func (b *build) crew(a *plan.Application, stage string) string {
 	return fmt.Sprintf("%s %d %d", a.Environment, a.Workers, a.Calls[0].Function.MemoryBytes())
 }
 
+// subtasks is the number of a stage's subtasks, and of the workers of its crew.
+// A crew keeps its workers to the end of the job, which must not want more than
+// the pool has.
+func (b *build) subtasks(a *plan.Application) int {
+	n := a.Workers
+	switch {
+	case a.Kind == plan.FitFunction:
+		return 1
+	case n == 0:
+		n = b.engine.options.Parallelism
+	}
+	return max(1, min(n, jobWorkersMax/len(b.crews)))
+}
+
 // application makes the vertex of Python functions. The subtasks get workers of
 // the stage's crew; all but the first only when a batch reaches them.
 func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Application, job *Job) {
@@ -301,13 +321,7 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 		v.New = func(int) exec.Operator { return fit }
 		return
 	}
-	v.Parallelism = a.Workers
-	if v.Parallelism == 0 {
-		v.Parallelism = b.engine.options.Parallelism
-	}
-	// A crew keeps its workers to the end of the job, which must not want more
-	// than the pool has.
-	v.Parallelism = max(1, min(v.Parallelism, jobWorkersMax/len(b.crews)))
+	v.Parallelism = b.subtasks(a)
 	shared.Crew = fmt.Sprintf("%s %s", b.name, b.crew(a, stage.ID))
 	shared.CrewWorkers = v.Parallelism
 	v.New = func(subtask int) exec.Operator { return b.functionOperator(stage, a, shared, subtask == 0) }
@@ -322,7 +336,7 @@ func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, shared 
 		}
 	case shared.Kind.Grouped():
 		return &ops.Grouped{Runner: runner, Stage: shared, Spool: exec.SpoolOptions{
-			MemoryBytes: groupSpoolBytes, Dir: b.engine.options.SpillDir,
+			Memory: b.groups, Dir: b.engine.options.SpillDir,
 		}}
 	}
 	return &ops.Function{
@@ -336,7 +350,7 @@ func (b *build) functionStage(a *plan.Application, job *Job) *exec.FunctionStage
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
 		Input: a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.output.add,
 		MemoryBytes: a.Calls[0].Function.MemoryBytes(), Domain: b.domain,
-		Meter: &exec.Meter{},
+		Meter: &exec.Meter{}, CreditBytes: b.engine.shares().creditBytes(b.functions),
 	}
 	for i, c := range a.Calls {
 		s.Calls = append(s.Calls, exec.FunctionCall{

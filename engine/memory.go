@@ -15,6 +15,11 @@ type shares struct {
 	// their producers wait.
 	queuesBytes int64
 	spoolBytes  int64
+	// functionsBytes is what the functions of a job have on its way to workers,
+	// on its way back and waiting for its turn. groupsBytes is what they keep of
+	// groups that are larger than a batch, which spill.
+	functionsBytes int64
+	groupsBytes    int64
 }
 
 func sharesOf(limit int64) shares {
@@ -24,5 +29,25 @@ func sharesOf(limit int64) shares {
 		tableBytes:      limit / whole,
 		queuesBytes:     limit / whole,
 		spoolBytes:      min(exec.SpoolBytesDefault, limit/whole),
+		functionsBytes:  limit * 3 / (4 * whole),
+		groupsBytes:     min(groupsBytesMax, limit/(4*whole)),
 	}
+}
+
+// groupsBytesMax is enough for groups of a common size; larger ones are no
+// slower from a file, since a worker reads them once.
+const groupsBytesMax = 64 << 20
+
+// Bounds of what creditBytes gives.
+const (
+	creditBytesMin = 1 << 20
+	creditBytesMax = 64 << 20
+)
+
+// creditBytes is what a subtask of functions may have in each of three places,
+// where a job has so many of them: in flight to its worker, in flight from it,
+// and waiting in the order of results.
+func (s shares) creditBytes(subtasks int) int64 {
+	const places = 3
+	return min(max(creditBytesMin, s.functionsBytes/int64(places*max(1, subtasks))), creditBytesMax)
 }

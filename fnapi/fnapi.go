@@ -38,10 +38,10 @@ const (
 
 // Bounds.
 const (
-	// bundlesInFlightMax and bytesInFlightMax bound what a worker has to do: a
-	// bundle in its hands, one that waits behind it, one on its way.
+	// bundlesInFlightMax bounds what a worker has to do: a bundle in its hands,
+	// one that waits behind it, one on its way. Their bytes are bounded by the
+	// stage's credit, in each direction.
 	bundlesInFlightMax = 3
-	bytesInFlightMax   = 64 << 20
 	// messageBytesMax is the largest gRPC message; pieces of data are far
 	// smaller.
 	messageBytesMax = 64<<20 + 1<<20

@@ -54,6 +54,10 @@ type session struct {
 	// bundles are those that are not settled, in the order of Submit; those
 	// that are begun come first.
 	bundles []*bundle
+	// lastInput are the bytes of the input of the bundle that was done last, and
+	// resultShare those of its result for each of them; see creditLocked.
+	lastInput   int64
+	resultShare float64
 	// stopped says why nothing is run any more.
 	stopped error
 }
@@ -184,14 +188,34 @@ func (s *session) Submit(ctx context.Context, input exec.BatchSource, firstRow i
 // fullLocked reports whether the worker has as much to do as it may. Bundles
 // that are settled do not count, so a caller may submit without waiting.
 func (s *session) fullLocked() bool {
-	return len(s.bundles) >= bundlesInFlightMax || s.bytesLocked() >= bytesInFlightMax
+	return len(s.bundles) >= bundlesInFlightMax
 }
 
-func (s *session) bytesLocked() (n int64) {
-	for _, b := range s.bundles {
-		n += b.inputBytes + b.resultBytes
+// creditLocked reports whether one more bundle may be begun: whether its input
+// fits into the credit towards the worker, and what all will give into the
+// credit back. Nothing can be taken back once it is begun, and nobody may have
+// to wait with a result in hand, so both are reckoned beforehand: a bundle like
+// the one before it, and as many bytes back for each as that has given.
+func (s *session) creditLocked() bool {
+	sent, expected := s.lastInput, s.resultOf(s.lastInput)
+	for _, b := range s.begunLocked() {
+		sent += b.inputBytes
+		expected += max(b.resultBytes, s.resultOf(b.inputBytes))
 	}
-	return n
+	credit := s.stage.Credit()
+	return sent <= credit && expected <= credit
+}
+
+// resultOf is what an input is reckoned to give; mu is held.
+func (s *session) resultOf(inputBytes int64) int64 {
+	return int64(s.resultShare * float64(inputBytes))
+}
+
+// learnLocked notes what a bundle has given of its input.
+func (s *session) learnLocked(b *bundle) {
+	if b.inputBytes > 0 {
+		s.lastInput, s.resultShare = b.inputBytes, float64(b.resultBytes)/float64(b.inputBytes)
+	}
 }
 
 // Close implements exec.FunctionSession.
@@ -245,6 +269,7 @@ func (s *session) settleLocked(b *bundle, err error) {
 	if s.lease != nil && b.instruction != "" {
 		delete(s.lease.bundles, b.instruction)
 		if s.stopped == nil {
+			s.learnLocked(b)
 			s.stage.Meter.Bundle(s.lease.workedLocked(b))
 		}
 	}
@@ -353,7 +378,7 @@ func (s *session) sendableLocked() *bundle {
 		case b.instruction != "":
 		case i == 0:
 			return b
-		case b.alone || s.bundles[0].alone || s.bytesLocked() >= bytesInFlightMax:
+		case b.alone || s.bundles[0].alone || !s.creditLocked():
 			return nil
 		default:
 			return b

@@ -649,6 +649,44 @@ func TestSubmitBlocksWhenFull(t *testing.T) {
 	}
 }
 
+// TestCreditBoundsWhatIsInFlight: bundles wait for those before them where the
+// bytes that they are reckoned to send or give would be too many; one alone may
+// always go.
+func TestCreditBoundsWhatIsInFlight(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	defer mem.AssertSize(t, 0)
+	r := newRunner(t, nil)
+	const rows = 1000 // 8 kB, and some bytes of Arrow's own
+	for credit, most := range map[int64]int{1: 1, 20_000: 2, 0: bundlesInFlightMax} {
+		stage := newStage(exec.StageColumns, "nap@5000 nap@7000 nap@9000")
+		stage.CreditBytes = credit
+		s := open(t, r, stage)
+		inner := s.(*session)
+		runAll(t, s, mem, 3, rows) // it learns how large bundles are
+		done, seen := make(chan struct{}), make(chan int)
+		go func() {
+			begun := 0
+			for {
+				select {
+				case <-done:
+					seen <- begun
+					return
+				case <-time.After(time.Millisecond):
+					inner.mu.Lock()
+					begun = max(begun, len(inner.begunLocked()))
+					inner.mu.Unlock()
+				}
+			}
+		}()
+		runAll(t, s, mem, 20, rows)
+		close(done)
+		if begun := <-seen; begun != most {
+			t.Errorf("a credit of %d bytes: %d bundles were in flight at most, not %d", credit, begun, most)
+		}
+		_ = s.Close()
+	}
+}
+
 func TestSeveralSessions(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	defer mem.AssertSize(t, 0)

@@ -47,10 +47,24 @@ type FunctionStage struct {
 	// Domain is whose functions they are. Workers are not shared between
 	// domains.
 	Domain string
+	// CreditBytes bounds what a session has in flight to its worker, and as much
+	// in flight from it, unless that is one bundle; 0 means CreditBytesDefault.
+	CreditBytes int64
 	// Meter counts what the stage's workers do; nil is legal.
 	Meter *Meter
 	// Log receives what the functions print and log; it must not block.
 	Log func(LogLine)
+}
+
+// CreditBytesDefault is the CreditBytes of a stage that says nothing.
+const CreditBytesDefault = 64 << 20
+
+// Credit is the stage's CreditBytes, or the default.
+func (s *FunctionStage) Credit() int64 {
+	if s.CreditBytes == 0 {
+		return CreditBytesDefault
+	}
+	return s.CreditBytes
 }
 
 // StageKind says how a worker treats a stage's batches.

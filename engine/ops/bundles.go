@@ -11,13 +11,10 @@ import (
 	"github.com/alink-runtime/alink/engine/exec"
 )
 
-// Limits of what a function operator has on its way. The session bounds the
-// bundles that are not done; these bound what waits for its turn in the order:
-// inputs that are kept, and results that have come back.
-const (
-	pendingMax      = 16
-	pendingBytesMax = 64 << 20
-)
+// pendingMax bounds what waits for its turn in the order of a function
+// operator: inputs that are kept, and results that have come back. Their bytes
+// are bounded by the stage's credit, and the session bounds those in flight.
+const pendingMax = 16
 
 // task is something on its way through a function operator, in its place in
 // the order: a bundle, or an element to be passed on.
@@ -44,6 +41,7 @@ func (t *task) close() {
 // adds, another takes; whoever waits is woken through a channel that holds one
 // token.
 type pending struct {
+	bytesMax int64
 	mu       sync.Mutex
 	tasks    []*task
 	ended    bool
@@ -51,8 +49,8 @@ type pending struct {
 	writable chan struct{}
 }
 
-func newPending() *pending {
-	return &pending{readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
+func newPending(bytesMax int64) *pending {
+	return &pending{bytesMax: bytesMax, readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
 }
 
 // awaitRoom waits until another task may be added.
@@ -79,7 +77,7 @@ func (p *pending) hasRoom() bool {
 			bytes += t.inputBytes + t.bundle.Held()
 		}
 	}
-	return len(p.tasks) == 0 || bytes < pendingBytesMax
+	return len(p.tasks) == 0 || bytes < p.bytesMax
 }
 
 func (p *pending) add(t *task) {
@@ -145,7 +143,7 @@ type bundler struct {
 }
 
 func newBundler(runner exec.FunctionRunner, stage *exec.FunctionStage) *bundler {
-	return &bundler{lease: &lease{runner: runner, stage: stage}, pending: newPending()}
+	return &bundler{lease: &lease{runner: runner, stage: stage}, pending: newPending(stage.Credit())}
 }
 
 // run calls produce, which submits bundles and passes elements on, until it

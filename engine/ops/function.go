@@ -13,6 +13,7 @@ import (
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/util"
 )
 
 // Function applies a stage of Python functions to each batch. Only the columns
@@ -77,16 +78,49 @@ func (f *Function) submit(ctx context.Context, in *exec.Input, b *bundler) error
 	}
 }
 
+// bundleShare is the part of a stage's credit that one bundle's input has at
+// most, unless a row is larger, so that several may be in flight.
+const bundleShare = 4
+
+// widths are the bytes that each row of a batch has in the columns that cross,
+// or nil where all of them together are within what a bundle may have.
+func (f *Function) widths(batch arrow.RecordBatch) []int64 {
+	total := int64(0)
+	for _, c := range f.Columns {
+		total += util.TotalArraySize(batch.Column(c))
+	}
+	if total <= f.Stage.Credit()/bundleShare {
+		return nil
+	}
+	return rowBytes(batch, f.Columns)
+}
+
+// end is where a bundle ends that begins at a row and has at most so many.
+func (f *Function) end(widths []int64, begin, rows int64, batch arrow.RecordBatch) int64 {
+	end := begin + min(rows, batch.NumRows()-begin)
+	if widths == nil {
+		return end
+	}
+	bytes := widths[begin]
+	for row := begin + 1; row < end; row++ {
+		if bytes += widths[row]; bytes > f.Stage.Credit()/bundleShare {
+			return row
+		}
+	}
+	return end
+}
+
 // submitBatch makes bundles of a batch, which it takes over: the first one of
 // so many rows, and the following of more. It gives the size of the next.
 func (f *Function) submitBatch(ctx context.Context, e exec.Element, rows int64, b *bundler) (int64, error) {
-	if e.Batch.NumRows() <= rows {
+	widths := f.widths(e.Batch)
+	if e.Batch.NumRows() <= rows && (widths == nil || f.end(widths, 0, rows, e.Batch) == e.Batch.NumRows()) {
 		return f.grown(rows, e.Batch.NumRows()), b.submit(ctx, newOneBatch(e.Batch, f.Columns, f.Stage.Input), e.FirstRow, f.task(e.Batch, exec.BatchBytes(e.Batch)))
 	}
 	defer e.Release()
 	bytes := exec.BatchBytes(e.Batch) // the pieces keep the same memory
 	for begin := int64(0); begin < e.Batch.NumRows(); {
-		end := begin + min(rows, e.Batch.NumRows()-begin)
+		end := f.end(widths, begin, rows, e.Batch)
 		piece := e.Batch.NewSlice(begin, end)
 		if err := b.submit(ctx, newOneBatch(piece, f.Columns, f.Stage.Input), e.FirstRow+begin, f.task(piece, bytes)); err != nil {
 			return rows, err

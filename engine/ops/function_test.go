@@ -303,6 +303,36 @@ func (s *sizesOf) OnBatch(_ context.Context, batch arrow.RecordBatch, _ *exec.Ou
 	return nil
 }
 
+// TestBundlesAreWithinTheCredit: a batch whose rows are too many for a bundle is
+// cut, a row that is too large goes alone.
+func TestBundlesAreWithinTheCredit(t *testing.T) {
+	for credit, sizes := range map[int64][]int64{
+		0: {1000, 2}, 4 * 8 * 1000: {1000, 2}, 4 * 8 * 300: {300, 300, 300, 100, 2}, 1: slices.Repeat([]int64{1}, 1002),
+	} {
+		alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
+		f := function(&fakeRunner{alloc: alloc, failAt: -1}, false)(0).(*Function)
+		f.Stage.CreditBytes = credit
+		got := &sizesOf{}
+		g := exec.NewGraph(exec.Options{})
+		for _, v := range []*exec.Vertex{
+			{ID: "in", Parallelism: 1, New: func(int) exec.Operator { return large{alloc, 1000} }, Schema: oneColumn},
+			{ID: "f", Parallelism: 1, New: func(int) exec.Operator { return f }, Inputs: []string{"in"}, Schema: twoColumns},
+			{ID: "out", Parallelism: 1, New: func(int) exec.Operator { return exec.Handle(got) }, Inputs: []string{"f"}},
+		} {
+			if err := g.Add(v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := g.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got.sizes, sizes) || got.next != 1002 {
+			t.Errorf("credit of %d: batches of %v, %d rows in order", credit, got.sizes, got.next)
+		}
+		alloc.AssertSize(t, 0)
+	}
+}
+
 func TestFailuresReleaseEverything(t *testing.T) {
 	for name, c := range map[string]struct {
 		failAt int64

@@ -107,7 +107,7 @@ func (g *groupedRun) continueBundle(ctx context.Context, e exec.Element) error {
 	}
 	g.open = nil
 	return g.submit(ctx, b.spool, b.firstRow, &task{
-		release: b.spool.Close, inputBytes: g.Spool.MemoryBytes,
+		release: b.spool.Close, // what it keeps in memory is bounded by itself
 		emit: func(ctx context.Context, results []arrow.RecordBatch, out *exec.Output) error {
 			return g.emitResults(ctx, b.last-b.first+1, results, out)
 		},
