@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -227,14 +228,19 @@ func TestMetrics(t *testing.T) {
 	for name, want := range map[string]string{
 		`alink_build_info a \"b\\c\"`: "1", "alink_draining": "0", "alink_sessions": "1", "alink_jobs_running": "1", "alink_jobs_started_total": "2",
 		"alink_jobs_ended_total succeeded": "1", "alink_jobs_ended_total failed": "0", "alink_rows_out_total table": "1000",
-		"alink_rows_in_total filter": "1000", "alink_rows_out_total filter": "990", "alink_workers busy": "0", "alink_worker_deaths_total": "0",
+		"alink_rows_in_total filter": "1000", "alink_artifact_bytes": "0", "alink_rows_out_total filter": "990", "alink_workers busy": "0", "alink_worker_deaths_total": "0",
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %s, not %s", name, got[name], want)
 		}
 	}
-	if got["alink_upload_bytes"] < "8000" || got["alink_arrow_bytes"] == "" {
-		t.Errorf("uploads %s, Arrow %s", got["alink_upload_bytes"], got["alink_arrow_bytes"])
+	for _, name := range []string{"alink_upload_bytes", "alink_table_bytes"} { // 1,000 numbers of 8 bytes
+		if bytes, err := strconv.ParseFloat(got[name], 64); err != nil || bytes < 8000 || bytes > 100_000_000 {
+			t.Errorf("%s is %q", name, got[name])
+		}
+	}
+	if bytes, err := strconv.ParseFloat(got["alink_arrow_bytes"], 64); err != nil || bytes <= 0 { // of the rows on their way
+		t.Errorf("alink_arrow_bytes is %q", got["alink_arrow_bytes"])
 	}
 	a.act(t, "cancel", `{"job":"`+endless+`"}`)
 	waitFor(t, "the cancelled job's end", func() bool { return w.metrics()["alink_jobs_ended_total cancelled"] == "1" })

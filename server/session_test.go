@@ -422,7 +422,7 @@ func TestDrain(t *testing.T) {
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		s.Drain(context.Background(), 1500*time.Millisecond)
+		s.Drain(context.Background(), 3*time.Second)
 	}()
 	waitFor(t, "draining", s.Draining)
 	if told := a.act(t, "submit", `{"plan":`+generated(1, 1, collected)+`}`); told.Error == nil || told.Error.Code != diag.ServerEnding || told.Error.Hint == "" {
