@@ -247,7 +247,9 @@ def _here(
     if not batch:
         return pa.chunked_array([], result), ""
     try:
-        return pa.chunked_array([call.column(batch[0], 0, alone=True)]), ""
+        return pa.chunked_array(
+            [call.column(batch[0].columns, batch[0].num_rows, 0, alone=True)]
+        ), ""
     except _errors.Failure as caught:
         details = caught.details
     if details.get("exception", {}).get("type") == "KeyboardInterrupt":
