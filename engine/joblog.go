@@ -38,12 +38,14 @@ func (l *jobLog) add(line exec.LogLine) {
 func (l *jobLog) shrink() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.trim(logLinesMax, logBytesKept)
-	l.lines = slices.Clip(slices.Clone(l.lines))
+	if l.trim(logLinesMax, logBytesKept) {
+		l.lines = slices.Clone(l.lines)
+	}
 }
 
-// trim drops the oldest lines; mu is held. The last one always stays.
-func (l *jobLog) trim(linesMax, bytesMax int) {
+// trim drops the oldest lines, if there are too many, and reports whether it
+// has; mu is held. The last one always stays.
+func (l *jobLog) trim(linesMax, bytesMax int) bool {
 	n := 0
 	for n < len(l.lines)-1 && (len(l.lines)-n > linesMax || l.bytes > bytesMax) {
 		l.bytes -= len(l.lines[n].Text)
@@ -52,6 +54,7 @@ func (l *jobLog) trim(linesMax, bytesMax int) {
 	}
 	l.lines = l.lines[n:]
 	l.first += n
+	return n > 0
 }
 
 // after gives the lines from a number on, and the number to go on with.

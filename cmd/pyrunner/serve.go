@@ -272,6 +272,9 @@ func (c *cli) serve(ctx context.Context, s *config.Settings, flags serveFlags) (
 		return errors.Join(err, e.Close())
 	}
 	defer func() {
+		if _, cut := errors.AsType[exitError](err); cut {
+			return // whatever has not ended ends with the process
+		}
 		err = errors.Join(err, e.Close())
 		srv.Close()
 	}()
