@@ -86,6 +86,29 @@ def test_settings_name_the_server(server, monkeypatch):
         assert ctx.status()["engine_pid"] != server.pid
 
 
+def test_a_file_of_settings_names_the_server(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ALINK_TOKEN", raising=False)
+    for name, path in [("ca.pem", server.tls_ca), ("token", server.token_file)]:
+        (tmp_path / name).write_bytes(Path(path).read_bytes())
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "alink.toml").write_text(
+        f'server = "{server.address}"\ntls_ca = "ca.pem"\ntoken_file = "token"\n'
+    )
+    with al.connect() as ctx:
+        assert ctx.status()["engine_pid"] == server.pid
+    listed = subprocess.run(
+        [al.find_pyrunner(), "jobs", "ls"], capture_output=True, text=True, check=False
+    )
+    assert listed.returncode == 0, listed.stderr
+    (tmp_path / "script.py").write_text("import alink as al\nprint(al.connect())\n")
+    ran = subprocess.run(
+        [al.find_pyrunner(), "run", "script.py", "--python", sys.executable],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.stdout == f"<alink.Context server={server.address}>\n", ran.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -209,6 +232,19 @@ def test_leaving_cancels_what_is_waited_for_and_keeps_the_rest(server, tmp_path,
     with pytest.raises(al.Cancelled, match="cancelled because its client's connection ended"):
         for _ in rows:
             pass
+
+
+def test_an_interrupt_cancels_the_job_and_keeps_the_connection(server, eventually):
+    with server.connect() as ctx:
+        rows = endless(ctx).iter_batches()
+        next(rows)
+        job = max(states(server), key=lambda name: int(name[1:]))
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            for _ in rows:
+                pass
+        assert eventually(lambda: states(server)[job] == "cancelled")
+        assert ctx.from_arrow(pa.table({"a": [1]})).count() == 1
 
 
 @pytest.mark.parametrize("ending", ["os._exit(0)", "os.kill(os.getpid(), 9)", "1 / 0", "pass"])
