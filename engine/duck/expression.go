@@ -3,6 +3,7 @@ package duck
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
@@ -22,6 +23,8 @@ type parsedText struct {
 	// constant: it is a bare literal. ORDER BY would take a number for the
 	// position of a column.
 	constant bool
+	// ordered: it aggregates, and the order of the rows shows in the result.
+	ordered bool
 	// offset is the byte where an unsound text goes wrong; -1 is none.
 	offset int
 }
@@ -148,7 +151,36 @@ func readTree(serialized string, prefixLen int, text string) (parsedText, *diag.
 	if reason := forbidden(list, 0); reason != "" {
 		return bad(reason, -1)
 	}
-	return parsedText{constant: items[0].Class == "CONSTANT"}, nil
+	return parsedText{constant: items[0].Class == "CONSTANT", ordered: aggregatesInOrder(list)}, nil
+}
+
+// orderedAggregates are the aggregate functions whose result depends on the
+// order of the rows, be it for equal ones alone.
+var orderedAggregates = map[string]bool{
+	"first": true, "last": true, "arbitrary": true, "any_value": true, "mode": true,
+	"list": true, "array_agg": true, "string_agg": true, "group_concat": true, "listagg": true,
+	"arg_min": true, "argmin": true, "min_by": true, "arg_min_null": true, "arg_min_nulls_last": true,
+	"arg_max": true, "argmax": true, "max_by": true, "arg_max_null": true, "arg_max_nulls_last": true,
+	"json_group_array": true, "json_group_object": true,
+}
+
+// aggregatesInOrder looks for one of orderedAggregates in a parse tree whose
+// depth has been checked.
+func aggregatesInOrder(tree any) bool {
+	switch tree := tree.(type) {
+	case []any:
+		return slices.ContainsFunc(tree, aggregatesInOrder)
+	case map[string]any:
+		if name, _ := tree["function_name"].(string); tree["class"] == "FUNCTION" && orderedAggregates[strings.ToLower(name)] {
+			return true
+		}
+		for _, item := range tree {
+			if aggregatesInOrder(item) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // bareSelect is the parse tree of SELECT x without its select_list.

@@ -173,7 +173,17 @@ func (g *generator) aggregate(op plan.Aggregate) ([]column, *diag.Diagnostic) {
 		}
 		columns[i] = g.computed(e)
 	}
-	g.from()
+	ordered, problem := g.inOrder(op.Aggregates)
+	if problem != nil {
+		return nil, problem
+	}
+	if ordered {
+		// Rows that are numbered while they pass come by one thread, in their
+		// order. No row has the number 0, but the optimizer does not know it.
+		g.out.write(" FROM " + g.numbered() + " WHERE " + quote(numberName) + " > 0")
+	} else {
+		g.from()
+	}
 	if len(op.Keys) == 0 {
 		g.out.write(" GROUP BY ()") // one row, even if nothing is aggregated
 	}
@@ -181,6 +191,25 @@ func (g *generator) aggregate(op plan.Aggregate) ([]column, *diag.Diagnostic) {
 		g.out.write([]string{" GROUP BY ", ", "}[min(i, 1)] + strconv.Itoa(i+1))
 	}
 	return columns, nil
+}
+
+// inOrder reports whether the order of the rows shows in one of the results.
+func (g *generator) inOrder(aggregates []plan.NamedExpr) (bool, *diag.Diagnostic) {
+	rest := make([]plan.Expr, len(aggregates))
+	for i, e := range aggregates {
+		rest[i] = e.Expr
+	}
+	for len(rest) > 0 {
+		e := rest[0]
+		rest = append(rest[1:], e.Args...)
+		if e.SQL == "" {
+			continue
+		}
+		if parsed, problem := g.parse(e.SQL); problem != nil || parsed.ordered {
+			return parsed.ordered, problem
+		}
+	}
+	return false, nil
 }
 
 func checkUnique(exprs []plan.NamedExpr) *diag.Diagnostic {

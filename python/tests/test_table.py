@@ -242,3 +242,17 @@ def test_nanoseconds_are_refused_where_they_would_be_cut(shared_ctx, kind, neste
     problem = refused("ALK1007", lambda: table(5_001).filter("id = 2").to_arrow())
     assert 'column "x": the value' in problem.cause
     assert "has nanoseconds" in problem.cause
+
+
+def test_aggregates_see_rows_in_their_order(shared_ctx):
+    rows = 400_000
+    table = shared_ctx.from_arrow(pa.table({"x": range(rows), "k": [i % 2 for i in range(rows)]}))
+    aggregates = {"f": "first(x)", "l": "LAST(x)", "some": "upper(string_agg(x, ','))[1:3]"}
+    falling = table.order_by("x DESC")
+    for _ in range(3):  # threads take batches as they come, differently each time
+        assert table.agg(aggregates).collect() == [{"f": 0, "l": rows - 1, "some": "0,1"}]
+        assert falling.group_by("k").agg(aggregates).order_by("k").collect() == [
+            {"k": 0, "f": rows - 2, "l": 0, "some": "399"},
+            {"k": 1, "f": rows - 1, "l": 1, "some": "399"},
+        ]
+        assert falling.agg(same="list(x) = list(x ORDER BY x DESC)").collect() == [{"same": True}]
