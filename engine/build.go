@@ -242,7 +242,11 @@ func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.
 	case *plan.Windowing:
 		return v, b.window(v, stage, work)
 	case *plan.Limiting:
-		v.New = once(&ops.Limit{Work: *work, Keeper: b.keeper(v, 0)})
+		limit := &ops.Limit{Work: *work, Keeper: b.keeper(v, 0)}
+		if stage.Stream {
+			limit.Reached = func() { job.endBy(fmt.Sprintf("limit of %d rows", work.N)) }
+		}
+		v.New = once(limit)
 	case *plan.Relation:
 		if work.Rowwise {
 			return v, b.rowwise(ctx, v, work)

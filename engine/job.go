@@ -38,6 +38,7 @@ type Job struct {
 	elapsed atomic.Int64 // nanoseconds, once done
 	err     error        // set before done is closed
 	results map[string]*result
+	endedBy atomic.Pointer[string]
 	// checkpoints is nil for a job without them.
 	checkpoints *checkpoint.Coordinator
 	// output is what functions print and log on its way to log.
@@ -89,7 +90,12 @@ func (j *Job) run() error {
 		return j.graph.Run(j.ctx)
 	}
 	if j.checkpoints.Finished() {
-		j.log(exec.LogLine{Level: "INFO", Text: "the job had reached its end before; there is nothing left to do"})
+		end := "its end"
+		if by := j.checkpoints.EndedBy(); by != "" {
+			end = "the end of its " + by
+			j.endedBy.Store(&by)
+		}
+		j.log(exec.LogLine{Level: "INFO", Text: "the job had reached " + end + " before; there is nothing left to do"})
 		return nil
 	}
 	j.checkpoints.Start()
@@ -114,6 +120,23 @@ func (j *Job) run() error {
 		return err
 	}
 	return j.checkpoints.Finish()
+}
+
+// endBy notes what has ended a stream before its source did.
+func (j *Job) endBy(reason string) {
+	j.endedBy.Store(&reason)
+	if j.checkpoints != nil {
+		j.checkpoints.EndBy(reason)
+	}
+}
+
+// EndedBy is what has ended the job's stream before its source had an end, a
+// limit for example; "" is nothing.
+func (j *Job) EndedBy() string {
+	if by := j.endedBy.Load(); by != nil {
+		return *by
+	}
+	return ""
 }
 
 // Checkpoints is what the job's checkpoints have done; nil for a job without.

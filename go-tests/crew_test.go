@@ -145,6 +145,36 @@ func TestStagesShareTheirWorkers(t *testing.T) {
 	}
 }
 
+// TestSharedWorkersThatDie take with them what several stages had on them, and
+// all of it is run again.
+func TestSharedWorkersThatDie(t *testing.T) {
+	e := openEngineWith(t, func(o *engine.Options) { o.BatchRows = 500 })
+	const stages, rows = 6, 100_000
+	numbers(t, e, "t", rows)
+	many := 50
+	job, err := e.Submit(t.Context(), chained(t, stages, plan.FunctionOptions{Retries: &many}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kills := killWorkers(t, e, job, 6)
+	next := int64(0)
+	err = read(job, func(b arrow.RecordBatch) {
+		for i := range int(b.NumRows()) {
+			want := float64(next) + stages
+			if next%5 == 0 {
+				want = stages - 1
+			}
+			if id, x := b.Column(0).(*array.Int64).Value(i), b.Column(1).(*array.Float64).Value(i); id != next || x != want {
+				t.Fatalf("row %d: id %d, x %v instead of %v", next, id, x, want)
+			}
+			next++
+		}
+	})
+	if n := <-kills; err != nil || n == 0 || next != rows {
+		t.Errorf("%d kills, %d rows of %d, %v", n, next, rows, err)
+	}
+}
+
 // TestSharedWorkersOfEveryKind: a function that sees groups, one that gives many
 // rows, an aggregate and one that is fitted stand in one line, with one worker
 // to share, and a worker for the fit.

@@ -734,3 +734,30 @@ func TestAFinishedJobHasNothingLeftToDo(t *testing.T) {
 		files = now
 	}
 }
+
+// TestAJobThatALimitEndedSaysSo, also when it is started again.
+func TestAJobThatALimitEndedSaysSo(t *testing.T) {
+	e := openEngine(t)
+	dir := t.TempDir()
+	for _, limit := range []bool{true, false} {
+		p := &plan.Plan{Version: plan.Version, Nodes: []plan.Node{node("in", events(5000, 500, 0))}}
+		last, want := "in", ""
+		if limit {
+			p.Nodes = append(p.Nodes, node("few", plan.Limit{N: 1500}, "in"))
+			last, want = "few", "limit of 1500 rows"
+		}
+		p.Nodes = append(p.Nodes, node("out", toParts(filepath.Join(dir, fmt.Sprint(limit)), "job"), last))
+		for range 2 {
+			job, err := e.Submit(t.Context(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := job.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := job.EndedBy(); got != want || job.State() != engine.Succeeded {
+				t.Errorf("limit %t: the job %s, ended by %q", limit, job.State(), got)
+			}
+		}
+	}
+}

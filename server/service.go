@@ -407,6 +407,8 @@ type endEvent struct {
 	State   engine.State     `json:"state"`
 	Error   *diag.Diagnostic `json:"error"`
 	Metrics progressEvent    `json:"metrics"`
+	// EndedBy is what has ended a stream before its source had an end.
+	EndedBy string `json:"ended_by,omitempty"`
 }
 
 func progressOf(job *engine.Job) progressEvent {
@@ -441,7 +443,7 @@ func (s *service) sendEnd(stream sender, job *engine.Job, logged int) error {
 	if _, err := sendProgress(stream, job, logged); err != nil {
 		return err
 	}
-	end := endEvent{State: job.State(), Error: diag.From(job.Failure()), Metrics: progressOf(job)}
+	end := endEvent{State: job.State(), Error: diag.From(job.Failure()), Metrics: progressOf(job), EndedBy: job.EndedBy()}
 	if end.Error != nil {
 		end.Error = s.explained(end.Error)
 	}

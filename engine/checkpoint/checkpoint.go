@@ -65,6 +65,7 @@ type Coordinator struct {
 	complete []func(id uint64) error
 	acks     chan ack
 	stats    atomic.Pointer[Stats]
+	endedBy  atomic.Pointer[string]
 	// requests are those of Now; ended is closed when nobody takes them any
 	// more.
 	requests chan request
@@ -146,6 +147,19 @@ func Open(options Options) (_ *Coordinator, err error) {
 
 // Finished reports whether the job had reached its end: then it need not run.
 func (c *Coordinator) Finished() bool { return c.restored != nil && c.restored.Finished }
+
+// EndedBy is what ended a finished job before its source had an end; "" where
+// the source had one.
+func (c *Coordinator) EndedBy() string {
+	if c.restored == nil {
+		return ""
+	}
+	return c.restored.EndedBy
+}
+
+// EndBy notes what ends the job before its source has an end. It may be called
+// at any time before Finish.
+func (c *Coordinator) EndBy(reason string) { c.endedBy.Store(&reason) }
 
 // Stats may be called at any time.
 func (c *Coordinator) Stats() Stats { return *c.stats.Load() }
@@ -318,7 +332,11 @@ func (c *Coordinator) take(a ack) (done bool, err error) {
 func (c *Coordinator) commit(finished bool) error {
 	r := c.current
 	c.current = nil
-	if err := r.draft.commit(finished, c.options.Steps); err != nil {
+	endedBy := ""
+	if text := c.endedBy.Load(); finished && text != nil {
+		endedBy = *text
+	}
+	if err := r.draft.commit(finished, endedBy, c.options.Steps); err != nil {
 		return c.failed(err)
 	}
 	before := c.Stats()

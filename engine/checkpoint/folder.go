@@ -35,11 +35,13 @@ const (
 
 // manifest says what a checkpoint holds.
 type manifest struct {
-	Version  int         `json:"version"`
-	ID       uint64      `json:"id"`
-	Finished bool        `json:"finished,omitempty"`
-	Steps    []plan.Step `json:"steps"`
-	States   []stateFile `json:"states"`
+	Version  int    `json:"version"`
+	ID       uint64 `json:"id"`
+	Finished bool   `json:"finished,omitempty"`
+	// EndedBy is what ended a finished job before its source had an end.
+	EndedBy string      `json:"ended_by,omitempty"`
+	Steps   []plan.Step `json:"steps"`
+	States  []stateFile `json:"states"`
 
 	dir string
 }
@@ -314,8 +316,8 @@ func (d *draft) add(a ack) error {
 }
 
 // commit makes the checkpoint complete.
-func (d *draft) commit(finished bool, steps []plan.Step) error {
-	d.manifest.Finished, d.manifest.Steps = finished, steps
+func (d *draft) commit(finished bool, endedBy string, steps []plan.Step) error {
+	d.manifest.Finished, d.manifest.EndedBy, d.manifest.Steps = finished, endedBy, steps
 	text, err := json.MarshalIndent(d.manifest, "", " ")
 	if err != nil {
 		return err

@@ -14,6 +14,8 @@ import (
 type Limit struct {
 	Work   plan.Limiting
 	Keeper exec.Keeper
+	// Reached is told when all rows are through; nil is legal.
+	Reached func()
 
 	seen int64
 }
@@ -29,10 +31,19 @@ func (l *Limit) Run(ctx context.Context, in []*exec.Input, out *exec.Output) err
 		l.seen = meta.Seen
 		return nil
 	})
+	if err == nil && l.left() == 0 {
+		l.reached()
+	}
 	if err != nil || l.left() == 0 {
 		return err
 	}
 	return exec.Handle(limitHandler{Limit: l}).Run(ctx, in, out)
+}
+
+func (l *Limit) reached() {
+	if l.Reached != nil {
+		l.Reached()
+	}
 }
 
 // left is the number of rows until the end.
@@ -55,6 +66,7 @@ func (l limitHandler) OnBatch(ctx context.Context, batch arrow.RecordBatch, out 
 		}
 	}
 	if l.left() == 0 {
+		l.reached()
 		return exec.ErrStopped
 	}
 	return nil
