@@ -78,12 +78,14 @@ func (j *jobs) add(one *entry, sessionEnded func() bool) {
 // sweep adds up jobs that have ended, lets go of what they used, and forgets
 // those that the engine has forgotten.
 func (j *jobs) sweep() {
+	var artifacts []string
+	j.mu.Lock()
+	// With mu held: the engine knows a job before add does, so what it does not
+	// know it has forgotten.
 	known := map[string]bool{}
 	for _, job := range j.engine.Jobs() {
 		known[job.ID] = true
 	}
-	var artifacts []string
-	j.mu.Lock()
 	for id, one := range j.byID {
 		if state := one.job.State(); state != engine.Running && !one.counted {
 			one.counted = true
