@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -34,6 +35,9 @@ func startServer(t *testing.T, home string, args ...string) *started {
 	command.Env = append(os.Environ(), "PYRUNNER_TEST_MAIN=1", "HOME="+home, "XDG_STATE_HOME=", "XDG_RUNTIME_DIR="+home, "ALINK_PYRUNNER=/bin/false")
 	s := &started{process: command, stderr: &strings.Builder{}, ended: make(chan error, 1)}
 	command.Stderr = s.stderr
+	// A test of the embedded engine makes this process ignore it, which children
+	// inherit and a server respects, as under nohup.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	stdout, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -45,13 +49,12 @@ func startServer(t *testing.T, home string, args ...string) *started {
 	go func() { s.ended <- command.Wait() }()
 	t.Cleanup(func() {
 		_ = command.Process.Kill()
-		if command.ProcessState == nil {
-			<-s.ended
-		}
+		<-s.ended
 	})
 	if err != nil || json.Unmarshal(line, &s.serving) != nil {
 		_ = command.Process.Kill()
 		err := <-s.ended
+		s.ended <- nil
 		t.Fatalf("serve printed %q and ended (%v):\n%s", line, err, s.stderr)
 	}
 	return s
