@@ -25,6 +25,8 @@ type parsedText struct {
 	constant bool
 	// ordered: it aggregates, and the order of the rows shows in the result.
 	ordered bool
+	// shuffling: DuckDB gives rows in another order where it computes this.
+	shuffling bool
 	// offset is the byte where an unsound text goes wrong; -1 is none.
 	offset int
 }
@@ -151,7 +153,7 @@ func readTree(serialized string, prefixLen int, text string) (parsedText, *diag.
 	if reason := forbidden(list, 0); reason != "" {
 		return bad(reason, -1)
 	}
-	return parsedText{constant: items[0].Class == "CONSTANT", ordered: aggregatesInOrder(list)}, nil
+	return parsedText{constant: items[0].Class == "CONSTANT", ordered: aggregatesInOrder(list), shuffling: shuffles(list)}, nil
 }
 
 // orderedAggregates are the aggregate functions whose result depends on the
@@ -176,6 +178,32 @@ func aggregatesInOrder(tree any) bool {
 		}
 		for _, item := range tree {
 			if aggregatesInOrder(item) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// shuffles looks for what loses the order of rows: windows, which sort them,
+// and subqueries, which become joins. Only numbers are given as rows pass.
+func shuffles(tree any) bool {
+	switch tree := tree.(type) {
+	case []any:
+		return slices.ContainsFunc(tree, shuffles)
+	case map[string]any:
+		switch tree["class"] {
+		case "SUBQUERY":
+			return true
+		case "WINDOW":
+			partitions, _ := tree["partitions"].([]any)
+			orders, _ := tree["orders"].([]any)
+			if tree["type"] != "WINDOW_ROW_NUMBER" || len(partitions)+len(orders) > 0 {
+				return true
+			}
+		}
+		for _, item := range tree {
+			if shuffles(item) {
 				return true
 			}
 		}

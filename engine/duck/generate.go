@@ -133,7 +133,15 @@ func (g *generator) project(op plan.Project) ([]column, *diag.Diagnostic) {
 	if len(columns) == 0 {
 		g.out.write("NULL::BOOLEAN")
 	}
-	g.from()
+	shuffling, problem := g.anyText(op.Exprs, func(text parsedText) bool { return text.shuffling })
+	if problem != nil {
+		return nil, problem
+	}
+	if shuffling {
+		g.out.write(" FROM " + g.numbered() + " ORDER BY " + quote(numberName))
+	} else {
+		g.from()
+	}
 	return columns, nil
 }
 
@@ -173,7 +181,7 @@ func (g *generator) aggregate(op plan.Aggregate) ([]column, *diag.Diagnostic) {
 		}
 		columns[i] = g.computed(e)
 	}
-	ordered, problem := g.inOrder(op.Aggregates)
+	ordered, problem := g.anyText(op.Aggregates, func(text parsedText) bool { return text.ordered })
 	if problem != nil {
 		return nil, problem
 	}
@@ -193,10 +201,10 @@ func (g *generator) aggregate(op plan.Aggregate) ([]column, *diag.Diagnostic) {
 	return columns, nil
 }
 
-// inOrder reports whether the order of the rows shows in one of the results.
-func (g *generator) inOrder(aggregates []plan.NamedExpr) (bool, *diag.Diagnostic) {
-	rest := make([]plan.Expr, len(aggregates))
-	for i, e := range aggregates {
+// anyText reports whether something holds of one of the texts in expressions.
+func (g *generator) anyText(exprs []plan.NamedExpr, holds func(parsedText) bool) (bool, *diag.Diagnostic) {
+	rest := make([]plan.Expr, len(exprs))
+	for i, e := range exprs {
 		rest[i] = e.Expr
 	}
 	for len(rest) > 0 {
@@ -205,8 +213,8 @@ func (g *generator) inOrder(aggregates []plan.NamedExpr) (bool, *diag.Diagnostic
 		if e.SQL == "" {
 			continue
 		}
-		if parsed, problem := g.parse(e.SQL); problem != nil || parsed.ordered {
-			return parsed.ordered, problem
+		if parsed, problem := g.parse(e.SQL); problem != nil || holds(parsed) {
+			return problem == nil, problem
 		}
 	}
 	return false, nil

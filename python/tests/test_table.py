@@ -256,3 +256,36 @@ def test_aggregates_see_rows_in_their_order(shared_ctx):
             {"k": 1, "f": rows - 1, "l": 1, "some": "399"},
         ]
         assert falling.agg(same="list(x) = list(x ORDER BY x DESC)").collect() == [{"same": True}]
+
+
+def test_tables_without_columns(shared_ctx, capsys):
+    nothing = shared_ctx.from_arrow(pa.table({}))
+    nothing.show()
+    assert capsys.readouterr().out == "no columns, 0 rows\n"
+    assert nothing.distinct().with_columns(a="1").collect() == []
+
+
+def test_describe_knows_every_type(shared_ctx):
+    times = {
+        "d": pa.array([1, None], pa.duration("us")),
+        "t": pa.array([1, 2], pa.time32("s")),
+        "l": pa.array([[1], []], pa.list_(pa.duration("s"))),
+    }
+    described = shared_ctx.from_arrow(pa.table(times)).describe().collect()
+    assert [row["type"] for row in described] == [
+        "duration[us]",
+        "time32[s]",
+        "list<item: duration[s]>",
+    ]
+    assert [row["nulls"] for row in described] == [1, 0, 0]
+
+
+def test_windows_keep_the_order_of_rows(shared_ctx):
+    rows = 150_000
+    table = shared_ctx.from_arrow(pa.table({"x": range(rows), "k": [i % 5 for i in range(rows)]}))
+    running = table.with_columns(n="row_number() OVER (PARTITION BY k ORDER BY x)")
+    assert running.select("x").to_arrow().column("x").to_pylist() == list(range(rows))
+    assert running.limit(7).select("n").to_arrow().column("n").to_pylist() == [1] * 5 + [2] * 2
+    ranks = table.select("x", r="rank() OVER (ORDER BY k)").limit(2, rows - 2).collect()
+    first_of = {k: rows // 5 * k + 1 for k in range(5)}
+    assert ranks == [{"x": x, "r": first_of[x % 5]} for x in (rows - 2, rows - 1)]
