@@ -35,6 +35,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/alink-runtime/alink/engine/exec"
 )
 
 // scanFunction is the table function that reads an input. Its one parameter is
@@ -103,7 +105,7 @@ func (s *session) newScanColumn(field arrow.Field) (*scanColumn, error) {
 		c.close()
 		return nil, err
 	}
-	null := array.MakeArrayOfNull(memory.DefaultAllocator, c.field.Type, 1)
+	null := exec.Nulls(memory.DefaultAllocator, c.field.Type, 1)
 	defer null.Release()
 	chunk, err := s.convert(c, null)
 	if err != nil {

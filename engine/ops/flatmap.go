@@ -265,7 +265,7 @@ func (j *joiner) results(ctx context.Context, result arrow.RecordBatch) (columns
 		var column arrow.Array
 		switch {
 		case j.nulls == len(j.right):
-			column = array.MakeArrayOfNull(j.allocator, field.Type, len(j.right))
+			column = exec.Nulls(j.allocator, field.Type, len(j.right))
 		case j.nulls == 0: // results come in order, without gaps
 			column = array.NewSlice(result.Column(1+i), j.right[0], j.right[len(j.right)-1]+1)
 		default:

@@ -523,3 +523,37 @@ def test_plans_show_files(shared_ctx, tmp_path):
     table = shared_ctx.read_csv([tmp_path / "t.csv", tmp_path / "t.csv"], columns=["a"])
     assert f"read_csv {tmp_path}/t.csv, {tmp_path}/t.csv [a]" in table.explain()
     assert table.count() == 2
+
+
+def test_the_column_that_cannot_be_written_is_named(shared_ctx, tmp_path):
+    table = pa.table({"a": [1], "length": pa.array([1], pa.duration("us")), "k": ["x" * 300]})
+    rows = shared_ctx.from_arrow(table)
+    with pytest.raises(al.Error) as caught:
+        rows.write_parquet(tmp_path / "t.parquet")
+    assert 'Parquet has no type for the column "length" of type duration' in str(caught.value)
+    with pytest.raises(al.Error) as caught:
+        rows.drop("length").write_parquet(tmp_path / "t", partition_by="k")
+    assert 'a value of the column "k" is too long for the name of a folder' in str(caught.value)
+    assert "it takes 300 bytes" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_of_nulls_are_written_as_nulls(shared_ctx, tmp_path):
+    nothing = {
+        "n": pa.nulls(2),
+        "s": [{"a": None}, None],
+        "l": pa.array([[None], []], pa.list_(pa.null())),
+    }
+    rows = shared_ctx.from_arrow(pa.table(nothing))
+    rows.with_columns(v="1").write_json(tmp_path / "t.json")
+    lines = [json.loads(line) for line in (tmp_path / "t.json").read_text().splitlines()]
+    assert lines == [
+        {"n": None, "s": {"a": None}, "l": [None], "v": 1},
+        {"n": None, "s": None, "l": [], "v": 1},
+    ]
+    rows.write_csv(tmp_path / "t.csv", null_value="-", header=False)
+    assert (tmp_path / "t.csv").read_text() == '-,"{""a"":null}",[null]\n-,-,[]\n'
+    assert rows.order_by("s").distinct("s").select("s").collect() == [
+        {"s": {"a": None}},
+        {"s": None},
+    ]

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
@@ -17,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
 )
 
@@ -81,11 +81,23 @@ func parquetCodec(compression string) codec {
 			return nil, to.err
 		}
 		if err != nil {
-			return nil, diag.New(diag.TypeMismatch, "the table cannot be written as Parquet").WithCause(err).
-				WithHint("cast or drop the column that Parquet has no type for")
+			return nil, notParquet(schema, err)
 		}
 		return &parquetEncoder{writer: writer}, nil
 	}}
+}
+
+// notParquet names the column that Parquet has no type for.
+func notParquet(schema *arrow.Schema, err error) error {
+	for _, f := range schema.Fields() {
+		one := arrow.NewSchema([]arrow.Field{f}, nil)
+		if _, why := pqarrow.ToParquet(one, parquet.NewWriterProperties(), pqarrow.NewArrowWriterProperties()); why != nil {
+			return diag.New(diag.TypeMismatch, "Parquet has no type for the column %q of type %s", f.Name, plan.FormatType(f.Type)).WithCause(why).
+				WithHint("cast it, to a string or a number of seconds, say, or drop it")
+		}
+	}
+	return diag.New(diag.TypeMismatch, "the table cannot be written as Parquet").WithCause(err).
+		WithHint("cast or drop the column that Parquet has no type for")
 }
 
 // notClosed hides that a file can be closed: the Parquet writer closes what it
@@ -211,7 +223,7 @@ func unwritableType(name string, t arrow.DataType, err error) error {
 // checkText refuses a type before any row is written.
 func checkText(schema *arrow.Schema, f form) error {
 	for _, field := range schema.Fields() {
-		empty := array.MakeArrayOfNull(memory.DefaultAllocator, field.Type, 0)
+		empty := exec.Nulls(memory.DefaultAllocator, field.Type, 0)
 		_, err := newValueWriter(empty, f)
 		empty.Release()
 		if err != nil {
@@ -318,7 +330,7 @@ func (e *csvEncoder) write(batch arrow.RecordBatch) error {
 	for row := range int(batch.NumRows()) {
 		for i, write := range writers {
 			e.separate(i)
-			if batch.Column(i).IsNull(row) {
+			if isNull(batch.Column(i), row) {
 				e.text = append(e.text, e.null...)
 				continue
 			}
@@ -368,7 +380,7 @@ func (e *jsonEncoder) write(batch arrow.RecordBatch) error {
 		e.text = append(e.text, '{')
 		for i, write := range writers {
 			e.text = append(e.text, e.names[i]...)
-			if batch.Column(i).IsNull(row) {
+			if isNull(batch.Column(i), row) {
 				e.text = append(e.text, "null"...)
 				continue
 			}

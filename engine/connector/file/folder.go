@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -279,12 +280,30 @@ func (w *folderWriter) add(folder string, batch arrow.RecordBatch) error {
 	return w.bound()
 }
 
+// tooLong names the column whose value makes a folder's name too long.
+func (w *folderWriter) tooLong(folder string) error {
+	const shown = 40
+	longest := ""
+	for name := range strings.SplitSeq(folder, "/") {
+		if len(name) > len(longest) {
+			longest = name
+		}
+	}
+	column, value, _ := strings.Cut(longest, "=")
+	return diag.New(diag.ValueUnwritable, "partition_by: a value of the column %q is too long for the name of a folder", unescape(column)).
+		WithFact("it takes %d bytes, and begins with %s", len(value), strings.ToValidUTF8(value[:min(len(value), shown)], "")).
+		WithHint("partition by a shorter column, such as the beginning of this one or a hash of it")
+}
+
 // begin opens a partition's next file.
 func (w *folderWriter) begin(p *part) error {
 	folder := filepath.Join(w.staged.folder, filepath.FromSlash(p.folder))
 	err := os.MkdirAll(folder, 0o755)
 	if err == nil {
 		p.file, err = os.Create(filepath.Join(folder, partName(p.number, w.codec.extension)))
+	}
+	if errors.Is(err, syscall.ENAMETOOLONG) {
+		return w.tooLong(p.folder)
 	}
 	if err != nil {
 		return w.unwritable(err)
@@ -465,6 +484,9 @@ func deletable(path string, entry fs.DirEntry) bool {
 	name := entry.Name()
 	if name == "_SUCCESS" || name == "_metadata" || name == "_common_metadata" || strings.HasSuffix(name, ".crc") {
 		return true
+	}
+	if extensionOf(path) == ".txt" { // it may be a table, but also somebody's notes
+		return false
 	}
 	for _, f := range []format{&parquetFormat{}, &csvFormat{}, &jsonFormat{}} {
 		if slices.Contains(f.extensions(), extensionOf(path)) {

@@ -144,6 +144,18 @@ func TestAFolderOfOtherThingsIsNotDeleted(t *testing.T) {
 	if d == nil || d.Code != diag.UnexpectedFiles || !slices.Contains(d.Facts, "such as sub/thesis.doc") || tree(t, dir) != "home/sub/thesis.doc" {
 		t.Errorf("%+v; %s", d, tree(t, dir))
 	}
+	// A reader takes .txt for a table, but nobody's notes are removed as one.
+	notes := filepath.Join(dir, "notes")
+	if err := errors.Join(os.Mkdir(notes, 0o755), os.WriteFile(filepath.Join(notes, "todo.txt"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	op.Path = notes
+	if d := diag.From(writeTo(t, op, partSchema, true)); d == nil || d.Code != diag.UnexpectedFiles {
+		t.Errorf("notes: %+v; %s", d, tree(t, dir))
+	}
+	if err := os.RemoveAll(notes); err != nil {
+		t.Fatal(err)
+	}
 	// Nor is what comes while the output is made.
 	target = filepath.Join(dir, "out")
 	op.Path = target

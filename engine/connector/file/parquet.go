@@ -318,7 +318,7 @@ func (r *parquetReader) arrange(ctx context.Context, columns []arrow.Array, rows
 	for i, place := range r.places {
 		field := r.schema.Field(i)
 		if place < 0 {
-			out = append(out, array.MakeArrayOfNull(memory.DefaultAllocator, field.Type, int(rows)))
+			out = append(out, exec.Nulls(memory.DefaultAllocator, field.Type, int(rows)))
 			continue
 		}
 		column := columns[place]

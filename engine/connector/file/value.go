@@ -142,6 +142,11 @@ func newNestedWriter(a arrow.Array) (valueWriter, error) {
 	return nil, fmt.Errorf("values of type %s have no text", a.DataType())
 }
 
+// isNull is IsNull, which is false for arrays of the type null.
+func isNull(a arrow.Array, row int) bool {
+	return a.DataType().ID() == arrow.NULL || a.IsNull(row)
+}
+
 // newMemberWriter writes values within a nested one, NULLs included.
 func newMemberWriter(a arrow.Array) (valueWriter, error) {
 	w, err := newValueWriter(a, formJSON)
@@ -149,7 +154,7 @@ func newMemberWriter(a arrow.Array) (valueWriter, error) {
 		return nil, err
 	}
 	return func(dst []byte, row int) []byte {
-		if a.IsNull(row) {
+		if isNull(a, row) {
 			return append(dst, "null"...)
 		}
 		return w(dst, row)
