@@ -238,7 +238,7 @@ func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.
 	case plan.Generate:
 		v.New = once(&ops.Generate{Spec: work, Schema: stage.Schema, Keeper: b.source(v)})
 	case *plan.Watermarking:
-		v.New = once(ops.NewWatermark(work, stage.Schema, b.keeper(v, 0)))
+		v.New = once(located{ops.NewWatermark(work, stage.Schema, b.keeper(v, 0)), stage})
 	case *plan.Windowing:
 		return v, b.window(v, stage, work)
 	case *plan.Limiting:

@@ -54,7 +54,7 @@ func (b *build) window(v *exec.Vertex, stage *plan.Stage, work *plan.Windowing) 
 			Keeper: b.keeper(v, i), Subtask: i, Subtasks: v.Parallelism, Late: v.CountLate,
 		}
 	}
-	v.New = func(subtask int) exec.Operator { return operators[subtask] }
+	v.New = func(subtask int) exec.Operator { return located{operators[subtask], stage} }
 	return nil
 }
 

@@ -93,6 +93,9 @@ def what_is(value: Any) -> str:
         return "an open file"
     cls = type(value)
     module = "" if cls.__module__ == "builtins" else cls.__module__ + "."
+    if module.startswith("alink._"):
+        module = "alink."  # where users find the class
     if inspect.isfunction(value):
         return f"the function {value.__name__}"
-    return f"a {module}{cls.__qualname__}"
+    article = "an" if f"{module}{cls.__qualname__}"[0] in "aeiouAEIOU" else "a"
+    return f"{article} {module}{cls.__qualname__}"

@@ -394,6 +394,9 @@ class Context:
         node = Node("table", (), {"table": upload}, user_origin(), table.schema)
         return Table(self, node)
 
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("a connection belongs to its process and is not sent to workers")
+
     def __enter__(self) -> Context:
         return self
 

@@ -38,10 +38,10 @@ def statistics(schema: pa.Schema) -> Iterator[str]:
 
 
 def _of_column(field: pa.Field) -> str:
-    from alink._types import type_string
+    from alink._types import describe_type, type_string
 
     name = '"' + field.name.replace('"', '""') + '"'
-    shown = type_string(field.type)
+    shown = describe_type(field.type)
     texts = {
         "column": _string(field.name),
         "type": _string(shown),

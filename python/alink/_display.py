@@ -53,6 +53,8 @@ def render_table(
     encoding : str
         What is written to; frames are ASCII where it has no box characters.
     """
+    if not table.num_columns:
+        return "no columns, " + _footer(table, more)
     box = _UNICODE if _can_encode(encoding) else _ASCII
     columns = [_column(field, table.column(i), box) for i, field in enumerate(table.schema)]
     columns = _fit(columns, width or _terminal_width(), box)

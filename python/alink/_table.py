@@ -290,6 +290,7 @@ class Table:
 
         ``distinct`` and the quartiles are estimates, so that memory stays bounded.
         """
+        refuse_unbounded("describe", self._node)
         if not len(self.schema):
             return self._context.from_arrow(STATISTICS.empty_table())
         first, *rest = (self.agg({"s": text}) for text in statistics(self.schema))
@@ -481,6 +482,7 @@ class Table:
             env=env, retries=retries, timeout=timeout, memory=memory, timeout_ms_default=0
         )
         options.check("fit")
+        refuse_unbounded("fit", self._node)
         args: dict[str, Any] = {"function": FitFunction(_plain(function), options)}
         if (names := column_names("fit", columns)) is not None:
             args["columns"] = names
@@ -567,8 +569,10 @@ class Table:
         whole_number("show", "n", n, 0)
         table = self._derive("limit", {"n": n + 1}).to_arrow()
         more = table.num_rows > n
+        if more:  # a slice of a table without columns would have as many rows as asked for
+            table = table.slice(0, n)
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        print(render_table(table.slice(0, n), more, encoding=encoding))
+        print(render_table(table, more, encoding=encoding))
 
     @without_our_frames
     def collect(self) -> list[dict[str, Any]]:

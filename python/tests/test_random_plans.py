@@ -221,7 +221,7 @@ class Plans:
             return lambda row: None if row[i] is None else f(row[i])
 
         n = r.randint(0, 4)
-        choices = [
+        choices: list[tuple[str, str, Callable[[Row], Any]]] = [
             (f"{name}", kind, lambda row: row[i]),
             (f"{name} IS NULL", BOOL, lambda row: row[i] is None),
         ]

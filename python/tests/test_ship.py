@@ -354,8 +354,8 @@ def test_annotations_stay_behind(run_elsewhere):
     [
         (lambda: open(__file__), "an open file"),  # noqa: PTH123, SIM115
         (socket.socket, "a socket.socket"),
-        (lambda: al.from_arrow({"a": [1]}) if False else al.connect(), "Context"),
-        (lambda: al.Model(b""), "a alink._model.Model"),
+        (al.connect, "an alink.Context"),
+        (lambda: al.Model(b""), "an alink.Model"),
     ],
     ids=["file", "socket", "context", "model"],
 )
@@ -368,8 +368,8 @@ def test_what_cannot_be_sent(make, what):
 
     with pytest.raises(al.PlanError, match="ALK2005: uses_it cannot be sent") as caught:
         ship(uses_it.target, uses_it.name, True)
-    assert f'it uses "thing", {"" if what == "Context" else what}' in str(caught.value)
-    assert what in str(caught.value)
+    assert f'it uses "thing", {what}\n' in str(caught.value)
+    assert "_thread" not in str(caught.value)
     assert "hint: " in str(caught.value)
     if hasattr(thing, "close"):
         thing.close()

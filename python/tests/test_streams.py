@@ -235,3 +235,20 @@ def test_explain_shows_streams(shared_ctx, tmp_path):
     assert "with_watermark ts delay=1 s" in text
     assert "read_generator endless [id, user name, n, x, word, ts]" in text
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_what_needs_the_end_names_its_method(shared_ctx):
+    numbers = shared_ctx.read_generator({"n": al.generate.integer(0, 9)})
+    for call, method in ((numbers.describe, "describe"), (lambda: numbers.fit(len), "fit")):
+        with pytest.raises(al.PlanError, match=f"ALK1030: {method} needs the end") as caught:
+            call()
+        assert caught.value.diagnostic.source is not None
+
+
+def test_an_event_time_of_null_tells_the_line(shared_ctx):
+    times = shared_ctx.from_arrow(pa.table({"ts": pa.array([1, None], pa.timestamp("us"))}))
+    for rows in (times, times.with_watermark("ts", "0 seconds")):
+        windows = rows.window("tumble", "1 minute", on="ts").group_by().agg(n="count(*)")
+        with pytest.raises(al.Error, match='the event time "ts" is NULL in a row') as caught:
+            windows.collect()
+        assert caught.value.diagnostic.source is not None
