@@ -34,12 +34,13 @@ type flightClient struct {
 
 // joinServer connects client n, which holds a session open until it vanishes.
 func joinServer(ctx context.Context, address string, n int) (*flightClient, error) {
-	c, err := flight.NewClientWithMiddleware("unix:"+address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix:"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, err
 	}
+	c := flight.NewClientFromConn(conn, nil)
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(ctx, "alink-session", fmt.Sprintf("%032x", n)))
-	client := &flightClient{c, ctx, sync.OnceFunc(func() { cancel(); _ = c.Close() })} // it says no more than a killed one
+	client := &flightClient{c, ctx, sync.OnceFunc(func() { cancel(); _ = conn.Close() })} // it says no more than a killed one
 	stream, err := c.DoAction(ctx, &flight.Action{Type: "attach", Body: fmt.Appendf(nil, `{"protocol":%d}`, server.Protocol)})
 	if err == nil {
 		_, err = stream.Recv()
