@@ -77,11 +77,11 @@ func openWorkers(options Options, artifacts *artifacts) (*workers, error) {
 	}
 	var ctx context.Context
 	ctx, w.cancel = context.WithCancel(context.Background())
-	w.starting.Go(func() {
-		if w.runner.Start(ctx) == nil && options.Warm != nil {
-			w.runner.Warm(ctx, options.Warm)
-		}
-	})
+	start := func(ctx context.Context) { _ = w.runner.Start(ctx) } // met again by whoever needs a worker
+	if options.Warm != nil {
+		start = w.runner.Warm(options.Warm) // before the first job can ask for one
+	}
+	w.starting.Go(func() { start(ctx) })
 	return w, nil
 }
 

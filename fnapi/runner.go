@@ -64,11 +64,12 @@ func NewRunner(options Options) (*Runner, error) {
 // Start starts the supervisor of workers ahead of the first of them.
 func (r *Runner) Start(ctx context.Context) error { return r.pool.Start(ctx) }
 
-// Warm starts a worker of an environment ahead of its first stage, and returns
-// when it is there or cannot be had. It has the limits that functions have
-// where they say nothing.
-func (r *Runner) Warm(ctx context.Context, environment *plan.Environment) {
-	r.pool.Warm(ctx, udfworker.Spec{Environment: environmentSpec(environment), MemoryBytes: plan.MemoryBytesDefault})
+// Warm says that a worker of an environment is started ahead of its first
+// stage, which waits for it, and gives what starts it, which returns when it is
+// there or cannot be had. It has the limits that functions have where they say
+// nothing.
+func (r *Runner) Warm(environment *plan.Environment) (start func(context.Context)) {
+	return r.pool.Warm(udfworker.Spec{Environment: environmentSpec(environment), MemoryBytes: plan.MemoryBytesDefault})
 }
 
 // SupervisorPID is the number of the supervisor's process, or 0.

@@ -22,20 +22,27 @@ func (s Spec) key() string {
 	return fmt.Sprintf("%+v", s)
 }
 
-// Warm starts a worker ahead of the first Acquire of an equal spec, and returns
-// when it is there. Why a start fails is for that Acquire to find out.
-func (p *Pool) Warm(ctx context.Context, spec Spec) {
+// Warm says that a worker is started ahead of the first Acquire of an equal
+// spec, and gives what starts it, which must be called and returns when it is
+// there. An Acquire that comes between the two waits for that worker. Why a
+// start fails is for that Acquire to find out.
+func (p *Pool) Warm(spec Spec) (start func(context.Context)) {
 	key := spec.key()
-	start := &warmStart{done: make(chan struct{})}
+	warm := &warmStart{done: make(chan struct{})}
 	p.mu.Lock()
 	taken := p.closed || p.warming[key] != nil
 	if !taken {
-		p.warming[key] = start
+		p.warming[key] = warm
 	}
 	p.mu.Unlock()
 	if taken {
-		return
+		return func(context.Context) {}
 	}
+	return func(ctx context.Context) { p.startWarm(ctx, spec, warm) }
+}
+
+func (p *Pool) startWarm(ctx context.Context, spec Spec, start *warmStart) {
+	key := spec.key()
 	w, err := p.acquire(ctx, spec)
 	if err != nil {
 		w = nil

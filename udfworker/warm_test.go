@@ -36,7 +36,7 @@ var specA = Spec{Environment: envmgr.Spec{Python: "a"}}
 
 func TestWarmWorkerIsLeasedFirst(t *testing.T) {
 	p, _ := newPool(t, "idle", nil)
-	p.Warm(t.Context(), specA)
+	p.Warm(specA)(t.Context())
 	status := p.Workers()
 	if len(status) != 1 || status[0].Busy {
 		t.Fatalf("after Warm: %+v", status)
@@ -57,9 +57,9 @@ func TestAcquireAdoptsWhatWarmIsStarting(t *testing.T) {
 	var held *heldResolver
 	p, _ := newPool(t, "idle", func(o *PoolOptions) { held = hold(o, nil) })
 	warmed := make(chan struct{})
-	go func() { defer close(warmed); p.Warm(t.Context(), specA) }()
+	go func() { defer close(warmed); p.Warm(specA)(t.Context()) }()
 	<-held.asked
-	p.Warm(t.Context(), specA) // a second one has nothing to do
+	p.Warm(specA)(t.Context()) // a second one has nothing to do
 	leased := make(chan *Worker, 1)
 	go func() { leased <- acquire(t, p, "a") }()
 	eventually(t, "the start is adopted", 5*time.Second, func() bool {
@@ -76,11 +76,31 @@ func TestAcquireAdoptsWhatWarmIsStarting(t *testing.T) {
 	p.Release(w, true)
 }
 
+// The first job may ask before the start has begun: it must not start another
+// worker beside it.
+func TestAcquireWaitsForAStartThatWasAnnounced(t *testing.T) {
+	p, _ := newPool(t, "idle", nil)
+	start := p.Warm(specA)
+	leased := make(chan *Worker, 1)
+	go func() { leased <- acquire(t, p, "a") }()
+	eventually(t, "the start is adopted", 5*time.Second, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.warming) == 0
+	})
+	start(t.Context())
+	w := <-leased
+	if got := p.Workers(); len(got) != 1 || !got[0].Busy || got[0].ID != w.ID() {
+		t.Errorf("workers: %+v", got)
+	}
+	p.Release(w, true)
+}
+
 func TestAnAdoptedWorkerThatNobodyWaitsForIsKept(t *testing.T) {
 	var held *heldResolver
 	p, _ := newPool(t, "idle", func(o *PoolOptions) { held = hold(o, nil) })
 	warmed := make(chan struct{})
-	go func() { defer close(warmed); p.Warm(t.Context(), specA) }()
+	go func() { defer close(warmed); p.Warm(specA)(t.Context()) }()
 	<-held.asked
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the user gave up")
@@ -100,7 +120,7 @@ func TestAWarmStartThatFailsIsMetByAcquire(t *testing.T) {
 	var held *heldResolver
 	p, _ := newPool(t, "idle", func(o *PoolOptions) { held = hold(o, broken) })
 	close(held.release)
-	p.Warm(t.Context(), specA)
+	p.Warm(specA)(t.Context())
 	if _, err := p.Acquire(t.Context(), specA); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
