@@ -68,8 +68,10 @@ var parquetCodecs = map[string]compress.Compression{
 	"brotli": compress.Codecs.Brotli, "lz4": compress.Codecs.Lz4Raw, "none": compress.Codecs.Uncompressed,
 }
 
+const parquetExtension = ".parquet"
+
 func parquetCodec(compression string) codec {
-	return codec{"Parquet", ".parquet", func(w io.Writer, schema *arrow.Schema) (encoder, error) {
+	return codec{"Parquet", parquetExtension, func(w io.Writer, schema *arrow.Schema) (encoder, error) {
 		properties := parquet.NewWriterProperties(
 			parquet.WithCompression(parquetCodecs[compression]),
 			parquet.WithMaxRowGroupLength(rowGroupRowsMax),

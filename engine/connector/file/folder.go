@@ -62,6 +62,9 @@ func openFolder(c codec, out plan.Output, schema *arrow.Schema) (*folderWriter, 
 	if err := w.split(schema); err != nil {
 		return nil, err
 	}
+	if err := checkAppended(c, out, w.schema); err != nil {
+		return nil, err
+	}
 	var err error
 	if w.staged, err = stage(out.Path, out.Mode); err != nil {
 		return nil, err

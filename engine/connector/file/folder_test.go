@@ -374,3 +374,47 @@ func TestParquetFilesWiden(t *testing.T) {
 		t.Errorf("declared: %v, %s, %q", err, schema, rows)
 	}
 }
+
+// What is added to a folder of Parquet files must be readable with them.
+func TestOtherColumnsAreNotAppended(t *testing.T) {
+	schema := func(fields ...arrow.Field) *arrow.Schema { return arrow.NewSchema(fields, nil) }
+	of := func(name string, typ arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: typ, Nullable: true}
+	}
+	x, y := of("x", arrow.PrimitiveTypes.Int64), of("y", arrow.BinaryTypes.String)
+	for name, partition := range map[string][]string{"plain": nil, "partitioned": {"y"}} {
+		dir := filepath.Join(t.TempDir(), "out")
+		write := func(schema *arrow.Schema) error {
+			b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+			defer b.Release()
+			for i, f := range schema.Fields() {
+				if err := b.Field(i).AppendValueFromString(map[bool]string{true: "1", false: "true"}[f.Type.ID() != arrow.BOOL]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			batch := b.NewRecordBatch()
+			defer batch.Release()
+			return writeTo(t, plan.WriteParquet{Output: plan.Output{Path: dir, Folder: true, Mode: plan.Append, PartitionBy: partition}}, schema, true, batch)
+		}
+		if err := errors.Join(write(schema(x, y)), write(schema(y, x)), write(schema(of("x", arrow.PrimitiveTypes.Int16), y))); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		before := tree(t, dir)
+		for _, c := range []struct {
+			schema *arrow.Schema
+			says   string
+		}{
+			{schema(x, y, of("z", arrow.PrimitiveTypes.Int64)), "it also has z"},
+			{schema(of("X1", arrow.PrimitiveTypes.Int64), y), "it has no x"},
+			{schema(of("x", arrow.FixedWidthTypes.Boolean), y), `the column "x" is bigint in`},
+		} {
+			d := diag.From(write(c.schema))
+			if d == nil || d.Code != diag.SchemasDiffer || !strings.Contains(d.Render(), c.says) || !strings.Contains(d.Hint, "another folder") {
+				t.Errorf("%s: %v", name, d)
+			}
+		}
+		if got := tree(t, dir); got != before {
+			t.Errorf("%s: left %s", name, got)
+		}
+	}
+}
