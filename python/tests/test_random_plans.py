@@ -171,7 +171,7 @@ class Plans:
         r = self.random
         names = r.sample(NAMES, r.randint(1, 6))
         kinds = [r.choice(list(ARROW)) for _ in names]
-        size = r.choice([0, 1, 3, 20, 40])
+        size = r.choice([0, 1, 3, 20, 40, 40, 2900])
         rows = [tuple(value(r, k) for k in kinds) for _ in range(size)]
         table = pa.table(
             {n: pa.array([row[i] for row in rows], ARROW[k])
@@ -282,6 +282,15 @@ class Plans:
     def with_columns(self, m: Model) -> Model:
         text, kind, f = self.expression(m)
         return self.put(m, text, text, kind, f)
+
+    def window(self, m: Model) -> Model:
+        """Count the rows with the same value, which leaves all rows where they are."""
+        i = self.random.randrange(len(m.names))
+        counts: dict[str, int] = {}
+        for x in m.rows:
+            counts[rows_key((x[i],))] = counts.get(rows_key((x[i],)), 0) + 1
+        text = f"count(*) OVER (PARTITION BY {quoted(m.names[i])})"
+        return self.put(m, text, text, INT, lambda x: counts[rows_key((x[i],))])
 
     def put(self, m: Model, expr: Any, text: str, kind: str, f: Callable[[Row], Any]) -> Model:
         """Add a column, or replace one in its place."""
@@ -632,7 +641,8 @@ def joined(
 
 
 STEPS: list[Callable[[Plans, Model], Model | None]] = [
-    Plans.filter, Plans.with_columns, Plans.with_columns, Plans.select, Plans.drop, Plans.rename,
+    Plans.filter, Plans.with_columns, Plans.with_columns, Plans.window, Plans.select,
+    Plans.drop, Plans.rename,
     Plans.limit, Plans.limit, Plans.order_by, Plans.order_by, Plans.distinct, Plans.union,
     Plans.join, Plans.join, Plans.unnest, Plans.group_by, Plans.cache, Plans.sql,
 ]  # fmt: skip
