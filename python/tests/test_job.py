@@ -786,13 +786,17 @@ def test_fifty_jobs_leave_nothing(pyrunner, data, short_tmp, monkeypatch, eventu
                 ctx.from_arrow(data[1]).with_columns(y=ends_its_worker("x")).to_arrow()
 
         def held():
-            files = sum(len(files) for _, _, files in os.walk(short_tmp))
+            # Without those of workers, of which one may wait for work or two.
+            files = sum(
+                len(files) for folder, _, files in os.walk(short_tmp) if "/fn/" not in folder
+            )
             status = ctx.status()
             processes = [status["supervisor_pid"], *(w["pid"] for w in status["workers"])]
             descriptors = len(list(Path(f"/proc/{engine.pid}/fd").iterdir()))
             return status["arrow_bytes"], files, sorted(processes), descriptors
 
         job(0)
+        failing_job()  # its function is kept too
         job(1)
         assert eventually(lambda: held()[0] == 0), ctx.status()
         before = held()
@@ -803,8 +807,9 @@ def test_fifty_jobs_leave_nothing(pyrunner, data, short_tmp, monkeypatch, eventu
         assert eventually(lambda: held()[0] == 0), ctx.status()
         after = held()
         assert after[1] <= before[1]
-        assert len(after[2]) <= len(before[2])
-        assert after[3] <= before[3] + 2
+        assert len(after[2]) <= 1 + (os.cpu_count() or 1)  # the supervisor, and idle workers
+        more = max(0, len(after[2]) - len(before[2]))
+        assert after[3] <= before[3] + 2 + 6 * more
         assert not any(j.get("state") == "running" for j in ctx.status()["jobs"])
         pids = [engine.pid, *after[2]]
     assert eventually(lambda: not any(map(is_running, pids)), 3)
