@@ -329,8 +329,8 @@ func TestHarnessCancel(t *testing.T) {
 	s := open(t, r, pythonStage(exec.StageColumns, ySchema, function("f1", "wait", plan.RowFunction, fmt.Sprintf(`
 import os, time
 def wait(x):
-    open(os.path.join(%q, "begun"), "w").close()
     try:
+        open(os.path.join(%q, "begun"), "w").close()
         time.sleep(60)
     finally:
         open(os.path.join(%q, "cleaned"), "w").close()
