@@ -18,20 +18,31 @@ import (
 // forgets an interrupt that comes just before a query begins.
 const interruptEvery = 5 * time.Millisecond
 
+// compiled compiles a stage in a session of its own. The caller closes the
+// query, then the session.
+func (d *Database) compiled(stage *exec.RelationalStage) (*session, *query, error) {
+	s, err := d.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	q, err := d.compile(s, stage)
+	if err != nil {
+		s.close()
+		return nil, nil, err
+	}
+	return s, q, nil
+}
+
 // Describe implements exec.Relational.
 func (d *Database) Describe(ctx context.Context, stage *exec.RelationalStage) (*arrow.Schema, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	s, err := d.connect()
+	s, q, err := d.compiled(stage)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	q, err := d.compile(s, stage)
-	if err != nil {
-		return nil, err
-	}
 	defer q.close()
 	return q.schema(), nil
 }
@@ -49,17 +60,12 @@ func (d *Database) Run(ctx context.Context, stage *exec.RelationalStage, inputs 
 		closeReaders()
 		return diag.New(diag.Internal, "a stage of %d inputs got %d readers", len(stage.Inputs), len(inputs))
 	}
-	s, err := d.connect()
+	s, q, err := d.compiled(stage)
 	if err != nil {
 		closeReaders()
 		return err
 	}
 	defer s.close()
-	q, err := d.compile(s, stage)
-	if err != nil {
-		closeReaders()
-		return err
-	}
 	defer q.close()
 	r := newRun(ctx, d, s, q, inputs)
 	defer r.end()

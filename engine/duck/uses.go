@@ -19,15 +19,11 @@ const usesTimeMax = 500 * time.Millisecond
 // until it has begun to read all of them. One that it does not begin to read
 // counts as read whole.
 func (d *Database) Uses(ctx context.Context, stage *exec.RelationalStage) ([][]int, error) {
-	s, err := d.connect()
+	s, q, err := d.compiled(stage)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	q, err := d.compile(s, stage)
-	if err != nil {
-		return nil, err
-	}
 	defer q.close()
 	inputs := make([]exec.BatchReader, len(stage.Inputs))
 	for i := range inputs {

@@ -262,20 +262,7 @@ func TestFirstBundlesBelowALimitAreSmall(t *testing.T) {
 		r := &fakeRunner{alloc: alloc, failAt: -1}
 		f := function(r, false)(0).(*Function)
 		f.RowsWanted = wanted
-		got := &sizesOf{}
-		g := exec.NewGraph(exec.Options{})
-		for _, v := range []*exec.Vertex{
-			{ID: "in", Parallelism: 1, New: func(int) exec.Operator { return large{alloc, 100_000} }, Schema: oneColumn},
-			{ID: "f", Parallelism: 1, New: func(int) exec.Operator { return f }, Inputs: []string{"in"}, Schema: twoColumns},
-			{ID: "out", Parallelism: 1, New: func(int) exec.Operator { return exec.Handle(got) }, Inputs: []string{"f"}},
-		} {
-			if err := g.Add(v); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := g.Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		got := sizesThrough(t, f, large{alloc, 100_000})
 		if !slices.Equal(got.sizes, sizes) || got.next != 100_002 {
 			t.Errorf("%d rows wanted: batches of %v, %d rows in order", wanted, got.sizes, got.next)
 		}
@@ -303,6 +290,26 @@ func (s *sizesOf) OnBatch(_ context.Context, batch arrow.RecordBatch, _ *exec.Ou
 	return nil
 }
 
+// sizesThrough runs a function on what a source gives.
+func sizesThrough(t *testing.T, f *Function, source large) *sizesOf {
+	t.Helper()
+	got := &sizesOf{}
+	g := exec.NewGraph(exec.Options{})
+	for _, v := range []*exec.Vertex{
+		{ID: "in", Parallelism: 1, New: func(int) exec.Operator { return source }, Schema: oneColumn},
+		{ID: "f", Parallelism: 1, New: func(int) exec.Operator { return f }, Inputs: []string{"in"}, Schema: twoColumns},
+		{ID: "out", Parallelism: 1, New: func(int) exec.Operator { return exec.Handle(got) }, Inputs: []string{"f"}},
+	} {
+		if err := g.Add(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 // TestBundlesAreWithinTheCredit: a batch whose rows are too many for a bundle is
 // cut, a row that is too large goes alone.
 func TestBundlesAreWithinTheCredit(t *testing.T) {
@@ -312,20 +319,7 @@ func TestBundlesAreWithinTheCredit(t *testing.T) {
 		alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
 		f := function(&fakeRunner{alloc: alloc, failAt: -1}, false)(0).(*Function)
 		f.Stage.CreditBytes = credit
-		got := &sizesOf{}
-		g := exec.NewGraph(exec.Options{})
-		for _, v := range []*exec.Vertex{
-			{ID: "in", Parallelism: 1, New: func(int) exec.Operator { return large{alloc, 1000} }, Schema: oneColumn},
-			{ID: "f", Parallelism: 1, New: func(int) exec.Operator { return f }, Inputs: []string{"in"}, Schema: twoColumns},
-			{ID: "out", Parallelism: 1, New: func(int) exec.Operator { return exec.Handle(got) }, Inputs: []string{"f"}},
-		} {
-			if err := g.Add(v); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := g.Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		got := sizesThrough(t, f, large{alloc, 1000})
 		if !slices.Equal(got.sizes, sizes) || got.next != 1002 {
 			t.Errorf("credit of %d: batches of %v, %d rows in order", credit, got.sizes, got.next)
 		}
