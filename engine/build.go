@@ -295,7 +295,7 @@ func (b *build) crew(a *plan.Application, stage string) string {
 	if a.Kind == plan.FitFunction {
 		return "fit " + stage
 	}
-	return fmt.Sprintf("%s %d %d", a.Environment, a.Workers, a.Calls[0].Function.MemoryBytes())
+	return fmt.Sprintf("%s %d %s", a.Environment, a.Workers, a.Calls[0].Function.WorkerKey())
 }
 
 // subtasks is the number of a stage's subtasks, and of the workers of its crew.
@@ -354,7 +354,8 @@ func (b *build) functionStage(a *plan.Application, job *Job) *exec.FunctionStage
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
 		Input: a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.output.add,
 		MemoryBytes: a.Calls[0].Function.MemoryBytes(), Domain: b.domain,
-		Meter: &exec.Meter{}, CreditBytes: b.engine.shares().creditBytes(b.functions),
+		Confinement: b.plan.Confinement(a.Calls[0].Function),
+		Meter:       &exec.Meter{}, CreditBytes: b.engine.shares().creditBytes(b.functions),
 	}
 	for i, c := range a.Calls {
 		s.Calls = append(s.Calls, exec.FunctionCall{

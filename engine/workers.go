@@ -15,6 +15,7 @@ import (
 	"github.com/alink-runtime/alink/fnapi"
 	"github.com/alink-runtime/alink/python"
 	"github.com/alink-runtime/alink/udfworker"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 // binary is the name of the engine's binary, and poolCommand the subcommand
@@ -71,6 +72,7 @@ func openWorkers(options Options, artifacts *artifacts) (*workers, error) {
 		},
 		Artifacts: artifacts,
 		Progress:  w.note,
+		Sandbox:   sandbox.Mode(options.Sandbox),
 	})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
 	"github.com/alink-runtime/alink/udfworker"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 // Options configure a Runner.
@@ -21,6 +22,8 @@ type Options struct {
 	// Progress is told of the steps of building the environment of a stage; nil
 	// is legal. It must not block.
 	Progress func(stageID, text string)
+	// Sandbox holds for functions that say nothing; "" is sandbox.Auto.
+	Sandbox sandbox.Mode
 }
 
 // endpointsDir is the folder of the workers' sockets in the run directory. It
@@ -69,7 +72,9 @@ func (r *Runner) Start(ctx context.Context) error { return r.pool.Start(ctx) }
 // there or cannot be had. It has the limits that functions have where they say
 // nothing.
 func (r *Runner) Warm(environment *plan.Environment) (start func(context.Context)) {
-	return r.pool.Warm(udfworker.Spec{Environment: environmentSpec(environment), MemoryBytes: plan.MemoryBytesDefault})
+	spec := udfworker.Spec{Environment: environmentSpec(environment), MemoryBytes: plan.MemoryBytesDefault}
+	spec.Policy, _, _ = r.confine(plan.Confinement{})
+	return r.pool.Warm(spec)
 }
 
 // SupervisorPID is the number of the supervisor's process, or 0.

@@ -125,6 +125,7 @@ func (s *session) locate(err error) error {
 // spec is what worker the stage wants.
 func (s *session) spec() udfworker.Spec {
 	spec := udfworker.Spec{Environment: environmentSpec(s.stage.Environment), MemoryBytes: s.stage.MemoryBytes, Domain: s.stage.Domain}
+	spec.Policy, spec.Variables, spec.Isolation = s.runner.confine(s.stage.Confinement)
 	spec.Environment.AskedBy = askedBy(s.stage.Calls)
 	if s.runner.options.Progress != nil {
 		spec.Progress = func(text string) { s.runner.options.Progress(s.stage.ID, text) }

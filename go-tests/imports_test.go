@@ -47,11 +47,11 @@ var rooms = []room{
 	{"engine/connector", []string{"diag", "engine/plan", "engine/exec"}, nil, "connectors know nothing of workers"},
 	{
 		"engine",
-		[]string{"diag", "engine/plan", "engine/exec", "engine/state", "engine/ops", "engine/checkpoint", "engine/duck", "engine/connector", "fnapi", "udfworker", "envmgr", "python"},
+		[]string{"diag", "engine/plan", "engine/exec", "engine/state", "engine/ops", "engine/checkpoint", "engine/duck", "engine/connector", "fnapi", "udfworker", "udfworker/sandbox", "envmgr", "python"},
 		nil,
 		"it wires the rooms below; its front doors are above",
 	},
-	{"fnapi", []string{"diag", "engine/plan", "engine/exec", "udfworker", "envmgr"}, nil, "the boundary knows nothing of SQL, DuckDB, algorithms or servers"},
+	{"fnapi", []string{"diag", "engine/plan", "engine/exec", "udfworker", "udfworker/sandbox", "envmgr"}, nil, "the boundary knows nothing of SQL, DuckDB, algorithms or servers"},
 	{"udfworker", []string{"diag", "envmgr", "python", "udfworker/sandbox"}, nil, "a worker's life does not depend on what it computes"},
 	{"udfworker/sandbox", none, []string{"golang.org/x/sys/"}, "what is trusted to confine stays small"},
 	{"envmgr", []string{"diag"}, []string{"golang.org/x/sys/"}, "environments are made for whoever asks"},

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 // Command is a process to start.
@@ -135,6 +137,10 @@ type launchParams struct {
 	Page string `json:"page,omitempty"`
 	// MemoryBytes is what the worker may hold; 0 is no limit.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	// Variables are set in Python, out of sight of who lists processes.
+	Variables map[string]string `json:"variables,omitempty"`
+	// Policy is what the worker may do.
+	Policy sandbox.Policy `json:"policy"`
 	// WorkerID is what the worker calls itself where that is not its id here,
 	// Logging and Provision are endpoints of their own. Only runners other
 	// than the engine have these.
@@ -167,7 +173,9 @@ func (p launchParams) command(id, endpoint, scratch string, environ []string) (C
 		Page      string   `json:"page,omitempty"`
 		Logging   string   `json:"logging,omitempty"`
 		Provision string   `json:"provision,omitempty"`
-	}{name, endpoint, p.Token, p.Paths, p.Page, p.Logging, p.Provision})
+
+		Variables map[string]string `json:"variables,omitempty"`
+	}{name, endpoint, p.Token, p.Paths, p.Page, p.Logging, p.Provision, p.Variables})
 	if err != nil {
 		return Command{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/envmgr"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 // Defaults of PoolOptions.
@@ -145,6 +147,14 @@ type Spec struct {
 	// MemoryBytes is what the worker may hold with all its processes; 0 is no
 	// limit.
 	MemoryBytes int64
+	// Policy is what the worker may do beyond computing.
+	Policy sandbox.Policy
+	// Variables are set in the worker's environment. They may be secrets, and
+	// are not shown.
+	Variables map[string]string
+	// Isolation names the only functions that the worker may run; "" is all of
+	// the domain's.
+	Isolation string
 	// Domain is whose functions the worker runs; it runs no other's.
 	Domain string
 	// Progress is told of the steps of building the environment; nil is legal.
@@ -157,6 +167,8 @@ type Worker struct {
 	key         string
 	environment *envmgr.Environment
 	memoryBytes int64
+	policy      sandbox.Policy
+	variables   map[string]string
 	domain      string
 	endpoint    Endpoint
 	supervisor  *Supervisor
@@ -214,9 +226,13 @@ func NewPool(options PoolOptions) (*Pool, error) {
 }
 
 // keyOf is what workers must agree in to stand in for each other: environment
-// and policy, of which the limit of memory is all there is so far.
+// and policy, the limit of memory included.
 func keyOf(e *envmgr.Environment, spec Spec) string {
-	return strings.Join(append([]string{e.ID, e.Interpreter, spec.Domain, strconv.FormatInt(spec.MemoryBytes, 10)}, e.Paths...), "\x00")
+	key := []string{e.ID, e.Interpreter, spec.Domain, spec.Isolation, strconv.FormatInt(spec.MemoryBytes, 10), spec.Policy.Key()}
+	for _, name := range slices.Sorted(maps.Keys(spec.Variables)) {
+		key = append(key, name+"="+spec.Variables[name])
+	}
+	return strings.Join(append(key, e.Paths...), "\x00")
 }
 
 // errClosed is returned where a pool is used after Close.
@@ -249,7 +265,7 @@ func (p *Pool) acquire(ctx context.Context, spec Spec) (*Worker, error) {
 			return w, err
 		}
 		if id != "" {
-			w, err := p.startWorker(ctx, &Worker{id: id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, domain: spec.Domain, leased: true})
+			w, err := p.startWorker(ctx, &Worker{id: id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, policy: spec.Policy, variables: spec.Variables, domain: spec.Domain, leased: true})
 			if _, killed := errors.AsType[killedAtStart](err); !killed || starts == startsMax {
 				return w, err
 			}
@@ -338,7 +354,7 @@ func (p *Pool) launch(ctx context.Context, w *Worker) error {
 	w.process, err = supervisor.StartWorker(ctx, Launch{
 		ID: w.id, Interpreter: w.environment.Interpreter, Harness: p.options.Harness,
 		Endpoint: w.endpoint.URL(), Token: w.endpoint.Token(), Paths: w.environment.Paths,
-		Page: w.endpoint.Page(), MemoryBytes: w.memoryBytes,
+		Page: w.endpoint.Page(), MemoryBytes: w.memoryBytes, Policy: w.policy, Variables: w.variables,
 	})
 	if err != nil {
 		w.endpoint.Close()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"github.com/hashicorp/go-hclog"
@@ -138,6 +139,10 @@ type Launch struct {
 	// hold with all its processes; either may be left out.
 	Page        string
 	MemoryBytes int64
+	// Variables are set in its Python before anything is loaded.
+	Variables map[string]string
+	// Policy is what it may do.
+	Policy sandbox.Policy
 }
 
 // Start starts a supervisor and waits until it listens. Its errors are
@@ -287,7 +292,7 @@ var errLost = errors.New("the supervisor of workers is gone")
 func (s *Supervisor) StartWorker(ctx context.Context, l Launch) (*Process, error) {
 	params, err := json.Marshal(launchParams{
 		Interpreter: l.Interpreter, Harness: l.Harness, Token: l.Token, Paths: l.Paths,
-		Page: l.Page, MemoryBytes: l.MemoryBytes,
+		Page: l.Page, MemoryBytes: l.MemoryBytes, Policy: l.Policy, Variables: l.Variables,
 		ScratchDir: filepath.Join(s.options.RunDir, scratchDir),
 	})
 	if err != nil {

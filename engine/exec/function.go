@@ -39,6 +39,8 @@ type FunctionStage struct {
 	// MemoryBytes is what a worker may hold with all its processes; 0 is no
 	// limit.
 	MemoryBytes int64
+	// Confinement is what the functions may do beyond computing.
+	Confinement plan.Confinement
 	// Crew names the workers that the stage shares with other stages, which then
 	// agree with it in domain, environment and limits, and CrewWorkers is how
 	// many there are at most. "" gives each session one of its own.

@@ -185,11 +185,10 @@ func (x *extraction) level(n Node, input string, ready map[string]*readyCall) st
 }
 
 // group names what the calls of one node must have in common: they cross to
-// the same worker with the same limit of memory, run as often after a death
-// and on as many workers.
+// the same worker, run as often after a death and on as many workers.
 func (x *extraction) group(function string) string {
 	f := x.plan.Functions[function]
-	return fmt.Sprintf("%s/%d/%d/%d", f.Environment, f.retries(), f.Options.Workers, f.MemoryBytes())
+	return fmt.Sprintf("%s/%d/%d/%s", f.Environment, f.retries(), f.Options.Workers, f.WorkerKey())
 }
 
 func (f *Function) retries() int {

@@ -79,7 +79,7 @@ func (f *fusing) fuse(s *Stage) (between []*Stage) {
 // same rules.
 func (a *Application) sameWorkers(b *Application) bool {
 	return a.Environment == b.Environment && a.Retries == b.Retries && a.Workers == b.Workers &&
-		a.Calls[0].Function.MemoryBytes() == b.Calls[0].Function.MemoryBytes()
+		a.Calls[0].Function.WorkerKey() == b.Calls[0].Function.WorkerKey()
 }
 
 // source is where an argument comes from: a column of the stage's input, or an

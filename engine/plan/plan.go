@@ -23,6 +23,8 @@ type Plan struct {
 	Nodes        []Node                  `json:"nodes"`
 	Functions    map[string]*Function    `json:"functions,omitempty"`
 	Environments map[string]*Environment `json:"environments,omitempty"`
+	// Secrets are values that functions name in their options.
+	Secrets map[string]Secret `json:"secrets,omitempty"`
 }
 
 // Node is one step of a plan. Its JSON form is
@@ -229,6 +231,19 @@ type FunctionOptions struct {
 	TimeoutMS *int64 `json:"timeout_ms,omitempty"`
 	// MemoryBytes is what a worker may hold; 0 means MemoryBytesDefault.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	// Sandbox is "auto", "strict" or "off"; "" leaves it to the engine.
+	Sandbox string `json:"sandbox,omitempty"`
+	// Network leaves the function the machine's network.
+	Network bool `json:"network,omitempty"`
+	// Mounts are the machine's files and folders that the function sees, sorted
+	// by path.
+	Mounts []Mount `json:"mounts,omitempty"`
+	// Secrets are entries of Plan.Secrets, which the function finds as
+	// variables of its environment.
+	Secrets []string `json:"secrets,omitempty"`
+	// Isolation is "shared" (the default), or "own": no other function runs in
+	// its workers.
+	Isolation string `json:"isolation,omitempty"`
 }
 
 // Defaults of a function's limits.

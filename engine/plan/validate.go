@@ -112,6 +112,9 @@ func (p *Plan) validateFunction(f *Function) error {
 	if m := f.Options.MemoryBytes; m != 0 && m < MemoryBytesMin {
 		return fmt.Errorf("memory_bytes must be at least %d, not %d", MemoryBytesMin, m)
 	}
+	if err := p.validateConfinement(f); err != nil {
+		return err
+	}
 	switch f.Kind {
 	case AggregateFunction:
 		return validateAggregateFunction(f)

@@ -61,6 +61,8 @@ def run() -> NoReturn:
     launch = _read_launch_line()
     _watch_supervisor()
     interrupts = _Interrupts()
+    # Here and not at the process's start, where whoever lists processes would see them.
+    os.environ.update(launch.get("variables") or {})
     _functions.add_package_folders(launch.get("paths") or ())
     if page := launch.get("page"):
         PROGRESS.open(page)
