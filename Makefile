@@ -79,6 +79,10 @@ wheel-test: wheel ## the wheel with every Python from 3.10 to 3.14 that is found
 wheel-test-one: wheel
 	@$(VENV)/bin/python tools/wheel_test.py dist/*.whl
 
+.PHONY: random-plans
+random-plans: build ## plans with seeds that nobody has tried, against plain Python
+	@ALINK_PLANS=$${ALINK_PLANS:-2000} $(VENV)/bin/python -m pytest python/tests/test_random_plans.py
+
 .PHONY: soak
 soak: build ## streams whose engines and workers are killed a hundred times
 	@ALINK_SOAK_KILLS=$${ALINK_SOAK_KILLS:-100} $(GO) test -race -count=1 -timeout 120m -v -run '^TestKilledEngines' ./go-tests

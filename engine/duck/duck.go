@@ -133,6 +133,9 @@ func (d *Database) open() error {
 		{"errors_as_json", "true"},
 		{"autoinstall_known_extensions", "false"},
 		{"autoload_known_extensions", "false"},
+		// It loses rows: it filters what is below a LIMIT (duckdb/duckdb#22924),
+		// and below grouped inputs (#22075).
+		{"disabled_optimizers", "join_filter_pushdown"},
 	}
 	if !d.options.open {
 		settings = append(settings, [2]string{"allow_community_extensions", "false"})
