@@ -6,13 +6,12 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
     Literal,
-    NoReturn,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -21,6 +20,7 @@ from typing import (
 
 from alink import _codes as codes
 from alink._code import function_source
+from alink._confinement import Confined, Confinement, confinement
 from alink._diag import did_you_mean, quote
 from alink._environment import Environment, note_function
 from alink._errors import failure, without_our_frames
@@ -31,7 +31,6 @@ from alink._options import (
     byte_size,
     milliseconds,
     one_of,
-    refuse_unknown,
     whole_number,
 )
 from alink._origin import user_origin
@@ -39,6 +38,7 @@ from alink._ship import travelling
 from alink._types import SchemaLike, TypeLike, annotated_result, is_type, schema_fields, type_string
 
 if TYPE_CHECKING:
+    from alink._confinement import Unpack
     from alink._table import Table
     from alink._trial import FunctionReport
 
@@ -67,6 +67,7 @@ class FunctionOptions:
     timeout: float | str | None = "60s"
     memory: int | str | None = None
     timeout_ms_default: int = _TIMEOUT_MS
+    confined: Confinement = field(default_factory=Confinement)
 
     def check(self, what: str) -> None:
         """Raise an error for a value that an option cannot take."""
@@ -110,6 +111,7 @@ class FunctionOptions:
             data["timeout_ms"] = timeout_ms
         if self.memory is not None:
             data["memory_bytes"] = byte_size("udf", "memory", self.memory)
+        data.update(self.confined.to_json())
         return data
 
 
@@ -363,6 +365,7 @@ def udf(
     batch_rows: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
+    **confined: Unpack[Confined],
 ) -> _Decorator: ...
 
 
@@ -379,7 +382,7 @@ def udf(
     batch_rows: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **unknown: NoReturn,
+    **confined: Unpack[Confined],
 ) -> Any:
     """Make a function of columns that runs in Python workers.
 
@@ -414,6 +417,18 @@ def udf(
     memory : int or str, optional
         What a worker may hold, with all the processes that it starts: "256MiB"; the default
         is "1GiB". A worker that holds more is ended, which counts as a death.
+    sandbox : {"auto", "strict", "off"}, optional
+        How its workers are shut in: "auto" as far as the machine can, "strict" at least with
+        namespaces of their own (L2) or not at all, "off" not. The default is the engine's.
+    network : bool, default False
+        Whether it may use the machine's network.
+    mounts : dict of path to {"ro", "rw"}, optional
+        Files and folders of the machine that it sees, at the same path: {"/data": "ro"}.
+    secrets : sequence of str, optional
+        Variables of the client's environment that it finds in its own; their values are
+        shown nowhere.
+    isolation : {"shared", "own"}
+        With "own", no other function runs in its workers.
 
     Returns
     -------
@@ -436,9 +451,11 @@ def udf(
     >>> made_up("dep_delay", al.col("arr_delay") + 1)
     <alink.Expr made_up(dep_delay, arr_delay + 1)>
     """
-    refuse_unknown("udf", unknown, _UDF_OPTIONS)
+    allowed = confinement("udf", confined, _UDF_OPTIONS)
     kind = one_of("udf", "batch", batch, (None, "numpy", "pandas", "polars", "arrow")) or "row"
-    options = FunctionOptions(env, models, on_null, retries, workers, batch_rows, timeout, memory)
+    options = FunctionOptions(
+        env, models, on_null, retries, workers, batch_rows, timeout, memory, confined=allowed
+    )
     options.check("udf")
     if callable(result) and not is_type(result):
         return Function(result, kind, None, options)
@@ -464,7 +481,7 @@ def map_batches(
     batch_rows: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **unknown: NoReturn,
+    **confined: Unpack[Confined],
 ) -> Callable[[Callable[P, R]], MapBatchesFunction[P, R]]:
     """Make a function from record batches to record batches that runs in workers.
 
@@ -483,6 +500,8 @@ def map_batches(
         The library of the batches: a RecordBatch or a DataFrame.
     env, models, retries, workers, batch_rows, timeout, memory
         As for `udf`.
+    sandbox, network, mounts, secrets, isolation
+        As for `udf`.
 
     Examples
     --------
@@ -493,8 +512,10 @@ def map_batches(
     >>> upper
     <alink.MapBatchesFunction upper -> carrier string>
     """
-    refuse_unknown("map_batches", unknown, _MAP_BATCHES_OPTIONS)
-    options = FunctionOptions(env, models, "call", retries, workers, batch_rows, timeout, memory)
+    allowed = confinement("map_batches", confined, _MAP_BATCHES_OPTIONS)
+    options = FunctionOptions(
+        env, models, "call", retries, workers, batch_rows, timeout, memory, confined=allowed
+    )
     options.check("map_batches")
     one_of("map_batches", "batch", batch, ("arrow", "pandas", "polars"))
     schema_fields(schema)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 from alink import _codes as codes
 from alink._code import function_source
+from alink._confinement import Confined, confinement
 from alink._environment import Environment
 from alink._errors import failure
 from alink._expr import Expr, call_parts
 from alink._functions import FunctionOptions, WorkerFunction, apply, column_names
 from alink._model import Model
-from alink._options import bad_option, one_of, refuse_unknown
+from alink._options import bad_option, one_of
 from alink._types import SchemaLike, TypeLike, schema_fields, type_string
+
+if TYPE_CHECKING:
+    from alink._confinement import Unpack
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -147,7 +151,7 @@ def udtf(
     workers: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **unknown: NoReturn,
+    **confined: Unpack[Confined],
 ) -> _Decorator[TableFunction[..., Any]]:
     """Make a table function: each row of arguments gives any number of rows.
 
@@ -162,6 +166,8 @@ def udtf(
         Columns of the result, for example "word string, n int".
     env, models, retries, workers, timeout, memory
         As for `udf`.
+    sandbox, network, mounts, secrets, isolation
+        As for `udf`.
     on_null : {"call", "skip"}
         With "skip", a row with a NULL argument gives no rows and the function is not called.
 
@@ -175,9 +181,9 @@ def udtf(
     >>> list(words.local("to be"))
     [('to', 0), ('be', 1)]
     """
-    refuse_unknown("udtf", unknown, _UDTF_OPTIONS)
+    allowed = confinement("udtf", confined, _UDTF_OPTIONS)
     options = FunctionOptions(
-        env, models, on_null, retries, workers, timeout=timeout, memory=memory
+        env, models, on_null, retries, workers, timeout=timeout, memory=memory, confined=allowed
     )
     options.check("udtf")
     schema_fields(schema)  # a mistake is reported at the decorator's line
@@ -197,7 +203,7 @@ def udaf(
     batch_rows: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **unknown: NoReturn,
+    **confined: Unpack[Confined],
 ) -> _Decorator[AggregateFunction]:
     """Make an aggregate function of a class.
 
@@ -229,6 +235,8 @@ def udaf(
         Largest number of rows in one call of ``add``.
     env, retries, workers, timeout, memory
         As for `udf`.
+    sandbox, network, mounts, secrets, isolation
+        As for `udf`.
 
     Examples
     --------
@@ -246,9 +254,17 @@ def udaf(
     >>> float(Largest.local([1.0, 3.0, 2.0]))
     3.0
     """
-    refuse_unknown("udaf", unknown, _UDAF_OPTIONS)
+    allowed = confinement("udaf", confined, _UDAF_OPTIONS)
     options = FunctionOptions(
-        env, None, on_null, retries, workers, batch_rows, timeout=timeout, memory=memory
+        env,
+        None,
+        on_null,
+        retries,
+        workers,
+        batch_rows,
+        timeout=timeout,
+        memory=memory,
+        confined=allowed,
     )
     options.check("udaf")
     one_of("udaf", "batch", batch, ("arrow", "numpy", "pandas", "polars"))
@@ -269,7 +285,7 @@ def map_groups(
     workers: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **unknown: NoReturn,
+    **confined: Unpack[Confined],
 ) -> _Decorator[GroupsFunction[..., Any]]:
     """Make a function from one group, as a table, to a table.
 
@@ -287,6 +303,8 @@ def map_groups(
         What the group comes as: a ``pyarrow.Table`` or a DataFrame.
     env, models, retries, workers, timeout, memory
         As for `udf`.
+    sandbox, network, mounts, secrets, isolation
+        As for `udf`.
 
     Examples
     --------
@@ -297,9 +315,15 @@ def map_groups(
     >>> largest
     <alink.GroupsFunction largest -> carrier string, flights bigint>
     """
-    refuse_unknown("map_groups", unknown, _MAP_GROUPS_OPTIONS)
+    allowed = confinement("map_groups", confined, _MAP_GROUPS_OPTIONS)
     options = FunctionOptions(
-        env, models, retries=retries, workers=workers, timeout=timeout, memory=memory
+        env,
+        models,
+        retries=retries,
+        workers=workers,
+        timeout=timeout,
+        memory=memory,
+        confined=allowed,
     )
     options.check("map_groups")
     one_of("map_groups", "batch", batch, ("arrow", "pandas", "polars"))

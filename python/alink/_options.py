@@ -45,13 +45,8 @@ def bad_option(operator: str, message: str, hint: str = "") -> Error:
 _FUNCTIONS = ("udf", "udtf", "udaf", "map_batches", "map_groups")
 # Options of functions that do not act yet, the value that says what holds today, and what that is.
 _NOT_YET: dict[str, tuple[Any, str]] = {
-    "sandbox": ("off", "workers are processes of their own, but not sandboxed"),
-    "network": (True, "workers are not sandboxed: they may use the network"),
-    "mounts": ({}, "workers are not sandboxed: they see the files that you see"),
-    "secrets": ([], "read it in the function, from a file or the environment"),
     "on_error": ("fail", "catch the exception in the function and return None"),
     "deterministic": (True, "a function may run twice: write its result once and read it again"),
-    "isolation": ("shared", "give the function an environment of its own"),
 }
 
 

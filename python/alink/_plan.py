@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alink._cache import KeptTable
+from alink._confinement import secret_value
 from alink._diag import Source
 from alink._environment import Environment, environment_json, runs_client_bytecode
 from alink._expr import Expr, expr_json
@@ -173,6 +174,8 @@ class _Builder:
             self._artifacts.update((a.digest, a) for a in models.values())
             entry["models"] = {key: artifact.digest for key, artifact in models.items()}
         entry["options"] = options.to_json()
+        for secret in options.confined.secrets:
+            self._json.setdefault("secrets", {})[secret] = secret_value(function.name, secret)
         if function.origin is not None:
             entry["origin"] = function.origin.to_json()
         self._json.setdefault("functions", {})[name] = entry

@@ -14,6 +14,7 @@ import pyarrow as pa
 from alink import _codes as codes
 from alink import _names
 from alink._cache import KeptTable
+from alink._confinement import Confined, confinement
 from alink._describe import STATISTICS, statistics
 from alink._diag import did_you_mean, quote
 from alink._display import render_table
@@ -51,12 +52,14 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from alink._confinement import Unpack
     from alink._connection import Context
 
 T = TypeVar("T")
 
 #: How two tables are joined.
 JoinKind = Literal["inner", "left", "right", "full", "semi", "anti", "cross"]
+_FIT_OPTIONS = ("env", "columns", "retries", "timeout", "memory")
 _JOIN_KINDS = ("inner", "left", "right", "full", "semi", "anti", "cross")
 
 _SHOWN_DEFAULT = 20
@@ -455,6 +458,7 @@ class Table:
         retries: int | None = None,
         timeout: float | str | None = None,
         memory: int | str | None = None,
+        **confined: Unpack[Confined],
     ) -> Model:
         """Run a function over all batches of the table, in one worker, and keep what it returns.
 
@@ -472,6 +476,8 @@ class Table:
             How long it may go without asking for the next batch; the default is for ever.
         memory : int or str, optional
             What its worker may hold; the default is "1GiB".
+        sandbox, network, mounts, secrets
+            As for `udf`.
 
         Returns
         -------
@@ -479,8 +485,9 @@ class Table:
             Opaque bytes; see there how a function gets it.
         """
         options = FunctionOptions(
-            env=env, retries=retries, timeout=timeout, memory=memory, timeout_ms_default=0
-        )
+            env=env, retries=retries, timeout=timeout, memory=memory, timeout_ms_default=0,
+            confined=confinement("fit", confined, _FIT_OPTIONS),
+        )  # fmt: skip
         options.check("fit")
         refuse_unbounded("fit", self._node)
         args: dict[str, Any] = {"function": FitFunction(_plain(function), options)}
