@@ -207,6 +207,15 @@ func ParseSize(text string) (int64, error) {
 	return n, nil
 }
 
+// ParseSeconds reads a span of time: "30s", "5m", a number of seconds.
+func ParseSeconds(text string) (int64, error) {
+	n, err := Key{Kind: Seconds}.number(text)
+	if err != nil {
+		return 0, fmt.Errorf("it must be %s", Key{Kind: Seconds}.expected())
+	}
+	return n, nil
+}
+
 // expected says in words what a value must be.
 func (k Key) expected() string {
 	switch k.Kind {

@@ -67,6 +67,7 @@ const (
 	WrongVersion      Code = "ALK5038"
 	ServerFull        Code = "ALK5039"
 	BadScriptHeader   Code = "ALK5040"
+	NotAllowed        Code = "ALK5041"
 )
 
 // Entry documents a code.
@@ -251,6 +252,7 @@ var Entries = []Entry{
 		"A server bounds its connections, the jobs of each, and the bytes of the tables and of the code that they send. The message names the limit. Close connections and tables that are not needed any more, or wait for jobs to end.",
 	},
 	{BadScriptHeader, "PlanError", "A script's header (PEP 723) cannot be used.", "The comment block between \"# /// script\" and \"# ///\" is TOML: dependencies is a list of requirements, requires-python the versions of Python that the script is for. Functions without env= run in an environment of those dependencies."},
+	{NotAllowed, "PlanError", "A function asks for more than the engine lets it have.", "Whoever runs an engine for others says in its policy what functions may ask for: how little they are confined, the network, folders of the machine, memory, workers, interpreters and environments of their own. The message names what was asked for, and the hint the key of the policy file that would allow it. An engine that was started with sandbox strict also refuses functions with another sandbox=."},
 }
 
 // Find returns the entry of a code.

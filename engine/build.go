@@ -55,6 +55,10 @@ func (e *Engine) newBuild(p *plan.Plan) (*build, error) {
 	if err := e.checkArtifacts(p); err != nil {
 		return nil, err
 	}
+	p, err := e.applyPolicy(p)
+	if err != nil {
+		return nil, err
+	}
 	if err := e.folders.checkPlan(p); err != nil {
 		return nil, err
 	}
@@ -307,7 +311,7 @@ func (b *build) subtasks(a *plan.Application) int {
 	case a.Kind == plan.FitFunction:
 		return 1
 	case n == 0:
-		n = b.engine.options.Parallelism
+		n = b.engine.options.Policy.workersMax(b.engine.options.Parallelism)
 	}
 	return max(1, min(n, jobWorkersMax/len(b.crews)))
 }

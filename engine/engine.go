@@ -52,9 +52,9 @@ type Options struct {
 	UV string
 	// Offline forbids building environments from an index.
 	Offline bool
-	// Sandbox is how workers are confined: "auto" or "", as far as this machine
-	// can; "off"; or "strict", which Validate refuses, since workers are not
-	// confined yet.
+	// Sandbox is how workers are confined where their functions do not say:
+	// "auto" or "", as far as this machine can; "off"; or "strict", at least
+	// with namespaces of their own, and then no function may want less.
 	Sandbox string
 	// MemoryLimitBytes bounds what the engine's jobs hold; see shares. 0 means
 	// half of the machine's memory.
@@ -67,6 +67,8 @@ type Options struct {
 	BatchRows int
 	// SpillDir is the folder for data beyond memory; "" means one in RunDir.
 	SpillDir string
+	// Policy is what functions may ask for; nil is everything.
+	Policy *Policy
 	// RestrictFiles lets plans read and write in Folders alone.
 	RestrictFiles bool
 	Folders       []string
@@ -99,11 +101,11 @@ func (o Options) Validate() error {
 	if o.Parallelism < 0 {
 		return diag.New(diag.BadOption, "parallelism must be positive, not %d", o.Parallelism)
 	}
+	if err := o.Policy.Validate(); err != nil {
+		return err
+	}
 	switch o.Sandbox {
-	case "", "auto", "off":
-	case "strict":
-		return diag.New(diag.BadOption, "sandbox is strict, but this version does not confine workers yet").
-			WithHint("run only code that you trust, with auto or off")
+	case "", "auto", "off", "strict":
 	default:
 		return diag.New(diag.BadOption, "sandbox must be auto, strict or off, not %q", o.Sandbox)
 	}

@@ -175,9 +175,9 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
-func TestASandboxThatCannotBeHadIsRefused(t *testing.T) {
+func TestASandboxThatIsNoneIsRefused(t *testing.T) {
 	for sandbox, message := range map[string]string{
-		"": "", "auto": "", "off": "", "strict": "does not confine workers yet", "stict": `must be auto, strict or off, not "stict"`,
+		"": "", "auto": "", "off": "", "strict": "", "stict": `must be auto, strict or off, not "stict"`,
 	} {
 		err := Options{Sandbox: sandbox}.Validate()
 		if (err == nil) != (message == "") || err != nil && !strings.Contains(err.Error(), message) {

@@ -297,9 +297,6 @@ func (s *service) submit(ctx context.Context, session *session, body []byte) (_ 
 		return nil, full("%d jobs of this connection are running, which is its limit on the server", n).WithHint("wait for one of them to end")
 	}
 	owned, handsOver := session.owned(p)
-	if err := sessions.limits.capFunctions(owned); err != nil {
-		return nil, err
-	}
 	one := &entry{name: nameOf(request.Name, p), session: session, detached: request.Detached && !handsOver, artifacts: artifactsOf(p)}
 	if err := sessions.useArtifacts(session, one.artifacts); err != nil {
 		return nil, err

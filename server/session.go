@@ -3,7 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"maps"
 	"regexp"
 	"sync"
 
@@ -11,7 +10,6 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine"
-	"github.com/alink-runtime/alink/engine/plan"
 )
 
 // sessionHeader names the session of a call; the client makes the name.
@@ -33,9 +31,6 @@ type Limits struct {
 	UploadBytes int64
 	// ArtifactBytes are those of all functions, modules and models.
 	ArtifactBytes int64
-	// FunctionBytes is the most that a worker may hold, whatever its function
-	// asks for; 0 leaves that to the function.
-	FunctionBytes int64
 }
 
 // The defaults of Limits.
@@ -52,26 +47,6 @@ func (l Limits) withDefaults() Limits {
 	l.UploadBytes = cmp.Or(l.UploadBytes, UploadBytesDefault)
 	l.ArtifactBytes = cmp.Or(l.ArtifactBytes, ArtifactBytesDefault)
 	return l
-}
-
-// capFunctions refuses functions that ask for more memory than they may, and
-// lowers the default of those that ask for none. The plan is the caller's.
-func (l Limits) capFunctions(p *plan.Plan) error {
-	if l.FunctionBytes == 0 {
-		return nil
-	}
-	functions := maps.Clone(p.Functions)
-	for id, f := range functions {
-		if f.Options.MemoryBytes > l.FunctionBytes {
-			return full("%s asks for %d bytes of memory; a worker of this server may hold %d", f.Name, f.Options.MemoryBytes, l.FunctionBytes).
-				At("", f.Origin).WithHint("lower memory= of %s, or have the server started with a larger --function-memory", f.Name)
-		}
-		capped := *f
-		capped.Options.MemoryBytes = min(f.MemoryBytes(), l.FunctionBytes)
-		functions[id] = &capped
-	}
-	p.Functions = functions
-	return nil
 }
 
 // full says which limit stands in the way.

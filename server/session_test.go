@@ -341,8 +341,9 @@ func TestAJobKeepsItsArtifacts(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	limits := Limits{Sessions: 1, SessionJobs: 1, UploadBytes: 10_000, ArtifactBytes: 10, FunctionBytes: 100 << 20}
-	s := serveWith(t, Options{Token: token, Limits: limits}, engine.Options{})
+	limits := Limits{Sessions: 1, SessionJobs: 1, UploadBytes: 10_000, ArtifactBytes: 10}
+	policy := &engine.Policy{Interpreters: []string{"/nowhere"}, MemoryBytes: 100 << 20}
+	s := serveWith(t, Options{Token: token, Limits: limits}, engine.Options{Policy: policy})
 	a := s.attach(t, 1)
 	if _, err := s.tryAttach(t, fmt.Sprintf("%032x", 2), fmt.Sprintf(`{"protocol":%d}`, Protocol)); diag.From(err).Code != diag.ServerFull {
 		t.Errorf("a second session: %v", err)
@@ -375,7 +376,7 @@ func TestLimits(t *testing.T) {
 	}
 	a.act(t, "cancel", `{"job":"j1"}`)
 	waitFor(t, "the first job's end", func() bool { return s.jobs.runningOf(s.sessions.byID[fmt.Sprintf("%032x", 1)]) == 0 })
-	if told := a.act(t, "submit", `{"plan":`+function(`{"memory_bytes":209715200}`)+`}`); told.Error == nil || !strings.Contains(told.Error.Message, "big asks for 209715200 bytes") {
+	if told := a.act(t, "submit", `{"plan":`+function(`{"memory_bytes":209715200}`)+`}`); told.Error == nil || !strings.Contains(told.Error.Message, "big asks for 200 MiB of memory") {
 		t.Errorf("a function of much memory: %+v", told)
 	}
 	a.submit(t, function(`{}`), "") // the default is lowered

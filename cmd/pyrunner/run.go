@@ -81,9 +81,6 @@ func (c *cli) runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := refuseStrict(s); err != nil {
-			return err
-		}
 		named, err := parseParams(*params)
 		if err != nil {
 			return err
@@ -114,15 +111,6 @@ func (c *cli) runCommand() *cobra.Command {
 		}
 	}
 	return command
-}
-
-// refuseStrict refuses to run what is to be confined, and says who has set it.
-func refuseStrict(s *config.Settings) error {
-	if s.Text("sandbox") != "strict" {
-		return nil
-	}
-	return usageError{badUsage("sandbox is strict (%s), but this version does not confine workers yet", s.Value("sandbox").Origin).
-		WithHint("run only code that you trust, with auto or off")}
 }
 
 // parseParams reads name=value; the last of a name counts.

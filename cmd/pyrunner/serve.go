@@ -50,6 +50,7 @@ type serveFlags struct {
 	tables         sizeValue
 	artifacts      sizeValue
 	functionMemory sizeValue
+	policy         string
 	json           *bool
 }
 
@@ -96,13 +97,11 @@ func (c *cli) serveCommand() *cobra.Command {
 	f.Var(&flags.tables, "table-limit", "bytes of the tables that all clients may send, or keep with cache(), in memory and on disk")
 	f.Var(&flags.artifacts, "artifact-limit", "bytes of functions, modules and models that all clients may send")
 	f.Var(&flags.functionMemory, "function-memory", "most that a worker may hold, whatever its function asks for (default: no cap)")
+	f.StringVar(&flags.policy, "policy", "", "file that says what functions may ask for, see docs/operations.md (default: on a TCP address a sandbox, no network and the folders of --files; on a unix socket anything)")
 	flags.json = jsonFlag(command)
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		s, err := settings(command)
 		if err != nil {
-			return err
-		}
-		if err := refuseStrict(s); err != nil {
 			return err
 		}
 		if flags.sessions < 1 {
@@ -249,23 +248,29 @@ func (c *cli) serve(ctx context.Context, s *config.Settings, flags serveFlags) (
 		return err
 	}
 	defer d.close()
+	private := strings.HasPrefix(d.told.Address, "grpc+unix:")
+	policy, err := servedPolicy(flags, private)
+	if err != nil {
+		return err
+	}
 	e, err := engine.Open(ctx, engine.Options{
+		Policy:   policy,
 		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), Sandbox: s.Text("sandbox"),
 		MemoryLimitBytes: s.Number("memory"), Parallelism: int(s.Number("parallelism")), SpillDir: s.Text("spill_dir"),
-		RestrictFiles: len(flags.files) > 0 || !strings.HasPrefix(d.told.Address, "grpc+unix:"), Folders: flags.files, TableBytesMax: int64(flags.tables),
+		RestrictFiles: len(flags.files) > 0 || !private, Folders: flags.files, TableBytesMax: int64(flags.tables),
 	})
 	if err != nil {
 		return err
 	}
 	collectOften(e.MemoryLimitBytes())
 	flightTLS := d.tls
-	if strings.HasPrefix(d.told.Address, "grpc+unix:") {
+	if private {
 		flightTLS = nil
 	}
 	srv, err := server.New(server.Options{
 		Engine: e, Token: d.token, TLS: flightTLS, Version: version, Log: slog.New(slog.NewTextHandler(c.stderr, nil)),
 		Limits: server.Limits{
-			Sessions: flags.sessions, UploadBytes: int64(flags.upload), ArtifactBytes: int64(flags.artifacts), FunctionBytes: int64(flags.functionMemory),
+			Sessions: flags.sessions, UploadBytes: int64(flags.upload), ArtifactBytes: int64(flags.artifacts),
 		},
 	})
 	if err != nil {

@@ -186,7 +186,7 @@ func TestServeRefuses(t *testing.T) {
 		"--listen 127.0.0.1:0 --tls-cert none.pem":                   "needs a certificate and its private key",
 		"--listen 127.0.0.1:0 --token-file none":                     "ALK5030: the token file",
 		"--listen 127.0.0.1:0 --files " + filepath.Join(dir, "none"): "plans cannot be given the folder",
-		"--sandbox strict":                                           "sandbox is strict (--sandbox), but this version does not confine workers yet",
+		"--sandbox stict":                                            `--sandbox must be auto, strict or off, not "stict"`,
 		"--sessions 0":                                               "--sessions must be at least 1",
 		"--upload-limit much":                                        "it must be a number of bytes",
 		"--grace soon":                                               "--grace must be a number of seconds",

@@ -60,6 +60,7 @@ NO_SERVER = "ALK5037"
 WRONG_VERSION = "ALK5038"
 SERVER_FULL = "ALK5039"
 BAD_SCRIPT_HEADER = "ALK5040"
+NOT_ALLOWED = "ALK5041"
 
 # Code -> (name of the exception class, summary).
 CODES: dict[str, tuple[str, str]] = {
@@ -290,5 +291,9 @@ CODES: dict[str, tuple[str, str]] = {
     BAD_SCRIPT_HEADER: (
         "PlanError",
         "A script's header (PEP 723) cannot be used.",
+    ),
+    NOT_ALLOWED: (
+        "PlanError",
+        "A function asks for more than the engine lets it have.",
     ),
 }

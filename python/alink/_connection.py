@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from alink import _codes as codes
 from alink._config import choice, origin, setting, switch
+from alink._confinement import SANDBOXES
 from alink._engine import EmbeddedEngine, Engine, EngineOptions, close_when_collected
 from alink._errors import failure, without_our_frames
 from alink._files import PathsLike, absolute_path, csv_args, sample_args, scan_args
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _OPTIONS = ("server", "token", "tls_ca", "memory", "parallelism", "spill_dir", "sandbox")
-_SANDBOXES = ("auto", "strict", "off")
 
 
 class Context:
@@ -453,9 +453,10 @@ def connect(
         Number of subtasks of an operator; the default is the number of cores.
     spill_dir : str or path-like, optional
         Folder for what does not fit in memory.
-    sandbox : {"auto", "off", "strict"}, optional
-        How workers are confined: "auto" as far as this machine can, "off" not at all.
-        "strict" demands that they are, which this version cannot give and refuses.
+    sandbox : {"auto", "strict", "off"}, optional
+        How workers are shut in where their functions do not say: "auto" as far as the
+        machine can, "strict" with namespaces of their own or not at all, "off" not. An engine
+        of this process that is strict runs no function with less.
 
     Raises
     ------
@@ -472,8 +473,9 @@ def connect(
     <alink.Context engine=not started>
     """
     refuse_unknown("connect", unknown, _OPTIONS)
-    own = {"memory": memory, "parallelism": parallelism, "spill_dir": spill_dir, "sandbox": sandbox}
+    own = {"memory": memory, "parallelism": parallelism, "spill_dir": spill_dir}
     theirs = {"token": token, "tls_ca": tls_ca}
+    sandbox = _sandbox(sandbox)
     if server is None and all(value is None for value in own.values()):
         server = setting("server")
     if server is None:
@@ -492,20 +494,22 @@ def connect(
                 f"connect: {name}= is for an engine of this process, not for a server",
                 f"the server is started with it: pyrunner serve --{name.replace('_', '-')}",
             )
-    ctx = Context(_server_options(server, token, tls_ca))
+    ctx = Context(_server_options(server, token, tls_ca, sandbox))
     ctx.engine()
     return ctx
 
 
 def _server_options(
-    server: str, token: str | None = None, tls_ca: str | os.PathLike[str] | None = None
+    server: str,
+    token: str | None = None,
+    tls_ca: str | os.PathLike[str] | None = None,
+    sandbox: str | None = None,
 ) -> ServerOptions:
     """Take what was passed, and what is set where nothing was."""
-    _sandbox(None)  # a server does not confine workers either
     if token is None and not (token := os.environ.get("ALINK_TOKEN")):
         path = setting("token_file")
         token = None if path is None else read_token(path)
-    return server_options(server, token, tls_ca or setting("tls_ca"))
+    return server_options(server, token, tls_ca or setting("tls_ca"), _sandbox(sandbox))
 
 
 def _engine_options(
@@ -530,23 +534,15 @@ def _engine_options(
         else whole_number("connect", names["parallelism"], parallelism, 1, PARALLELISM_MAX),
         spill_dir=None if spill_dir is None else absolute_path("connect", spill_dir),
         offline=switch("offline"),
-        sandbox=_sandbox(sandbox),
+        sandbox=_sandbox(sandbox) or "auto",
     )
 
 
-def _sandbox(given: str | None) -> str:
-    """Check how workers are to be confined: what is demanded must not be left out silently."""
-    named = "sandbox" if given is not None else origin("sandbox")
+def _sandbox(given: str | None) -> str | None:
+    """Take how workers are to be shut in, from what was passed or is set."""
     if given is not None:
-        given = one_of("connect", "sandbox", given, _SANDBOXES)
-    value = given or choice("sandbox") or "auto"
-    if value == "strict":
-        raise bad_option(
-            "connect",
-            f"connect: {named} is strict, but this version does not confine workers yet",
-            "run only code that you trust, with auto or off",
-        )
-    return value
+        return one_of("connect", "sandbox", given, SANDBOXES)
+    return choice("sandbox")
 
 
 _default: Context | None = None

@@ -119,6 +119,8 @@ class Engine:
 
     #: Whether the engine sees the client's own files and interpreter.
     shares_machine = True
+    #: How the workers of functions that do not say are shut in; None leaves it to the engine.
+    sandbox: str | None = None
     _client: flight.FlightClient
     _call_options: flight.FlightCallOptions
 

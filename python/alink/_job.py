@@ -37,7 +37,7 @@ class Job:
         self, engine: Engine, root: Node, quiet: bool = False, detached: bool = False
     ) -> None:
         display = Display(quiet=quiet)
-        plan = build_plan(root, shares_machine=engine.shares_machine)
+        plan = build_plan(root, shares_machine=engine.shares_machine, sandbox=engine.sandbox)
         engine.prepare(plan)
         self._engine = engine
         self._context = engine.owner()  # an engine ends with its context

@@ -81,24 +81,28 @@ class Plan:
     caches: list[Node] = field(default_factory=list)
 
 
-def build_plan(root: Node, *, kept: bool = True, shares_machine: bool = True) -> Plan:
+def build_plan(
+    root: Node, *, kept: bool = True, shares_machine: bool = True, sandbox: str | None = None
+) -> Plan:
     """Write the plan of everything that `root` needs.
 
     Tables that the engine keeps are read there, or without `kept` described by what they
     are computed from, so that nothing has to run to know a schema. An engine that does not
-    share the client's machine builds every environment.
+    share the client's machine builds every environment. `sandbox` is that of functions that
+    do not say.
 
     Raises
     ------
     PlanError
         If a function cannot be sent to a worker.
     """
-    return _Builder(kept, shares_machine).build(root)
+    return _Builder(kept, shares_machine, sandbox).build(root)
 
 
 class _Builder:
-    def __init__(self, kept: bool, shares_machine: bool) -> None:
+    def __init__(self, kept: bool, shares_machine: bool, sandbox: str | None) -> None:
         self._kept = kept
+        self._sandbox = sandbox
         self._shares_machine = shares_machine
         self._caches: list[Node] = []
         self._nodes: dict[int, str] = {}
@@ -174,6 +178,8 @@ class _Builder:
             self._artifacts.update((a.digest, a) for a in models.values())
             entry["models"] = {key: artifact.digest for key, artifact in models.items()}
         entry["options"] = options.to_json()
+        if self._sandbox is not None:
+            entry["options"].setdefault("sandbox", self._sandbox)
         for secret in options.confined.secrets:
             self._json.setdefault("secrets", {})[secret] = secret_value(function.name, secret)
         if function.origin is not None:

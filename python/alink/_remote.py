@@ -51,6 +51,8 @@ class ServerOptions:
     address: str
     token: str = field(default="", repr=False)
     tls_ca: str | None = None
+    #: How the workers of functions that do not say are shut in; None leaves it to the server.
+    sandbox: str | None = None
 
     @property
     def shares_machine(self) -> bool:
@@ -59,7 +61,10 @@ class ServerOptions:
 
 
 def server_options(
-    address: str, token: str | None, tls_ca: str | os.PathLike[str] | None
+    address: str,
+    token: str | None,
+    tls_ca: str | os.PathLike[str] | None,
+    sandbox: str | None = None,
 ) -> ServerOptions:
     """Check what names a server."""
     if not isinstance(address, str) or not _is_address(address):
@@ -78,7 +83,7 @@ def server_options(
             f"connect: {quote(address)} would send the token in the clear",
             "use grpc+tls://, or a tunnel that ends at 127.0.0.1",
         )
-    return ServerOptions(address, token, None if tls_ca is None else os.fspath(tls_ca))
+    return ServerOptions(address, token, None if tls_ca is None else os.fspath(tls_ca), sandbox)
 
 
 def _is_address(address: str) -> bool:
@@ -123,6 +128,7 @@ class RemoteEngine(Engine):
         super().__init__()
         self.address = options.address
         self.shares_machine = options.shares_machine
+        self.sandbox = options.sandbox
         self._token = options.token
         self._session = secrets.token_hex(16)
         self._ended = Event()

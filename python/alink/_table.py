@@ -792,7 +792,10 @@ class Table:
 
     def _describe(self, node: Node) -> pa.Schema:
         engine = self._context.engine()
-        return engine.describe(build_plan(node, kept=False, shares_machine=engine.shares_machine))
+        plan = build_plan(
+            node, kept=False, shares_machine=engine.shares_machine, sandbox=engine.sandbox
+        )
+        return engine.describe(plan)
 
     def _write(self, operator: str, args: Mapping[str, Any], wait: bool) -> Job:
         sink = Node(operator, (self._node,), args, user_origin())

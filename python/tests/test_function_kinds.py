@@ -202,13 +202,8 @@ def test_an_environment_gets_the_library_that_a_function_needs(table, batch):
 @pytest.mark.parametrize(
     ("option", "value", "hint"),
     [
-        ("sandbox", "strict", "not sandboxed"),
-        ("network", False, "not sandboxed"),
-        ("mounts", {"/data": "ro"}, "they see the files that you see"),
-        ("secrets", ["token"], "read it in the function"),
         ("on_error", "null", "catch the exception"),
         ("deterministic", False, "may run twice"),
-        ("isolation", "own", "an environment of its own"),
     ],
 )
 @pytest.mark.parametrize("decorator", ["udf", "udtf", "udaf", "map_batches", "map_groups"])
@@ -223,7 +218,7 @@ def test_options_that_do_not_act_yet_are_refused(decorator, option, value, hint)
 
 
 def test_what_holds_today_may_be_said():
-    today: Any = {"on_error": "fail", "deterministic": True, "isolation": "shared"}
+    today: Any = {"on_error": "fail", "deterministic": True}
     f = al.udf("double", **today)(lambda x: x)
     assert f.options.to_json() == {}
 

@@ -375,7 +375,7 @@ def test_limits_of_the_server(start_server, tmp_path, token_file):
             own.connect()
         table = ctx.from_arrow(pa.table({"x": range(1000)}))
         assert table.count() == 1000
-        with pytest.raises(al.PlanError, match="ALK5039: large asks for 1073741824 bytes"):
+        with pytest.raises(al.PlanError, match="ALK5041: large asks for 1024 MiB of memory"):
             table.with_columns(y=large("x")).count()
         with pytest.raises(al.PlanError, match="ALK5039: the tables of this connection"):
             ctx.from_arrow(pa.table({"x": range(1_000_000)})).count()
@@ -607,3 +607,40 @@ def test_forked_children_leave_the_connection_alone(server):
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert ctx.status()["engine_pid"] == server.pid
+
+
+def test_policy_of_the_server(start_server, tmp_path, token_file):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x.txt").write_text("42")
+    (tmp_path / "policy.toml").write_text(
+        f"""
+        [functions]
+        sandbox = "auto"
+        read = ["{tmp_path.resolve()}/data"]
+        [environments]
+        build = true
+        """
+    )
+    own = start_server(tmp_path, "--policy", str(tmp_path / "policy.toml"), token_file=token_file)
+
+    def reader(path, **options):
+        @al.udf("string", **options)
+        def content(x):
+            return Path(path).read_text()
+
+        return content
+
+    file = tmp_path.resolve() / "data" / "x.txt"
+    with own.connect() as ctx:
+        table = ctx.from_arrow(pa.table({"x": [1]}))
+        allowed = reader(file, mounts={file: "ro"})
+        assert table.select(y=allowed("x")).to_arrow().to_pylist() == [{"y": "42"}]
+        for options, message in [
+            ({"mounts": {file: "rw"}}, "which functions of this server may not write"),
+            ({"mounts": {tmp_path: "ro"}}, "which functions of this server may not read"),
+            ({"network": True}, "content asks for the network"),
+            ({"sandbox": "off"}, "content asks for sandbox=.off."),
+        ]:
+            with pytest.raises(al.PlanError, match=f"ALK5041: .*{message}") as caught:
+                table.select(y=reader(file, **options)("x")).to_arrow()
+            assert "the server can allow it in its policy file" in caught.value.diagnostic.hint
