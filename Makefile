@@ -81,7 +81,7 @@ wheel-test-one: wheel
 
 .PHONY: random-plans
 random-plans: build ## plans with seeds that nobody has tried, against plain Python
-	@ALINK_PLANS=$${ALINK_PLANS:-2000} $(VENV)/bin/python -m pytest python/tests/test_random_plans.py
+	@ALINK_PLANS=$${ALINK_PLANS:-2000} $(VENV)/bin/python -m pytest -o timeout=0 python/tests/test_random_plans.py
 
 .PHONY: soak
 soak: build ## streams whose engines and workers are killed a hundred times

@@ -2,6 +2,7 @@ package udfworker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,13 +17,16 @@ import (
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 )
 
 // ExternalOptions are of a pool that other runners than the engine use.
 type ExternalOptions struct {
-	// Listen is where it is found: "unix:PATH", or a host and port of this
-	// machine's loopback. Port 0 takes a free one.
+	// Listen is where it is found: "unix:PATH", or a host and port, of this
+	// machine's loopback unless there is TLS. Port 0 takes a free one.
 	Listen string
+	// TLS, where it is set, must demand certificates of those who come.
+	TLS *tls.Config
 	// Interpreter is the Python of its workers, Harness the folder of boot.py;
 	// both are absolute.
 	Interpreter string
@@ -36,10 +40,14 @@ type ExternalOptions struct {
 }
 
 // listenAt makes the listener of a pool. Whoever reaches it can run programs as
-// this user, so it is only ever reached from this machine: by this user where
-// it is a file, by any user where it is a port.
-func listenAt(ctx context.Context, address string) (net.Listener, error) {
+// this user. A file is reached by this user alone, a port of the loopback by any
+// user of this machine; from other machines it is reached only by those who show
+// a certificate.
+func listenAt(ctx context.Context, address string, mutual *tls.Config) (net.Listener, error) {
 	var config net.ListenConfig
+	if mutual != nil && mutual.ClientAuth != tls.RequireAndVerifyClientCert {
+		return nil, diag.New(diag.BadOption, "worker-pool takes TLS only where it demands certificates of those who come")
+	}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		path = strings.TrimPrefix(path, "//")
 		if err := CheckSocketPath(path); err != nil {
@@ -59,9 +67,9 @@ func listenAt(ctx context.Context, address string) (net.Listener, error) {
 		return nil, diag.New(diag.BadOption, "worker-pool cannot listen on %q", address).WithCause(err).
 			WithHint("give it unix:PATH or localhost:PORT")
 	}
-	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return nil, diag.New(diag.BadOption, "worker-pool does not listen on %q, which other machines may reach", address).
-			WithHint("whoever reaches it can run programs here: use unix:PATH or localhost:PORT, and a tunnel that knows who comes")
+	if ip, err := netip.ParseAddr(host); mutual == nil && host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return nil, diag.New(diag.BadOption, "worker-pool does not listen on %q, which other machines may reach, without mutual TLS", address).
+			WithHint("whoever reaches it can run programs here: give --tls-cert, --tls-key and --client-ca, or use unix:PATH or localhost:PORT")
 	}
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -175,7 +183,7 @@ func ServeExternal(ctx context.Context, options ExternalOptions) error {
 	if !filepath.IsAbs(options.Interpreter) || !filepath.IsAbs(options.Harness) {
 		return diag.New(diag.BadOption, "worker-pool needs the absolute paths of an interpreter and of the worker's program")
 	}
-	listener, err := listenAt(ctx, options.Listen)
+	listener, err := listenAt(ctx, options.Listen, options.TLS)
 	if err != nil {
 		return err
 	}
@@ -194,7 +202,11 @@ func ServeExternal(ctx context.Context, options ExternalOptions) error {
 	told, stopTelling := context.WithCancel(context.WithoutCancel(ctx))
 	var telling sync.WaitGroup
 	telling.Go(func() { _ = pool.server.events(told, pool.tell) })
-	s := grpc.NewServer()
+	var transport []grpc.ServerOption
+	if options.TLS != nil {
+		transport = append(transport, grpc.Creds(credentials.NewTLS(options.TLS)))
+	}
+	s := grpc.NewServer(transport...)
 	fnpb.RegisterBeamFnExternalWorkerPoolServer(s, pool)
 	defer context.AfterFunc(ctx, s.Stop)()
 	if options.Listening != nil {

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/python"
+	"github.com/alink-runtime/alink/server"
 	"github.com/alink-runtime/alink/udfworker"
 )
 
@@ -26,26 +30,40 @@ func (c *cli) engineCommand() *cobra.Command {
 }
 
 func (c *cli) workerPoolCommand() *cobra.Command {
-	var listen, interpreter string
+	var listen, interpreter, clientCA string
+	var memory sizeValue
 	command := &cobra.Command{
 		Use: "worker-pool", Short: "The supervisor of workers, for an engine or for a runner of Beam", Args: cobra.NoArgs,
 		Long: "Without --listen it is what an engine starts. With --listen it serves Beam's external worker pool:\n" +
 			"a runner of Beam (environment beam:env:external:v1) starts workers through it that run Alink's functions.\n" +
-			"Whoever reaches it can run programs as this user, so it listens on a unix socket or on loopback only.",
+			"Whoever reaches it can run programs as this user: on a unix socket that is this user alone, on\n" +
+			"loopback any user of the machine, on other addresses whoever shows a certificate that --client-ca\n" +
+			"has signed.",
 		RunE: func(command *cobra.Command, _ []string) error {
 			if listen == "" {
 				return udfworker.ServeSupervisor()
 			}
-			return c.servePool(command.Context(), listen, interpreter)
+			s, err := settings(command)
+			if err != nil {
+				return err
+			}
+			mutual, err := mutualTLS(s.Text("tls_cert"), s.Text("tls_key"), clientCA)
+			if err != nil {
+				return err
+			}
+			return c.servePool(command.Context(), udfworker.ExternalOptions{Listen: listen, TLS: mutual, MemoryBytes: int64(memory)}, interpreter)
 		},
 	}
-	command.Flags().StringVar(&listen, "listen", "", "serve Beam's external worker pool at unix:PATH or localhost:PORT")
+	settingFlags(command, "tls_cert", "tls_key")
+	command.Flags().StringVar(&clientCA, "client-ca", "", "certificates (PEM) that those of runners are checked with; demands --tls-cert and --tls-key")
+	command.Flags().Var(&memory, "memory", "most that a worker may hold, with all its processes (default: no limit)")
+	command.Flags().StringVar(&listen, "listen", "", "serve Beam's external worker pool at unix:PATH, localhost:PORT or, with --client-ca, HOST:PORT")
 	command.Flags().StringVar(&interpreter, "python", "", "the Python of its workers, with pyarrow and grpcio (default: the active environment's)")
 	return command
 }
 
 // servePool serves Beam's external worker pool until the context ends.
-func (c *cli) servePool(ctx context.Context, listen, interpreter string) error {
+func (c *cli) servePool(ctx context.Context, options udfworker.ExternalOptions, interpreter string) error {
 	path, err := findPython(interpreter)
 	if err != nil {
 		return err
@@ -58,8 +76,33 @@ func (c *cli) servePool(ctx context.Context, listen, interpreter string) error {
 	if err := python.WriteHarness(harness); err != nil {
 		return err
 	}
-	return udfworker.ServeExternal(ctx, udfworker.ExternalOptions{
-		Listen: listen, Interpreter: path, Harness: harness, Log: c.stderr,
-		Listening: func(address string) { fmt.Fprintln(c.stdout, "listening on", address) },
-	})
+	options.Interpreter, options.Harness, options.Log = path, harness, c.stderr
+	options.Listening = func(address string) { fmt.Fprintln(c.stdout, "listening on", address) }
+	return udfworker.ServeExternal(ctx, options)
+}
+
+// mutualTLS is TLS that demands certificates of those who come; nil where no
+// certificate is given.
+func mutualTLS(certificate, key, clientCA string) (*tls.Config, error) {
+	config, err := server.LoadTLS(certificate, key)
+	if err != nil {
+		return nil, err
+	}
+	if (config == nil) != (clientCA == "") {
+		return nil, diag.New(diag.BadOption, "a pool with TLS needs a certificate, its key, and the certificates that runners are checked with").
+			WithHint("give --tls-cert, --tls-key and --client-ca")
+	}
+	if config == nil {
+		return nil, nil
+	}
+	text, err := os.ReadFile(clientCA)
+	if err != nil {
+		return nil, diag.New(diag.BadOption, "the certificates %s cannot be read", clientCA).WithCause(err)
+	}
+	config.ClientCAs = x509.NewCertPool()
+	if !config.ClientCAs.AppendCertsFromPEM(text) {
+		return nil, diag.New(diag.BadOption, "%s holds no certificates", clientCA).WithHint("it is a PEM file, of what has signed the runners' certificates")
+	}
+	config.ClientAuth = tls.RequireAndVerifyClientCert
+	return config, nil
 }

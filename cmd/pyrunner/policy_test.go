@@ -39,7 +39,7 @@ interpreters = ["/opt"]
 		}
 	}
 	for text, says := range map[string]string{
-		"[functions]\nnetworks = true":                "policy.toml has no key functions.networks|did you mean functions.network|networks = true",
+		"[functions]\nnetworks = true":               "policy.toml has no key functions.networks|did you mean functions.network|networks = true",
 		"network = true":                             "has no key network|network",
 		"[functions]\nnetwork = \"yes\"":             "is not valid|network = \"yes\"",
 		"[functions":                                 "is not valid",
