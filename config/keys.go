@@ -56,6 +56,7 @@ var Keys = []Key{
 	{Name: "cache_limit", Variable: "ALINK_CACHE_LIMIT", Kind: Size, Default: "10GiB", Summary: "size to which env gc brings the cache"},
 	{Name: "uv", Variable: "ALINK_UV", Kind: Path, Automatic: "beside the interpreter or on PATH", Summary: "path of uv, which builds environments"},
 	{Name: "offline", Variable: "ALINK_OFFLINE", Kind: Switch, Default: "false", Summary: "build environments from uv's cache only"},
+	{Name: "source_builds", Variable: "ALINK_SOURCE_BUILDS", Kind: Switch, Automatic: "true, but false of serve", Summary: "let environments ask for packages to be built from source"},
 	{Name: "sandbox", Variable: "ALINK_SANDBOX", Kind: Choice, Choices: []string{"auto", "strict", "off"}, Default: "auto", Summary: "how workers are confined"},
 	{Name: "progress", Variable: "ALINK_PROGRESS", Kind: Choice, Choices: []string{"auto", "plain", "off"}, Default: "auto", Summary: "how a job's progress is shown"},
 	{Name: "python", Variable: "ALINK_PYTHON", Kind: Path, Automatic: "of VIRTUAL_ENV, or on PATH", Summary: "the Python that run starts scripts with"},

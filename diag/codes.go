@@ -35,6 +35,9 @@ const (
 	BuildFailed       Code = "ALK3002"
 	NoInterpreter     Code = "ALK3003"
 	NoInstaller       Code = "ALK3004"
+	BadLock           Code = "ALK3005"
+	BadFile           Code = "ALK3006"
+	EnvironmentDenied Code = "ALK3007"
 	FileMissing       Code = "ALK4001"
 	FileUnreadable    Code = "ALK4002"
 	OutputExists      Code = "ALK4003"
@@ -172,6 +175,18 @@ var Entries = []Entry{
 	{BuildFailed, "EnvironmentBuildError", "An environment could not be built.", "The installer failed after the versions were chosen: the disk is full, the index cannot be reached, or a wheel is broken. Nothing half-built is kept."},
 	{NoInterpreter, "EnvironmentBuildError", "The Python interpreter that an environment asks for is not on this machine.", "Install it, or ask for another: al.Environment(python=\"3.11\"). Interpreters are looked for on PATH and where uv and pyenv put them."},
 	{NoInstaller, "EnvironmentBuildError", "The installer uv was not found.", "It comes with the client: pip install uv. ALINK_UV may name its path."},
+	{
+		BadLock, "EnvironmentBuildError", "A lock file cannot be used.",
+		"A lock file says exactly what is installed: a requirements file in which every line is one version with its hashes (uv pip compile --generate-hashes, uv export, pip-compile), or a pylock.toml (PEP 751: uv export --format pylock.toml). A uv.lock is exported first, since it has a meaning only with its project. What the worker itself needs and the lock does not have is added, in versions that fit.",
+	},
+	{
+		BadFile, "EnvironmentBuildError", "A wheel, a file or an archive of an environment cannot be used.",
+		"wheels= takes wheels as they were built, under their own names, for the Python and the machine that they are installed on. archives= takes .zip, .tar, .tar.gz, .tgz, .tar.bz2 and .tar.zst; everything in one must lie in its own folder, so names that are absolute or hold .., links that lead outside and devices are refused.",
+	},
+	{
+		EnvironmentDenied, "EnvironmentBuildError", "The engine does not allow what an environment asks for.",
+		"Building a package from source runs its code. An environment asks for it with source_builds=True, and the engine must allow it too: the setting source_builds of a user's own engine, the key source_builds of a server's policy.",
+	},
 	{FileMissing, "DataError", "An input file does not exist.", "Relative paths are taken from the client's working directory."},
 	{FileUnreadable, "DataError", "An input file cannot be read.", "The file is damaged, is not of the expected format, or permission is lacking."},
 	{OutputExists, "DataError", "The output exists already.", "mode=\"overwrite\" replaces it once the job has succeeded, --overwrite of pyrunner sql once all statements have; until then the old one stays."},

@@ -66,18 +66,9 @@ func (e *Engine) newBuild(p *plan.Plan) (*build, error) {
 }
 
 func (e *Engine) checkArtifacts(p *plan.Plan) error {
-	for _, f := range p.Functions {
-		ids := append([]string{}, f.Modules...)
-		if f.Code.Artifact != "" {
-			ids = append(ids, f.Code.Artifact)
-		}
-		for _, id := range f.Models {
-			ids = append(ids, id)
-		}
-		for _, id := range ids {
-			if _, err := e.artifacts.File(id); err != nil {
-				return err
-			}
+	for _, id := range p.Artifacts() {
+		if _, err := e.artifacts.File(id); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -52,6 +52,9 @@ type Options struct {
 	UV string
 	// Offline forbids building environments from an index.
 	Offline bool
+	// SourceBuilds allows environments to have packages built from source,
+	// which runs their code; without it there are wheels only.
+	SourceBuilds bool
 	// Sandbox is how workers are confined where their functions do not say:
 	// "auto" or "", as far as this machine can; "off"; or "strict", at least
 	// with namespaces of their own, and then no function may want less.

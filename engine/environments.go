@@ -6,6 +6,7 @@ import "github.com/alink-runtime/alink/envmgr"
 // options does: what is built in it is what functions of jobs get.
 func OpenEnvironments(options Options) (*envmgr.Store, error) {
 	return envmgr.Open(envmgr.Options{
-		CacheDir: options.CacheDir, UV: options.UV, Offline: options.Offline, HarnessRequirements: harnessRequirements,
+		CacheDir: options.CacheDir, UV: options.UV, Offline: options.Offline, SourceBuilds: options.SourceBuilds,
+		HarnessRequirements: harnessRequirements,
 	})
 }

@@ -30,6 +30,9 @@ type Policy struct {
 	Interpreters []string
 	// Build lets environments be built from requirements.
 	Build bool
+	// SourceBuilds lets those ask for packages to be built from source too,
+	// which runs their code.
+	SourceBuilds bool
 	// MemoryBytes, Workers and Timeout are the most that a function gets; 0 is no
 	// bound. A function that says nothing gets what is less, this or the
 	// default.
@@ -210,16 +213,22 @@ func (p *Policy) checkEnvironment(f *plan.Function, e *plan.Environment) *diag.D
 	if e == nil {
 		return nil // the plan's validation says so
 	}
-	if e.Interpreter == "" {
-		if !p.Build {
-			return allow(refused("%s wants an environment of its own, which this server does not build", f.Name), "build = true")
-		}
-		return nil
+	if e.Interpreter == "" && !p.Build {
+		return allow(refused("%s wants an environment of its own, which this server does not build", f.Name), "build = true")
 	}
-	for _, path := range append([]string{e.Interpreter}, e.Paths...) {
+	if e.SourceBuilds && !p.SourceBuilds {
+		return allow(refused("%s wants packages that are built from source, which runs their code", f.Name), "source_builds = true")
+	}
+	// The engine runs an interpreter that is named, to ask it what it is.
+	named := slices.DeleteFunc(append([]string{e.Interpreter, e.BaseInterpreter}, e.Paths...), func(path string) bool { return path == "" })
+	for _, path := range named {
 		if path != filepath.Clean(path) || !within(p.Interpreters, path) {
+			folder := path
+			if bin := filepath.Dir(path); filepath.Base(bin) == "bin" {
+				folder = filepath.Dir(bin)
+			}
 			return allow(refused("%s wants to run with %s, which functions of this server may not", f.Name, path),
-				fmt.Sprintf("interpreters = [%q]", filepath.Dir(filepath.Dir(path))))
+				fmt.Sprintf("interpreters = [%q]", folder))
 		}
 	}
 	return nil

@@ -3,25 +3,34 @@ package envmgr
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/alink-runtime/alink/diag"
 )
 
 // formatVersion is raised when the layout of an environment or the way it is
 // built changes; environments of another version are then not used.
-const formatVersion = 1
+const formatVersion = 2
 
 const (
 	marker      = ".complete"
 	buildPrefix = ".build-"
+	// kindFiles is the kind of what holds files instead of packages.
+	kindFiles    = "files"
+	kindPackages = "packages"
 )
 
 // importNames are the modules of the harness's packages whose name differs.
@@ -32,23 +41,81 @@ type build struct {
 	store        *Store
 	uv           installer
 	python       interpreter
-	requirements []requirement // with the harness's
-	asked        []string      // as the user wrote them
-	progress     func(string)
+	spec         Spec
+	requirements []requirement // with the wheels and the harness's
+	// locked are the packages of the user's lock file; requirements then has
+	// only what is not in it.
+	locked   []pinned
+	secrets  secrets
+	progress func(string)
 
 	chosenFile string // where the lock is remembered
 	lockText   string
 	key        string
+	// scratch is a folder for the time of the build, "" until it is needed.
+	scratch     string
+	scratchLock *os.File
 }
 
-// meta is what meta.json says of an environment.
+// meta is what meta.json says of an environment. It has no credentials.
 type meta struct {
-	Format       int         `json:"format"`
-	Key          string      `json:"key"`
+	Format int    `json:"format"`
+	Key    string `json:"key"`
+	// Kind is "" or kindFiles.
+	Kind         string      `json:"kind,omitempty"`
 	Created      time.Time   `json:"created"`
 	Interpreter  interpreter `json:"interpreter"`
-	Installer    string      `json:"installer"`
-	Requirements []string    `json:"requirements"`
+	Installer    string      `json:"installer,omitempty"`
+	Requirements []string    `json:"requirements,omitempty"`
+	Lock         string      `json:"lock,omitempty"`
+	Indexes      []string    `json:"indexes,omitempty"`
+	SourceBuilds bool        `json:"source_builds,omitempty"`
+	Files        []string    `json:"files,omitempty"`
+}
+
+func (s *Store) newBuild(ctx context.Context, spec Spec, progress func(string)) (*build, error) {
+	b := &build{store: s, spec: spec, progress: progress}
+	var err error
+	if b.requirements, b.locked, err = s.requirements(spec); err != nil {
+		return nil, err
+	}
+	if err := checkIndexes(spec.Indexes); err != nil {
+		return nil, err
+	}
+	if spec.SourceBuilds && !s.options.SourceBuilds {
+		return nil, diag.New(diag.EnvironmentDenied, "the environment of %s asks for source builds, which this engine does not allow", b.what()).
+			WithHint("leave source_builds out, and choose versions that have wheels; the setting source_builds is the engine's to make")
+	}
+	if b.python, err = s.choose(ctx, spec); err != nil {
+		return nil, err
+	}
+	if b.uv, err = s.installer(ctx, spec.BaseInterpreter); err != nil {
+		return nil, err
+	}
+	b.arm(os.Environ())
+	return b, nil
+}
+
+// arm sets up how uv is run: which indexes it is told of through the pipe, and
+// under which variables it runs.
+func (b *build) arm(environ []string) {
+	b.secrets = secretsOf(b.spec.Indexes)
+	b.uv.indexes = b.spec.Indexes
+	if b.spec.SourceBuilds {
+		// What uv builds runs below uv, and so with uv's variables: credentials
+		// are none of them, nor is the way to the user's home.
+		if len(b.uv.indexes) == 0 {
+			b.uv.indexes = environIndexes(environ)
+		}
+		b.uv.indexes = withNetrc(b.uv.indexes)
+		b.secrets = secretsOf(b.uv.indexes)
+	}
+	if len(b.uv.indexes) > 0 {
+		b.uv.env = slices.DeleteFunc(slices.Clone(b.uv.env), func(variable string) bool {
+			name, _, _ := strings.Cut(variable, "=")
+			return indexVariable(name)
+		})
+	}
 }
 
 // resolve chooses the versions, or finds the choice made earlier, and from
@@ -57,13 +124,23 @@ func (b *build) resolve(ctx context.Context) error {
 	// The path of the interpreter does not decide what fits it.
 	python := b.python
 	python.Executable = ""
+	settings := resolutionSettings(os.Environ())
+	if len(b.spec.Indexes) > 0 {
+		maps.DeleteFunc(settings, func(name, _ string) bool { return indexVariable(name) })
+	}
 	spec := hashJSON(struct {
 		Format       int
 		Requirements []string
+		Locked       string
+		Indexes      []string
+		SourceBuilds bool
 		Interpreter  interpreter
 		Installer    string
 		Settings     map[string]string
-	}{formatVersion, requirementTexts(b.requirements), python, b.uv.major(), resolutionSettings(os.Environ())})
+	}{
+		formatVersion, requirementTexts(b.requirements), lockText(b.locked), indexURLs(b.spec.Indexes), b.spec.SourceBuilds,
+		python, b.uv.major(), settings,
+	})
 	b.chosenFile = filepath.Join(b.store.locks, spec+".txt")
 
 	text, err := os.ReadFile(b.chosenFile)
@@ -75,11 +152,12 @@ func (b *build) resolve(ctx context.Context) error {
 	}
 	b.lockText = string(text)
 	b.key = hashJSON(struct {
-		Format      int
-		Lock        string
-		Interpreter interpreter
-		Installer   string
-	}{formatVersion, b.lockText, python, b.uv.major()})
+		Format       int
+		Lock         string
+		SourceBuilds bool
+		Interpreter  interpreter
+		Installer    string
+	}{formatVersion, b.lockText, b.spec.SourceBuilds, python, b.uv.major()})
 	return nil
 }
 
@@ -87,16 +165,21 @@ func (b *build) resolve(ctx context.Context) error {
 func (b *build) chooseVersions(ctx context.Context, spec string) ([]byte, error) {
 	held, err := b.store.lock(ctx, spec, func() { b.progress("waiting for another job to resolve " + b.what()) })
 	if err != nil {
-		return nil, err
+		return nil, b.store.lockError(ctx, err)
 	}
 	defer held.Close()
 	if text, err := os.ReadFile(b.chosenFile); err == nil {
 		return text, nil // chosen while this one waited
 	}
-	b.progress("resolving " + b.what() + "…")
-	text, err := b.uv.compile(ctx, b, held)
-	if err != nil {
-		return nil, err
+	text := ""
+	if len(b.requirements) > 0 {
+		b.progress("resolving " + b.what() + "…")
+		if text, err = b.compile(ctx, held); err != nil {
+			return nil, err
+		}
+	}
+	if len(b.locked) > 0 {
+		text = lockedText(b.locked, text)
 	}
 	if err := writeWhole(b.chosenFile, []byte(text)); err != nil {
 		return nil, cacheError(b.store.options.CacheDir, err)
@@ -104,45 +187,164 @@ func (b *build) chooseVersions(ctx context.Context, spec string) ([]byte, error)
 	return []byte(text), nil
 }
 
-// make builds the environment unless it is there.
-func (b *build) make(ctx context.Context) error {
-	dir := filepath.Join(b.store.envs, b.key)
-	if usable(dir) {
+// compile has uv choose the versions of all that is not locked.
+func (b *build) compile(ctx context.Context, held *os.File) (string, error) {
+	var constraints string
+	if b.needsScratch() {
+		if err := b.openScratch(ctx); err != nil {
+			return "", err
+		}
+		if len(b.locked) > 0 {
+			constraints = filepath.Join(b.scratch, "constraints.txt")
+			if err := os.WriteFile(constraints, []byte(pins(b.locked)), 0o600); err != nil {
+				return "", b.failed("its files could not be written", err)
+			}
+		}
+	}
+	text, err := b.uv.compile(ctx, b, constraints, held)
+	return withoutFolder(text), err
+}
+
+// input are the requirements as uv reads them.
+func (b *build) input() string {
+	var text strings.Builder
+	for _, r := range b.requirements {
+		line := r.text
+		if r.wheel != "" {
+			line = r.name + " @ " + fileURL(filepath.Join(b.wheelsDir(), r.wheel))
+		}
+		text.WriteString(line + "\n")
+	}
+	return text.String()
+}
+
+// needsScratch reports whether uv needs more than its input.
+func (b *build) needsScratch() bool {
+	return len(b.spec.Wheels) > 0 || len(b.locked) > 0 || b.spec.SourceBuilds
+}
+
+// openScratch makes the scratch folder, with the local wheels in it. It is
+// locked while this process lives, so that nobody sweeps it away.
+func (b *build) openScratch(ctx context.Context) (err error) {
+	if b.scratch != "" {
 		return nil
 	}
-	held, err := b.store.lock(ctx, b.key, func() { b.progress("waiting for another job to install " + b.what()) })
-	if err != nil {
-		return err
+	name := "scratch" + strings.ToLower(rand.Text())
+	if b.scratchLock, err = b.store.lock(ctx, name, func() {}); err != nil {
+		return b.store.lockError(ctx, err)
 	}
-	defer held.Close()
-	if usable(dir) {
-		return nil // built while this one waited
+	b.scratch = filepath.Join(b.store.envs, buildPrefix+name+"-")
+	for _, dir := range []string{b.scratch, filepath.Join(b.scratch, "home"), filepath.Join(b.scratch, "tmp")} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return cacheError(b.store.options.CacheDir, err)
+		}
 	}
-	temporary, err := os.MkdirTemp(b.store.envs, buildPrefix+b.key+"-")
-	if err != nil {
-		return cacheError(b.store.options.CacheDir, err)
-	}
-	if err := b.fill(ctx, temporary, held); err != nil {
-		return b.abandon(ctx, temporary, err)
-	}
-	if err := publish(temporary, dir); err != nil {
-		return b.abandon(ctx, temporary, b.failed("it could not be put in its place", err))
+	if err := placeWheels(b.spec.Wheels, b.wheelsDir()); err != nil {
+		return b.failed("its wheels could not be copied", err)
 	}
 	return nil
 }
 
-// abandon removes a build that failed. The choice of versions that led to it
-// is forgotten, unless the build was only interrupted: a file may have gone
-// from the index, and then the next attempt has to choose anew.
-func (b *build) abandon(ctx context.Context, temporary string, err error) error {
-	if ctx.Err() == nil {
-		err = errors.Join(err, removeIfThere(b.chosenFile))
+// close removes what was only needed for the time of the build.
+func (b *build) close() error {
+	if b.scratchLock == nil {
+		return nil
 	}
-	return errors.Join(err, os.RemoveAll(temporary))
+	return errors.Join(removeTree(b.scratch), os.Remove(b.scratchLock.Name()), b.scratchLock.Close())
+}
+
+func (b *build) wheelsDir() string { return filepath.Join(b.scratch, "wheels") }
+
+// environment are the variables that uv runs under.
+func (b *build) environment() []string {
+	env := slices.Clone(b.uv.env)
+	if len(b.spec.Wheels) > 0 {
+		env = append(env, wheelsVariable+"="+(&url.URL{Path: b.wheelsDir()}).EscapedPath())
+	}
+	if b.spec.SourceBuilds {
+		env = buildEnvironment(env, b.scratch)
+	}
+	return env
+}
+
+// make builds the environment unless it is there.
+func (b *build) make(ctx context.Context) error {
+	return b.store.construct(ctx, construction{
+		key: b.key, usable: usable,
+		waiting: func() { b.progress("waiting for another job to install " + b.what()) },
+		fill:    b.fill,
+		failed:  b.failed,
+		// A file may have gone from the index: the next attempt has to choose
+		// anew.
+		abandoned: func() error { return removeIfThere(b.chosenFile) },
+	})
+}
+
+// construction is how a directory of the cache is made.
+type construction struct {
+	key string
+	// usable tells whether it is there; waiting is called if another process
+	// is making it.
+	usable  func(dir string) bool
+	waiting func()
+	// fill makes all of it in dir. held is to be handed to programs that it
+	// starts.
+	fill   func(ctx context.Context, dir string, held *os.File) error
+	failed func(how string, err error) error
+	// abandoned is called when it could not be made, other than because ctx
+	// ended; nil is legal.
+	abandoned func() error
+}
+
+// construct makes a directory of the cache unless it is there: in a temporary
+// one beside it, under a lock, which is renamed and marked when it is whole.
+func (s *Store) construct(ctx context.Context, c construction) error {
+	dir := filepath.Join(s.envs, c.key)
+	if c.usable(dir) {
+		return nil
+	}
+	held, err := s.lock(ctx, c.key, c.waiting)
+	if err != nil {
+		return s.lockError(ctx, err)
+	}
+	defer held.Close()
+	if c.usable(dir) {
+		return nil // built while this one waited
+	}
+	temporary, err := os.MkdirTemp(s.envs, buildPrefix+c.key+"-")
+	if err != nil {
+		return cacheError(s.options.CacheDir, err)
+	}
+	if err = c.fill(ctx, temporary, held); err == nil {
+		if err = syncTree(temporary); err == nil {
+			err = publish(temporary, dir)
+		}
+		if err == nil {
+			return nil
+		}
+		err = c.failed("it could not be put in its place", err)
+	}
+	if ctx.Err() == nil && c.abandoned != nil {
+		err = errors.Join(err, c.abandoned())
+	}
+	return errors.Join(err, removeTree(temporary))
+}
+
+// lockError is what a lock that cannot be had means.
+func (s *Store) lockError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	return cacheError(s.options.CacheDir, err)
 }
 
 // fill makes a whole environment in dir.
 func (b *build) fill(ctx context.Context, dir string, held *os.File) error {
+	if b.needsScratch() {
+		if err := b.openScratch(ctx); err != nil {
+			return err
+		}
+	}
 	b.progress(installing(b.lockText))
 	lockFile := filepath.Join(dir, "lock.txt")
 	if err := os.WriteFile(lockFile, []byte(b.lockText), 0o600); err != nil {
@@ -156,7 +358,8 @@ func (b *build) fill(ctx context.Context, dir string, held *os.File) error {
 	}
 	text, err := json.MarshalIndent(meta{
 		Format: formatVersion, Key: b.key, Created: time.Now().UTC().Truncate(time.Second),
-		Interpreter: b.python, Installer: b.uv.version, Requirements: requirementTexts(b.requirements),
+		Interpreter: b.python, Installer: b.uv.version, Requirements: b.shown(), Lock: b.spec.Lock.Name,
+		Indexes: indexURLs(b.spec.Indexes), SourceBuilds: b.spec.SourceBuilds,
 	}, "", "  ")
 	if err != nil {
 		return err
@@ -164,10 +367,19 @@ func (b *build) fill(ctx context.Context, dir string, held *os.File) error {
 	if err := os.WriteFile(filepath.Join(dir, "meta.json"), append(text, '\n'), 0o600); err != nil {
 		return b.failed("its files could not be written", err)
 	}
-	if err := syncTree(dir); err != nil {
-		return b.failed("its files could not be written", err)
+	if err := seal(filepath.Join(dir, "venv")); err != nil {
+		return b.failed("it could not be closed to writes", err)
 	}
 	return nil
+}
+
+// shown are the requirements as people read them.
+func (b *build) shown() []string {
+	var texts []string
+	for _, r := range b.requirements {
+		texts = append(texts, cmp.Or(r.wheel, r.text))
+	}
+	return texts
 }
 
 // smoke imports what the worker needs, in the new environment.
@@ -200,22 +412,43 @@ func (b *build) smoke(ctx context.Context, dir string, held *os.File) error {
 }
 
 func (b *build) failed(how string, err error) error {
-	return diag.New(diag.BuildFailed, "the environment of %s could not be built: %s", b.what(), how).WithCause(err).
-		WithHint("look for free space and permissions in %s, or set ALINK_CACHE_DIR", b.store.options.CacheDir)
+	return diskFailure(diag.New(diag.BuildFailed, "the environment of %s could not be built: %s", b.what(), how), b.store, err)
+}
+
+// diskFailure completes what is told of a file that could not be written.
+func diskFailure(d *diag.Diagnostic, s *Store, err error) error {
+	if noRoom(err) {
+		return d.WithCause(err).WithHint("%s", fullHint(s.options.CacheDir))
+	}
+	return d.WithCause(err).WithHint("look at permissions in %s, or set ALINK_CACHE_DIR", s.options.CacheDir)
+}
+
+func noRoom(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+func fullHint(cacheDir string) string {
+	return "the disk is full: make room (pyrunner env gc), or set ALINK_CACHE_DIR to a folder that has some instead of " + cacheDir
 }
 
 // what names the environment in a message: the user's own requirements.
 func (b *build) what() string {
 	const listed = 3
-	if len(b.asked) == 0 {
-		return "the worker's own packages"
-	}
-	names := make([]string, 0, listed)
-	for _, text := range b.asked[:min(listed, len(b.asked))] {
+	var names []string
+	for _, text := range b.spec.Requirements {
 		names = append(names, strings.TrimSpace(text))
 	}
-	if more := len(b.asked) - listed; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), more)
+	for _, w := range b.spec.Wheels {
+		names = append(names, w.Name)
+	}
+	if b.spec.Lock.Name != "" {
+		names = append(names, b.spec.Lock.Name)
+	}
+	if len(names) == 0 {
+		return "the worker's own packages"
+	}
+	if more := len(names) - listed; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:listed], ", "), more)
 	}
 	return strings.Join(names, ", ")
 }
@@ -243,11 +476,16 @@ func countPackages(lockText string) int {
 // usable reports whether dir is a whole environment whose interpreter is
 // still there, and notes that it is being used.
 func usable(dir string) bool {
-	if _, err := os.Stat(filepath.Join(dir, marker)); err != nil {
-		return false
-	}
 	if _, err := os.Stat(venvPython(dir)); err != nil {
 		return false // the interpreter it was made from has been removed
+	}
+	return marked(dir)
+}
+
+// marked reports whether a directory is whole, and notes that it is being used.
+func marked(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, marker)); err != nil {
+		return false
 	}
 	now := time.Now()
 	// If the time cannot be set, as in a cache that is shared read-only, the
@@ -263,7 +501,7 @@ func publish(temporary, dir string) error {
 	if err := removeIfThere(filepath.Join(dir, marker)); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := removeTree(dir); err != nil {
 		return err
 	}
 	if err := os.Rename(temporary, dir); err != nil {
@@ -311,7 +549,7 @@ func (s *Store) sweepOne(key, dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, marker)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.RemoveAll(dir)
+	return removeTree(dir)
 }
 
 // writeWhole writes a file beside its place and renames it. The caller holds

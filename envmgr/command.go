@@ -1,13 +1,17 @@
 package envmgr
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +24,8 @@ const (
 	stderrBytesMax = 256 << 10
 	// killWait bounds the wait for a killed program's pipes to close.
 	killWait = 5 * time.Second
+	// pipeBytesMax is what a pipe takes before anybody reads, on every system.
+	pipeBytesMax = 16 << 10
 )
 
 // command is a program to run to its end.
@@ -31,6 +37,13 @@ type command struct {
 	// held stays open in the program and its children: a file lock that ends
 	// only when all of them have ended, even if this process dies first.
 	held *os.File
+	// config is the text of a uv.toml, which the program gets through a pipe: it
+	// may hold credentials. What the program starts finds the pipe empty.
+	config []byte
+	// line is told each line of stderr as it comes; nil is legal.
+	line func(string)
+	// confine may change the command before it is started; nil is legal.
+	confine func(*exec.Cmd) error
 }
 
 // run runs a program in a process group of its own, which is killed when ctx
@@ -43,14 +56,30 @@ func run(ctx context.Context, c command) (stdout, stderr string, err error) {
 	// the engine happens to run in.
 	cmd.Dir = string(filepath.Separator)
 	cmd.Stdin = strings.NewReader(c.stdin)
-	out, messages := &boundedBuffer{limit: stdoutBytesMax}, &boundedBuffer{limit: stderrBytesMax}
+	out, messages := &boundedBuffer{limit: stdoutBytesMax}, &boundedBuffer{limit: stderrBytesMax, line: c.line}
 	cmd.Stdout, cmd.Stderr = out, messages
 	if c.held != nil {
 		cmd.ExtraFiles = []*os.File{c.held}
 	}
+	if c.config != nil {
+		pipe, err := filledPipe(c.config)
+		if err != nil {
+			return "", "", err
+		}
+		defer pipe.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, pipe)
+		const firstExtra = 3
+		cmd.Args = append(cmd.Args, "--config-file", fmt.Sprintf("/dev/fd/%d", firstExtra+len(cmd.ExtraFiles)-1))
+	}
 	cmd.SysProcAttr = processAttributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = killWait
+
+	if c.confine != nil {
+		if err := c.confine(cmd); err != nil {
+			return "", "", fmt.Errorf("confine %s: %w", filepath.Base(c.path), err)
+		}
+	}
 
 	// The signal at the parent's death follows the thread that started the
 	// program, so that thread must stay.
@@ -66,15 +95,49 @@ func run(ctx context.Context, c command) (stdout, stderr string, err error) {
 	return out.String(), messages.String(), err
 }
 
+// filledPipe is the reading end of a pipe that holds some text and is closed
+// behind it. The text must fit into a pipe.
+func filledPipe(text []byte) (*os.File, error) {
+	if len(text) > pipeBytesMax {
+		return nil, fmt.Errorf("%d bytes do not fit into a pipe", len(text))
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	_, err = writer.Write(text)
+	if err = errors.Join(err, writer.Close()); err != nil {
+		return nil, errors.Join(err, reader.Close())
+	}
+	return reader, nil
+}
+
 // boundedBuffer keeps the first limit bytes and swallows the rest, so that
-// the writer never blocks.
+// the writer never blocks. It tells whole lines as they come.
 type boundedBuffer struct {
 	text  strings.Builder
 	limit int
 	cut   bool
+	line  func(string)
+	begun []byte // of a line; at most stderrBytesMax
+}
+
+func (b *boundedBuffer) tell(p []byte) {
+	for part := range bytes.Lines(p) {
+		if len(b.begun)+len(part) <= stderrBytesMax {
+			b.begun = append(b.begun, part...)
+		}
+		if bytes.HasSuffix(part, []byte("\n")) {
+			b.line(string(bytes.TrimRight(b.begun, "\r\n")))
+			b.begun = b.begun[:0]
+		}
+	}
 }
 
 func (b *boundedBuffer) Write(p []byte) (int, error) {
+	if b.line != nil {
+		b.tell(p)
+	}
 	room := b.limit - b.text.Len()
 	if len(p) > room {
 		b.cut = true
@@ -149,6 +212,29 @@ func (s *Store) installerEnvironment(environ []string) []string {
 		kept = append(kept, "UV_LINK_MODE=copy")
 	}
 	return append(kept, "UV_PYTHON_DOWNLOADS=never", "UV_NO_PROGRESS=1", "NO_COLOR=1")
+}
+
+// buildEnvironment are the variables of a uv that builds from source: those of
+// env without what may hold a credential, with a home and a cache of its own,
+// so that the build neither finds anything of the user's nor leaves anything
+// to other environments.
+func buildEnvironment(env []string, scratch string) []string {
+	replaced := map[string]string{
+		"HOME": filepath.Join(scratch, "home"), "TMPDIR": filepath.Join(scratch, "tmp"), "UV_CACHE_DIR": filepath.Join(scratch, "cache"),
+	}
+	kept := slices.DeleteFunc(slices.Clone(env), func(variable string) bool {
+		name, value, _ := strings.Cut(variable, "=")
+		_, again := replaced[name]
+		u, err := url.Parse(value)
+		holdsLogin := err == nil && u.User != nil || err != nil && strings.Contains(value, "@")
+		secret := name == "NETRC" || name == "SSL_CLIENT_CERT" || strings.HasPrefix(name, "XDG_") || strings.HasPrefix(name, "UV_PUBLISH_") ||
+			strings.HasSuffix(name, "_TOKEN") || strings.HasSuffix(name, "_PASSWORD")
+		return again || secret || holdsLogin
+	})
+	for _, name := range slices.Sorted(maps.Keys(replaced)) {
+		kept = append(kept, name+"="+replaced[name])
+	}
+	return kept
 }
 
 // exitCode is the status a program ended with, or -1.

@@ -5,7 +5,8 @@
 //
 // In the cache directory:
 //
-//	envs/<key>/venv         the virtual environment, found by workers
+//	envs/<key>/venv         the virtual environment, found by workers, read-only
+//	envs/<key>/files        or else files and archives that go with one
 //	envs/<key>/lock.txt     what is installed, with hashes
 //	envs/<key>/meta.json    what it was made for
 //	envs/<key>/uses         who asked for it
@@ -15,8 +16,12 @@
 //	locks/*.lock            file locks, held while one of the above is written
 //	locks/<key>.use.lock    shared by the stores that have resolved <key>
 //
-// A directory without its marker is never used. The package imports diag and
-// x/sys only.
+// A directory without its marker is never used. Credentials of a package index
+// are told to uv through a pipe and are nowhere else; see Index. Programs that
+// run here are uv, the interpreters that are asked what they are, and, only
+// where both the environment and the engine allow it, the builds of source
+// distributions. The package imports diag, and from outside x/sys, a reader of
+// TOML and one of zstd.
 package envmgr
 
 import (
@@ -24,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 
@@ -44,6 +50,22 @@ type Options struct {
 	HarnessRequirements []string
 	// Offline makes uv use only what its cache holds.
 	Offline bool
+	// SourceBuilds lets an environment ask for packages to be built from
+	// source, which runs their code. Without it there are wheels only.
+	SourceBuilds bool
+	// Confine shuts in a uv that builds from source: it is called with the
+	// command before it is started, and may change it. nil leaves such builds
+	// unconfined; they have no credentials in either case.
+	Confine func(cmd *exec.Cmd, c Confinement) error
+}
+
+// Confinement is what a confined uv may do.
+type Confinement struct {
+	// Read are files and folders that it needs besides the system's own
+	// libraries; Write those that it changes.
+	Read, Write []string
+	// Network says that it fetches packages.
+	Network bool
 }
 
 // Validate reports the first option that cannot be used.
@@ -77,8 +99,10 @@ type Store struct {
 
 // Spec says what an environment must offer. See plan.Environment.
 type Spec struct {
-	// Interpreter is an existing Python that is used as it is, with Paths as
-	// further folders of packages. The other fields then have no meaning.
+	// Interpreter is an existing Python that is used as it is, or the folder of
+	// a virtual environment, with Paths as further folders of packages. Of the
+	// other fields only Python, which is then checked, Files, Archives and
+	// Variables have a meaning.
 	Interpreter string
 	Paths       []string
 	// Python is the wanted version ("3.11", "3.11.7"); "" means
@@ -89,6 +113,21 @@ type Spec struct {
 	BaseInterpreter string
 	// Requirements are PEP 508 requirements; none is legal.
 	Requirements []string
+	// Lock says exactly what is installed; its zero value is none. It excludes
+	// Requirements.
+	Lock Lock
+	// Wheels are installed with the rest.
+	Wheels []File
+	// Files and Archives are placed, and unpacked, in a read-only folder.
+	Files    []File
+	Archives []File
+	// Variables are set in workers; they have no part in what is built.
+	Variables map[string]string
+	// Indexes are asked for packages in this order, and no others; none means
+	// what uv's settings say.
+	Indexes []Index
+	// SourceBuilds lets packages without a wheel be built.
+	SourceBuilds bool
 	// AskedBy names the function or program that wants it, for people; it has
 	// no part in what the environment is.
 	AskedBy string
@@ -104,6 +143,10 @@ type Environment struct {
 	PythonVersion string
 	// Paths are folders of packages that Interpreter does not find by itself.
 	Paths []string
+	// Files is the folder of files and unpacked archives, or "".
+	Files string
+	// Variables are set in workers. They may hold secrets.
+	Variables map[string]string
 }
 
 // Open prepares a cache directory and removes what builds that died left in
@@ -155,6 +198,9 @@ func Open(options Options) (*Store, error) {
 func (s *Store) CacheDir() string { return s.options.CacheDir }
 
 func cacheError(dir string, err error) error {
+	if noRoom(err) {
+		return diag.New(diag.BuildFailed, "the environment cache %s cannot be written to", dir).WithCause(err).WithHint("%s", fullHint(dir))
+	}
 	return diag.New(diag.BuildFailed, "the environment cache %s cannot be used", dir).WithCause(err).
 		WithHint("set ALINK_CACHE_DIR to a folder that can be written to")
 }
@@ -177,22 +223,41 @@ func (s *Store) Resolve(ctx context.Context, spec Spec, progress func(string)) (
 }
 
 func (s *Store) resolve(ctx context.Context, spec Spec, progress func(string)) (*Environment, error) {
+	if err := checkVariables(spec.Variables); err != nil {
+		return nil, err
+	}
+	files, err := s.fileSet(spec, progress)
+	if err != nil {
+		return nil, err
+	}
+	var env *Environment
 	if spec.Interpreter != "" {
-		return s.existing(ctx, spec)
+		env, err = s.existing(ctx, spec)
+	} else {
+		env, err = s.built(ctx, spec, progress)
 	}
-	requirements, err := s.requirements(spec.Requirements)
 	if err != nil {
 		return nil, err
 	}
-	python, err := s.choose(ctx, spec)
+	env.Variables = spec.Variables
+	if len(spec.Files) > 0 || len(spec.Archives) > 0 {
+		if err := files.make(ctx); err != nil {
+			return nil, err
+		}
+		s.noteUse(files.key, spec.AskedBy)
+		env.ID = hashJSON([]string{env.ID, files.key})
+		env.Files = filepath.Join(files.dir(), filesFolder)
+	}
+	return env, nil
+}
+
+// built is an environment of the cache.
+func (s *Store) built(ctx context.Context, spec Spec, progress func(string)) (env *Environment, err error) {
+	b, err := s.newBuild(ctx, spec, progress)
 	if err != nil {
 		return nil, err
 	}
-	uv, err := s.installer(ctx, spec.BaseInterpreter)
-	if err != nil {
-		return nil, err
-	}
-	b := &build{store: s, uv: uv, python: python, requirements: requirements, asked: spec.Requirements, progress: progress}
+	defer func() { err = errors.Join(err, b.close()) }()
 	if err := b.resolve(ctx); err != nil {
 		return nil, err
 	}
@@ -204,14 +269,26 @@ func (s *Store) resolve(ctx context.Context, spec Spec, progress func(string)) (
 		return nil, err
 	}
 	s.noteUse(b.key, spec.AskedBy)
-	return &Environment{ID: b.key, Interpreter: venvPython(filepath.Join(s.envs, b.key)), PythonVersion: python.Version}, nil
+	return &Environment{ID: b.key, Interpreter: venvPython(filepath.Join(s.envs, b.key)), PythonVersion: b.python.Version}, nil
 }
 
 // existing is an interpreter that is used as it is. Its path is kept, not what
 // a symbolic link resolves to: that is how a virtual environment differs from
 // the interpreter it was made from.
 func (s *Store) existing(ctx context.Context, spec Spec) (*Environment, error) {
-	python, err := s.probe(ctx, spec.Interpreter)
+	if len(spec.Requirements) > 0 || len(spec.Wheels) > 0 || spec.Lock.Name != "" || len(spec.Indexes) > 0 || spec.SourceBuilds {
+		return nil, diag.New(diag.BadOption, "the environment at %s is used as it is: nothing can be installed into it", spec.Interpreter).
+			WithHint("leave out path= to have an environment built, or install the packages into that one yourself")
+	}
+	path := spec.Interpreter
+	if isDir(path) {
+		path = filepath.Join(path, "bin", "python")
+		if _, err := os.Stat(path); err != nil {
+			return nil, diag.New(diag.NoInterpreter, "the folder %s is not an environment of Python: it has no bin/python", spec.Interpreter).
+				WithHint("give the folder that python -m venv or uv venv made, or the path of a Python")
+		}
+	}
+	python, err := s.probe(ctx, path)
 	if err != nil {
 		return nil, diag.New(diag.NoInterpreter, "there is no usable Python at %s", spec.Interpreter).WithCause(err).
 			WithHint("give the absolute path of a Python of version %s or later", oldestPython)
@@ -219,6 +296,10 @@ func (s *Store) existing(ctx context.Context, spec Spec) (*Environment, error) {
 	if !python.recent() {
 		return nil, diag.New(diag.NoInterpreter, "the Python at %s has version %s, which is too old", spec.Interpreter, python.Version).
 			WithHint("workers need Python %s or later", oldestPython)
+	}
+	if spec.Python != "" && compareVersions(python.Version, spec.Python) != 0 {
+		return nil, diag.New(diag.NoInterpreter, "the Python at %s has version %s, not %s", spec.Interpreter, python.Version, spec.Python).
+			WithHint("give python=%q, or leave it out", python.Version)
 	}
 	id := hashJSON(struct {
 		Format      int

@@ -76,7 +76,7 @@ func TestExistingInterpreterRefused(t *testing.T) {
 	must(t, os.WriteFile(silent, []byte("#!/bin/sh\n"), 0o700))
 	tests := []struct{ name, path, part string }{
 		{"missing", filepath.Join(dir, "missing"), "no such file"},
-		{"folder", dir, "it is a folder"},
+		{"folder", dir, "it has no bin/python"},
 		{"too old", old, "has version 3.9.18, which is too old"},
 		{"does not run", broken, "no version is set"},
 		{"is no Python", silent, "does not answer as a Python does"},

@@ -19,9 +19,18 @@ import (
 // Entry is an environment of the cache.
 type Entry struct {
 	// ID is the environment's name.
-	ID            string    `json:"id"`
-	Python        string    `json:"python"`
-	Requirements  []string  `json:"requirements"`
+	ID string `json:"id"`
+	// Kind is "packages", or "files" of what holds files and archives that go
+	// with an environment.
+	Kind         string   `json:"kind"`
+	Python       string   `json:"python,omitempty"`
+	Requirements []string `json:"requirements"`
+	// Lock is the name of the lock file that it was made from; Indexes are the
+	// package indexes that were asked for.
+	Lock          string    `json:"lock,omitempty"`
+	Indexes       []string  `json:"indexes,omitempty"`
+	SourceBuilds  bool      `json:"source_builds,omitempty"`
+	Files         []string  `json:"files,omitempty"`
 	Packages      int       `json:"packages"`
 	SizeBytes     int64     `json:"size_bytes"`
 	Created       time.Time `json:"created"`
@@ -71,22 +80,26 @@ func (s *Store) entry(key string) (Entry, error) {
 	if err := json.Unmarshal(text, &m); err != nil {
 		return Entry{}, fmt.Errorf("%s: %w", filepath.Join(dir, "meta.json"), err)
 	}
-	lock, err := os.ReadFile(filepath.Join(dir, "lock.txt"))
-	if err != nil {
-		return Entry{}, err
-	}
 	size, err := treeBytes(dir)
 	if err != nil {
 		return Entry{}, err
 	}
-	_, interpreterErr := os.Stat(venvPython(dir))
-	inUse, err := s.inUse(key)
-	return Entry{
-		ID: key, Python: m.Interpreter.Version, Requirements: m.Requirements, Packages: countPackages(string(lock)),
-		SizeBytes: size, Created: m.Created, LastUsed: mark.ModTime().UTC().Truncate(time.Second),
-		InUse: inUse, InterpreterOK: interpreterErr == nil,
+	e := Entry{
+		ID: key, Kind: m.Kind, Python: m.Interpreter.Version, Requirements: append([]string{}, m.Requirements...),
+		Lock: m.Lock, Indexes: m.Indexes, SourceBuilds: m.SourceBuilds, Files: m.Files,
+		SizeBytes: size, Created: m.Created, LastUsed: mark.ModTime().UTC().Truncate(time.Second), InterpreterOK: true,
 		AskedBy: append([]string{}, readUses(filepath.Join(dir, usesFile))...), Path: dir,
-	}, err
+	}
+	if m.Kind != kindFiles {
+		lock, err := os.ReadFile(filepath.Join(dir, "lock.txt"))
+		if err != nil {
+			return Entry{}, err
+		}
+		_, interpreterErr := os.Stat(venvPython(dir))
+		e.Kind, e.Packages, e.InterpreterOK = kindPackages, countPackages(string(lock)), interpreterErr == nil
+	}
+	e.InUse, err = s.inUse(key)
+	return e, err
 }
 
 // treeBytes is what a folder takes on the disk. Files that uv links from its
@@ -132,6 +145,9 @@ func (s *Store) inUse(key string) (bool, error) {
 // Packages lists what is installed in an environment, as "name==version".
 func (s *Store) Packages(id string) ([]string, error) {
 	text, err := os.ReadFile(filepath.Join(s.envs, id, "lock.txt"))
+	if errors.Is(err, fs.ErrNotExist) && isDir(filepath.Join(s.envs, id, filesFolder)) {
+		return []string{}, nil
+	}
 	if err != nil {
 		return nil, cacheError(s.options.CacheDir, err)
 	}
@@ -194,7 +210,7 @@ func (s *Store) remove(key string) (bool, error) {
 	if err := removeIfThere(filepath.Join(dir, marker)); err != nil {
 		return false, cacheError(s.options.CacheDir, err)
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := removeTree(dir); err != nil {
 		return false, cacheError(s.options.CacheDir, err)
 	}
 	return true, nil

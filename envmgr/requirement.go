@@ -21,6 +21,9 @@ const requirementsMax = 1_000
 type requirement struct {
 	name string // normalised as PEP 503 says
 	text string // as the user wrote it, without outer space
+	// wheel is the name of the local wheel that it stands for; text then has
+	// that and the hash of its content.
+	wheel string
 }
 
 var (
@@ -69,29 +72,48 @@ func checkReference(reference string) error {
 	case err != nil:
 		return errors.New("what follows the @ is not a URL")
 	case u.User != nil:
-		return errors.New("its URL carries a user name or password: set UV_INDEX_URL or use a netrc file instead")
+		return errors.New("its URL carries a user name or password: give the index with index=, or use a netrc file")
 	case u.Scheme != "https" && u.Scheme != "http":
 		return fmt.Errorf("it refers to %q: only http and https are supported", u.Scheme+":")
 	}
 	return nil
 }
 
-// requirements are the user's, sorted, and those of the harness that the user
-// does not name.
-func (s *Store) requirements(texts []string) ([]requirement, error) {
-	if len(texts) > requirementsMax {
-		return nil, diag.New(diag.NotResolved, "an environment has %d requirements, at most %d are allowed", len(texts), requirementsMax)
+// requirements are what has to be chosen: the user's, sorted, with the local
+// wheels, and those of the harness that are named in neither, nor in the lock,
+// whose packages come apart.
+func (s *Store) requirements(spec Spec) ([]requirement, []pinned, error) {
+	if len(spec.Requirements) > requirementsMax {
+		return nil, nil, diag.New(diag.NotResolved, "an environment has %d requirements, at most %d are allowed", len(spec.Requirements), requirementsMax)
 	}
-	var all []requirement
-	named := map[string]bool{}
-	for i, text := range texts {
+	all, err := wheelRequirements(spec.Wheels)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, text := range spec.Requirements {
 		r, err := parseRequirement(text)
 		if err != nil {
-			return nil, diag.New(diag.NotResolved, "requirement %d of the environment cannot be used: %v", i+1, err).
-				WithHint(`write requirements as "numpy==2.2.*" or "pandas[parquet]>=2"`)
+			return nil, nil, diag.New(diag.NotResolved, "requirement %d of the environment cannot be used: %v", i+1, err).
+				WithHint(`write requirements as "numpy==2.2.*" or "pandas[parquet]>=2"; local wheels are given with wheels=`)
 		}
-		named[r.name] = true
 		all = append(all, r)
+	}
+	var locked []pinned
+	if spec.Lock.Name != "" {
+		if len(spec.Requirements) > 0 {
+			return nil, nil, diag.New(diag.BadOption, "an environment has requirements and the lock file %s", spec.Lock.Name).
+				WithHint("a lock file says all that is installed: leave the requirements out, or lock them too")
+		}
+		if locked, err = spec.Lock.read(); err != nil {
+			return nil, nil, err
+		}
+	}
+	named := map[string]bool{}
+	for _, r := range all {
+		named[r.name] = true
+	}
+	for _, p := range locked {
+		named[p.name] = true
 	}
 	for _, r := range s.harness {
 		if !named[r.name] {
@@ -99,7 +121,7 @@ func (s *Store) requirements(texts []string) ([]requirement, error) {
 		}
 	}
 	slices.SortFunc(all, func(a, b requirement) int { return strings.Compare(a.text, b.text) })
-	return slices.CompactFunc(all, func(a, b requirement) bool { return a.text == b.text }), nil
+	return slices.CompactFunc(all, func(a, b requirement) bool { return a.text == b.text }), locked, nil
 }
 
 func requirementTexts(requirements []requirement) []string {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,6 +21,8 @@ type installer struct {
 	version string // "0.13.9"
 	env     []string
 	offline bool
+	// indexes are told to uv through a pipe; none leaves it to uv's settings.
+	indexes []Index
 }
 
 // major is the part of the version that changes with incompatible releases:
@@ -108,17 +112,17 @@ func (s *Store) findUV(baseInterpreter string) (string, error) {
 }
 
 // compile turns requirements into a lock: exact versions with the hashes of
-// their files.
-func (u installer) compile(ctx context.Context, b *build, held *os.File) (string, error) {
+// their files. constraints, where it is not "", is a file of versions that may
+// not be others.
+func (u installer) compile(ctx context.Context, b *build, constraints string, held *os.File) (string, error) {
 	args := []string{
 		"pip", "compile", "-", "--python", b.python.Executable, "--no-python-downloads",
-		"--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate", "--quiet",
+		"--generate-hashes", "--no-header", "--no-annotate",
 	}
-	var input strings.Builder
-	for _, r := range b.requirements {
-		input.WriteString(r.text + "\n")
+	if constraints != "" {
+		args = append(args, "--constraints", constraints)
 	}
-	stdout, stderr, err := u.run(ctx, held, input.String(), args...)
+	stdout, stderr, err := u.run(ctx, b, held, b.input(), append(args, b.kinds()...)...)
 	if err == nil {
 		return stdout, nil
 	}
@@ -128,6 +132,14 @@ func (u installer) compile(ctx context.Context, b *build, held *os.File) (string
 	d := diag.New(diag.NotResolved, "no set of versions satisfies %s on Python %s", b.what(), b.python.Version)
 	d.Cause = cmp.Or(tellingLines(stderr), err.Error())
 	return "", d.WithHint("%s", b.resolveHint(stderr, exitCode(err)))
+}
+
+// kinds say what uv may install.
+func (b *build) kinds() []string {
+	if b.spec.SourceBuilds {
+		return nil
+	}
+	return []string{"--only-binary", ":all:"}
 }
 
 // resolveHint turns the way in which uv failed into advice.
@@ -144,22 +156,66 @@ func (b *build) resolveHint(stderr string, exit int) string {
 	switch {
 	case has("Couldn't parse requirement"):
 		return `write requirements as "numpy==2.2.*" or "pandas[parquet]>=2"`
+	case noSpace(stderr):
+		return fullHint(b.store.options.CacheDir)
+	case unauthorized(stderr):
+		return loginHint(stderr)
+	case has("Failed to build", "build backend"):
+		return "it was built from source, which failed: choose a version that has a wheel, or look at what its build needs"
 	case b.store.options.Offline, has("network was disabled"):
 		return "the engine is offline and its cache does not hold what is needed: run it once with a network"
 	case has("error sending request", "Failed to fetch", "dns error", "Connection refused", "tcp connect", "timed out"):
-		return "the package index could not be reached: look at the network, HTTPS_PROXY and UV_DEFAULT_INDEX"
-	case has("was not found in the package registry"):
-		return "look at the spelling of the name, or name the index that has it: UV_INDEX"
+		return "the package index could not be reached: look at the network, HTTPS_PROXY, index= and UV_DEFAULT_INDEX"
+	case has("was not found in the package registry", "was not found in the provided package locations"):
+		return "look at the spelling of the name, or name the index that has it: index="
 	case has("no usable wheels", "no wheels with a matching") && !has("depends on"):
-		return "only wheels are installed: choose a version that has one for Python " + b.python.Version
+		if match := localWheel.FindStringSubmatch(stderr); match != nil && b.hasWheel(match[1], match[2]) {
+			return "the wheel is for another Python or another kind of machine: give one for Python " + b.python.Version + " on " + b.python.Platform
+		}
+		return "only wheels are installed: choose a version that has one for Python " + b.python.Version + ", or allow source_builds=True"
 	case exit == syntaxExit:
 		return "the installer could not begin; its own words are above"
 	}
 	hint := "loosen one of the requirements"
+	if len(b.locked) > 0 {
+		hint = "lock them together with what the worker needs"
+	}
 	if added := b.store.options.HarnessRequirements; len(added) > 0 {
 		hint += "; for the worker were added: " + strings.Join(added, ", ")
 	}
 	return hint
+}
+
+// localWheel is how uv speaks of a package that has only wheels for others.
+var localWheel = regexp.MustCompile(`and (\S+?)==(\S+) has no (?:wheels with a matching|usable wheels)`)
+
+// hasWheel reports whether one of the user's wheels is this version of a
+// package.
+func (b *build) hasWheel(name, version string) bool {
+	return slices.ContainsFunc(b.spec.Wheels, func(w File) bool {
+		match := wheelName.FindStringSubmatch(w.Name)
+		return match != nil && normalise(match[1]) == name && match[2] == version
+	})
+}
+
+func noSpace(stderr string) bool {
+	return strings.Contains(stderr, "No space left") || strings.Contains(stderr, "os error 28") || strings.Contains(stderr, "quota exceeded")
+}
+
+func unauthorized(stderr string) bool {
+	return strings.Contains(stderr, "401 Unauthorized") || strings.Contains(stderr, "403 Forbidden")
+}
+
+var urlText = regexp.MustCompile(`https?://[^\s)]+`)
+
+func loginHint(stderr string) string {
+	where := "the package index"
+	for line := range strings.SplitSeq(stderr, "\n") {
+		if found := urlText.FindString(line); found != "" && unauthorized(line) {
+			where = found
+		}
+	}
+	return where + ` does not let us in: give the right credentials, index="https://user:${PASSWORD}@host/simple", or a netrc file`
 }
 
 // install makes dir/venv hold exactly what the lock lists.
@@ -169,13 +225,13 @@ func (u installer) install(ctx context.Context, b *build, dir, lockFile string, 
 		filepath.Join(dir, "venv"),
 	}}
 	if countPackages(b.lockText) > 0 {
-		steps = append(steps, []string{
+		steps = append(steps, append([]string{
 			"pip", "sync", "--python", venvPython(dir), "--no-python-downloads", "--require-hashes",
-			"--only-binary", ":all:", "--compile-bytecode", "--quiet", lockFile,
-		})
+			"--compile-bytecode", lockFile,
+		}, b.kinds()...))
 	}
 	for _, args := range steps {
-		_, stderr, err := u.run(ctx, held, "", args...)
+		_, stderr, err := u.run(ctx, b, held, "", args...)
 		if err == nil {
 			continue
 		}
@@ -184,26 +240,65 @@ func (u installer) install(ctx context.Context, b *build, dir, lockFile string, 
 		}
 		d := diag.New(diag.BuildFailed, "the environment of %s could not be installed", b.what())
 		d.Cause = cmp.Or(tellingLines(stderr), err.Error())
-		return d.WithHint("%s", installHint(stderr))
+		return d.WithHint("%s", b.installHint(stderr))
 	}
 	return nil
 }
 
-func installHint(stderr string) string {
+func (b *build) installHint(stderr string) string {
+	locked := len(b.locked) > 0
+	has := func(part string) bool { return strings.Contains(stderr, part) }
 	switch {
-	case strings.Contains(stderr, "No space left"):
-		return "the disk is full: make room, or set ALINK_CACHE_DIR to a folder that has some"
-	case strings.Contains(stderr, "hash"):
+	case noSpace(stderr):
+		return fullHint(b.store.options.CacheDir)
+	case unauthorized(stderr):
+		return loginHint(stderr)
+	case has("Failed to build"), has("build backend"):
+		return "it was built from source, which failed: choose a version that has a wheel, or look at what its build needs"
+	case has("no usable wheels"), has("no wheels with a matching"), has("is incompatible with"):
+		return "the lock file holds no wheel of it for Python " + b.python.Version + " on " + b.python.Platform + ": lock for those too, or allow source_builds=True"
+	case has("ash mismatch") && locked:
+		return "the index has another file than the one that was locked: lock anew, or name the index that it was locked from"
+	case has("ash"):
 		return "a file of the package index has changed since it was chosen; the next run chooses anew"
+	case b.store.options.Offline, has("network was disabled"):
+		return "the engine is offline and its cache does not hold what is needed: run it once with a network"
+	case locked:
+		return "the index must have every file that the lock file names: look at index="
 	}
 	return "run the job again; versions are then chosen anew"
 }
 
-func (u installer) run(ctx context.Context, held *os.File, stdin string, args ...string) (stdout, stderr string, err error) {
+// run runs uv. Its messages are free of credentials.
+func (u installer) run(ctx context.Context, b *build, held *os.File, stdin string, args ...string) (stdout, stderr string, err error) {
 	if u.offline {
 		args = append(args, "--offline")
 	}
-	return run(ctx, command{path: u.path, args: args, env: u.env, stdin: stdin, held: held})
+	c := command{path: u.path, args: args, env: b.environment(), stdin: stdin, held: held, line: b.tell}
+	if len(u.indexes) > 0 {
+		c.config = indexConfig(u.indexes)
+	}
+	if confine := b.store.options.Confine; confine != nil && b.spec.SourceBuilds {
+		c.confine = func(cmd *exec.Cmd) error {
+			return confine(cmd, Confinement{
+				Read:    []string{u.path, b.python.Executable, b.store.locks},
+				Write:   []string{b.store.envs},
+				Network: !u.offline,
+			})
+		}
+	}
+	stdout, stderr, err = run(ctx, c)
+	return stdout, b.secrets.without(stderr), err
+}
+
+// tell passes on what uv says while it works, of what takes long.
+func (b *build) tell(line string) {
+	line = strings.TrimSpace(line)
+	for _, word := range []string{"Downloading ", "Building "} {
+		if rest, ok := strings.CutPrefix(line, word); ok {
+			b.progress(b.secrets.without(strings.ToLower(word) + rest))
+		}
+	}
 }
 
 // choosing are the settings of uv on which the choice of versions depends.
@@ -255,6 +350,9 @@ const (
 	tellingWidth    = 160
 )
 
+// step is a line in which uv says how far it is.
+var step = regexp.MustCompile(`^(Resolved|Prepared|Installed|Uninstalled|Audited|Downloading|Downloaded|Building|Built|Using|Bytecode|Updating|Updated) `)
+
 // tellingLines cuts the messages of uv to the lines that tell what
 // went wrong: no warnings, no advice about uv's own options, no decoration,
 // long lines folded, of long explanations the beginning and the end.
@@ -263,7 +361,7 @@ func tellingLines(text string) string {
 	for line := range strings.SplitSeq(text, "\n") {
 		line = strings.TrimSpace(strings.Trim(strings.TrimSpace(line), "×╰─▶│├"))
 		line = strings.TrimPrefix(strings.TrimPrefix(line, "error: "), "cause: ")
-		if strings.Trim(line, "^") == "" || strings.HasPrefix(line, "warning:") || strings.HasPrefix(line, "hint:") {
+		if strings.Trim(line, "^") == "" || strings.HasPrefix(line, "warning:") || strings.HasPrefix(line, "hint:") || step.MatchString(line) {
 			continue
 		}
 		lines = append(lines, fold(line)...)

@@ -72,7 +72,11 @@ func (r *Runner) Start(ctx context.Context) error { return r.pool.Start(ctx) }
 // there or cannot be had. It has the limits that functions have where they say
 // nothing.
 func (r *Runner) Warm(environment *plan.Environment) (start func(context.Context)) {
-	spec := udfworker.Spec{Environment: environmentSpec(environment), MemoryBytes: plan.MemoryBytesDefault}
+	wanted, err := environmentSpec(environment, r.options.Artifacts)
+	if err != nil {
+		return func(context.Context) {} // the stage that needs it says why
+	}
+	spec := udfworker.Spec{Environment: wanted, MemoryBytes: plan.MemoryBytesDefault}
 	spec.Policy, _, _ = r.confine(plan.Confinement{})
 	return r.pool.Warm(spec)
 }

@@ -32,6 +32,8 @@ type session struct {
 	runner *Runner
 	stage  *exec.FunctionStage
 	code   *stageCode
+	// environment is what the stage's workers run in.
+	environment envmgr.Spec
 	// ctx is done when the session stops.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -84,6 +86,9 @@ func (r *Runner) open(ctx context.Context, stage *exec.FunctionStage) (*session,
 	if s.code, err = newStageCode(stage, r.options.Artifacts); err != nil {
 		return nil, err
 	}
+	if s.environment, err = environmentSpec(stage.Environment, r.options.Artifacts); err != nil {
+		return nil, s.locate(err)
+	}
 	// The session outlives the call that opens it.
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if stage.Crew != "" {
@@ -124,7 +129,7 @@ func (s *session) locate(err error) error {
 
 // spec is what worker the stage wants.
 func (s *session) spec() udfworker.Spec {
-	spec := udfworker.Spec{Environment: environmentSpec(s.stage.Environment), MemoryBytes: s.stage.MemoryBytes, Domain: s.stage.Domain}
+	spec := udfworker.Spec{Environment: s.environment, MemoryBytes: s.stage.MemoryBytes, Domain: s.stage.Domain}
 	spec.Policy, spec.Variables, spec.Isolation = s.runner.confine(s.stage.Confinement)
 	spec.Environment.AskedBy = askedBy(s.stage.Calls)
 	if s.runner.options.Progress != nil {
@@ -133,14 +138,41 @@ func (s *session) spec() udfworker.Spec {
 	return spec
 }
 
-func environmentSpec(e *plan.Environment) envmgr.Spec {
+// environmentSpec is what a plan's environment asks for. Its errors may be
+// diagnostics.
+func environmentSpec(e *plan.Environment, artifacts Artifacts) (envmgr.Spec, error) {
 	if e == nil {
-		return envmgr.Spec{}
+		return envmgr.Spec{}, nil
 	}
-	return envmgr.Spec{
+	spec := envmgr.Spec{
 		Interpreter: e.Interpreter, Paths: e.Paths, Python: e.Python,
-		BaseInterpreter: e.BaseInterpreter, Requirements: e.Requirements,
+		BaseInterpreter: e.BaseInterpreter, Requirements: e.Requirements, SourceBuilds: e.SourceBuilds,
 	}
+	if e.Lock != nil {
+		spec.Lock = envmgr.Lock{Name: e.Lock.Name, Text: e.Lock.Text}
+	}
+	for _, x := range e.Indexes {
+		spec.Indexes = append(spec.Indexes, envmgr.Index{URL: x.URL, Username: x.Username.Reveal(), Password: x.Password.Reveal()})
+	}
+	for name, value := range e.Variables {
+		if spec.Variables == nil {
+			spec.Variables = map[string]string{}
+		}
+		spec.Variables[name] = value.Reveal()
+	}
+	for _, kind := range []struct {
+		from []plan.EnvironmentFile
+		to   *[]envmgr.File
+	}{{e.Wheels, &spec.Wheels}, {e.Files, &spec.Files}, {e.Archives, &spec.Archives}} {
+		for _, file := range kind.from {
+			path, err := artifacts.File(file.Artifact)
+			if err != nil {
+				return spec, err
+			}
+			*kind.to = append(*kind.to, envmgr.File{Name: file.Name, SHA256: file.Artifact, Path: path})
+		}
+	}
+	return spec, nil
 }
 
 // askedBy names the functions of a stage and where the first is used.

@@ -54,7 +54,7 @@ var rooms = []room{
 	{"fnapi", []string{"diag", "engine/plan", "engine/exec", "udfworker", "udfworker/sandbox", "envmgr"}, nil, "the boundary knows nothing of SQL, DuckDB, algorithms or servers"},
 	{"udfworker", []string{"diag", "envmgr", "python", "udfworker/sandbox"}, nil, "a worker's life does not depend on what it computes"},
 	{"udfworker/sandbox", none, []string{"golang.org/x/sys/"}, "what is trusted to confine stays small"},
-	{"envmgr", []string{"diag"}, []string{"golang.org/x/sys/"}, "environments are made for whoever asks"},
+	{"envmgr", []string{"diag"}, []string{"golang.org/x/sys/", "github.com/pelletier/go-toml/", "github.com/klauspost/compress/"}, "environments are made for whoever asks"},
 	{"python", none, none, "it only carries the harness"},
 	{"server", []string{"diag", "engine", "engine/plan", "engine/exec"}, nil, "a front door talks to the engine, not to its rooms"},
 	{"cmd", []string{"…"}, nil, "the command line wires everything"},

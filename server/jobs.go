@@ -280,23 +280,6 @@ func nameOf(given string, p *plan.Plan) string {
 	return given
 }
 
-// artifactsOf are those that a plan refers to, each once.
-func artifactsOf(p *plan.Plan) []string {
-	seen := map[string]bool{}
-	for _, f := range p.Functions {
-		if f.Code.Artifact != "" {
-			seen[f.Code.Artifact] = true
-		}
-		for _, id := range f.Modules {
-			seen[id] = true
-		}
-		for _, id := range f.Models {
-			seen[id] = true
-		}
-	}
-	return slices.Collect(maps.Keys(seen))
-}
-
 // owned gives a plan whose tables are those of a session. handsOver says that
 // its result goes to the session, so that the job ends with it.
 func (s *session) owned(p *plan.Plan) (owned *plan.Plan, handsOver bool) {

@@ -297,7 +297,7 @@ func (s *service) submit(ctx context.Context, session *session, body []byte) (_ 
 		return nil, full("%d jobs of this connection are running, which is its limit on the server", n).WithHint("wait for one of them to end")
 	}
 	owned, handsOver := session.owned(p)
-	one := &entry{name: nameOf(request.Name, p), session: session, detached: request.Detached && !handsOver, artifacts: artifactsOf(p)}
+	one := &entry{name: nameOf(request.Name, p), session: session, detached: request.Detached && !handsOver, artifacts: p.Artifacts()}
 	if err := sessions.useArtifacts(session, one.artifacts); err != nil {
 		return nil, err
 	}

@@ -228,11 +228,26 @@ func NewPool(options PoolOptions) (*Pool, error) {
 // keyOf is what workers must agree in to stand in for each other: environment
 // and policy, the limit of memory included.
 func keyOf(e *envmgr.Environment, spec Spec) string {
+	variables := variables(e, spec)
 	key := []string{e.ID, e.Interpreter, spec.Domain, spec.Isolation, strconv.FormatInt(spec.MemoryBytes, 10), spec.Policy.Key()}
-	for _, name := range slices.Sorted(maps.Keys(spec.Variables)) {
-		key = append(key, name+"="+spec.Variables[name])
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		key = append(key, name+"="+variables[name])
 	}
 	return strings.Join(append(key, e.Paths...), "\x00")
+}
+
+// variables are those that a worker sets before anything of the user's runs:
+// its environment's, the folder of that one's files, and its functions' own.
+// They travel with the launch line and not in the process's environment, which
+// others can read and which programs obey that run before the worker does.
+func variables(e *envmgr.Environment, spec Spec) map[string]string {
+	all := map[string]string{}
+	maps.Copy(all, e.Variables)
+	if e.Files != "" {
+		all[envmgr.FilesVariable] = e.Files
+	}
+	maps.Copy(all, spec.Variables)
+	return all
 }
 
 // errClosed is returned where a pool is used after Close.
@@ -265,7 +280,7 @@ func (p *Pool) acquire(ctx context.Context, spec Spec) (*Worker, error) {
 			return w, err
 		}
 		if id != "" {
-			w, err := p.startWorker(ctx, &Worker{id: id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, policy: spec.Policy, variables: spec.Variables, domain: spec.Domain, leased: true})
+			w, err := p.startWorker(ctx, &Worker{id: id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, policy: spec.Policy, variables: variables(environment, spec), domain: spec.Domain, leased: true})
 			if _, killed := errors.AsType[killedAtStart](err); !killed || starts == startsMax {
 				return w, err
 			}

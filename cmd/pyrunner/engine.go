@@ -32,6 +32,7 @@ type embedded struct {
 	Parallelism      int    `json:"parallelism"`
 	SpillDir         string `json:"spill_dir"`
 	Offline          bool   `json:"offline"`
+	SourceBuilds     bool   `json:"source_builds"`
 	Sandbox          string `json:"sandbox"`
 	// Warm is the environment of functions that the client has defined.
 	Warm *plan.Environment `json:"warm"`
@@ -104,7 +105,7 @@ func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) 
 	e, err := engine.Open(ctx, engine.Options{
 		RunDir: options.RunDir, CacheDir: options.CacheDir, UV: options.UV,
 		MemoryLimitBytes: options.MemoryLimitBytes, Parallelism: options.Parallelism, SpillDir: options.SpillDir,
-		Offline: options.Offline, Sandbox: options.Sandbox, Warm: options.Warm,
+		Offline: options.Offline, SourceBuilds: options.SourceBuilds, Sandbox: options.Sandbox, Warm: options.Warm,
 	})
 	if err != nil {
 		return err

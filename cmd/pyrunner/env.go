@@ -20,13 +20,17 @@ func (c *cli) envCommand() *cobra.Command {
 	return command
 }
 
+// sourceBuilds reports whether environments may be built from source: by the
+// user's own engine, unless a setting says no.
+func sourceBuilds(s *config.Settings) bool { return s.Text("source_builds") != "false" }
+
 // store opens the cache of environments.
 func store(command *cobra.Command) (*envmgr.Store, *config.Settings, error) {
 	s, err := settings(command)
 	if err != nil {
 		return nil, nil, err
 	}
-	opened, err := engine.OpenEnvironments(engine.Options{CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline")})
+	opened, err := engine.OpenEnvironments(engine.Options{CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), SourceBuilds: sourceBuilds(s)})
 	return opened, s, err
 }
 

@@ -30,6 +30,7 @@ type policyFile struct {
 	} `toml:"functions"`
 	Environments struct {
 		Build        bool     `toml:"build"`
+		SourceBuilds bool     `toml:"source_builds"`
 		Interpreters []string `toml:"interpreters"`
 	} `toml:"environments"`
 }
@@ -55,7 +56,7 @@ func readPolicy(path string) (*engine.Policy, error) {
 	policy := &engine.Policy{
 		Sandbox: file.Functions.Sandbox, Network: file.Functions.Network,
 		Read: file.Functions.Read, Write: file.Functions.Write, Workers: file.Functions.Workers,
-		Build: file.Environments.Build, Interpreters: file.Environments.Interpreters,
+		Build: file.Environments.Build, SourceBuilds: file.Environments.SourceBuilds, Interpreters: file.Environments.Interpreters,
 	}
 	if text := file.Functions.Memory; text != "" {
 		if policy.MemoryBytes, err = config.ParseSize(text); err != nil {
@@ -130,15 +131,18 @@ func defaultPolicy(folders []string) (*engine.Policy, error) {
 
 // servedPolicy is what functions may ask of a server: what its policy file says
 // or, without one, everything where only its own user reaches it. Of two bounds
-// of memory the smaller holds.
-func servedPolicy(flags serveFlags, private bool) (policy *engine.Policy, err error) {
+// of memory the smaller holds. sourceBuilds is what the setting of that name says,
+// which a policy file has a key for.
+func servedPolicy(flags serveFlags, private, sourceBuilds bool) (policy *engine.Policy, err error) {
 	switch {
 	case flags.policy != "":
 		policy, err = readPolicy(flags.policy)
 	case private:
-		policy = &engine.Policy{Sandbox: "off", Network: true, Read: []string{"/"}, Write: []string{"/"}, Interpreters: []string{"/"}, Build: true}
+		policy = &engine.Policy{Sandbox: "off", Network: true, Read: []string{"/"}, Write: []string{"/"}, Interpreters: []string{"/"}, Build: true, SourceBuilds: sourceBuilds}
 	default:
-		policy, err = defaultPolicy(flags.files)
+		if policy, err = defaultPolicy(flags.files); err == nil {
+			policy.SourceBuilds = sourceBuilds
+		}
 	}
 	if bound := int64(flags.functionMemory); err == nil && bound > 0 && (policy.MemoryBytes == 0 || bound < policy.MemoryBytes) {
 		policy.MemoryBytes = bound

@@ -74,14 +74,14 @@ func TestPolicyWithoutAFile(t *testing.T) {
 	if err := os.Symlink(dir, link); err != nil {
 		t.Fatal(err)
 	}
-	if p, err := servedPolicy(serveFlags{}, true); err != nil || p.Sandbox != "off" || !p.Network || !reflect.DeepEqual(p.Write, []string{"/"}) {
+	if p, err := servedPolicy(serveFlags{}, true, false); err != nil || p.Sandbox != "off" || !p.Network || !reflect.DeepEqual(p.Write, []string{"/"}) {
 		t.Errorf("whoever is alone asks for what he likes: %+v, %v", p, err)
 	}
-	p, err := servedPolicy(serveFlags{files: []string{link}, functionMemory: 100 << 20}, false)
-	if err != nil || p.Sandbox != "auto" || p.Network || !p.Build || !reflect.DeepEqual(p.Write, []string{dir}) || p.Interpreters != nil || p.MemoryBytes != 100<<20 {
+	p, err := servedPolicy(serveFlags{files: []string{link}, functionMemory: 100 << 20}, false, true)
+	if err != nil || p.Sandbox != "auto" || p.Network || !p.Build || !p.SourceBuilds || !reflect.DeepEqual(p.Write, []string{dir}) || p.Interpreters != nil || p.MemoryBytes != 100<<20 {
 		t.Errorf("%+v, %v", p, err)
 	}
-	if _, err := servedPolicy(serveFlags{files: []string{filepath.Join(dir, "none")}}, false); err == nil {
+	if _, err := servedPolicy(serveFlags{files: []string{filepath.Join(dir, "none")}}, false, false); err == nil {
 		t.Error("a folder that is not there")
 	}
 }

@@ -271,7 +271,7 @@ func (c *cli) runPlan(ctx context.Context, s *config.Settings, path string, asJS
 		return err
 	}
 	e, err := engine.Open(ctx, engine.Options{
-		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), Sandbox: s.Text("sandbox"),
+		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), SourceBuilds: sourceBuilds(s), Sandbox: s.Text("sandbox"),
 		MemoryLimitBytes: s.Number("memory"), Parallelism: int(s.Number("parallelism")), SpillDir: s.Text("spill_dir"),
 	})
 	if err != nil {

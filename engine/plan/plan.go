@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/alink-runtime/alink/diag"
@@ -308,9 +309,10 @@ type Code struct {
 
 // Environment is a dependency environment. Either Interpreter names an
 // existing Python whose packages are used as they are, or the environment is
-// built from Requirements.
+// built from Requirements, or from Lock, with Wheels.
 type Environment struct {
-	// Interpreter is the absolute path of a Python executable.
+	// Interpreter is the absolute path of a Python executable, or of the folder
+	// of a virtual environment.
 	Interpreter string `json:"interpreter,omitempty"`
 	// Paths are folders of packages that Interpreter does not find by itself
 	// (a user site, for example).
@@ -321,6 +323,63 @@ type Environment struct {
 	// where the version agrees.
 	BaseInterpreter string   `json:"base_interpreter,omitempty"`
 	Requirements    []string `json:"requirements,omitempty"`
+	// Lock is a lock file: what is installed, with hashes.
+	Lock *LockFile `json:"lock,omitempty"`
+	// Wheels are installed; Files are placed in a folder that functions may
+	// read, and Archives unpacked there.
+	Wheels   []EnvironmentFile `json:"wheels,omitempty"`
+	Files    []EnvironmentFile `json:"files,omitempty"`
+	Archives []EnvironmentFile `json:"archives,omitempty"`
+	// Variables are set in the environment's workers.
+	Variables map[string]Secret `json:"variables,omitempty"`
+	// Indexes are the package indexes that are asked, in this order.
+	Indexes []PackageIndex `json:"indexes,omitempty"`
+	// SourceBuilds lets packages be built that have no wheel.
+	SourceBuilds bool `json:"source_builds,omitempty"`
+}
+
+// LockFile is a lock file and the name that tells its format.
+type LockFile struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// EnvironmentFile is an artifact and the name that the environment has it
+// under.
+type EnvironmentFile struct {
+	Name     string `json:"name"`
+	Artifact string `json:"artifact"`
+}
+
+// PackageIndex is a package index and how to log in there.
+type PackageIndex struct {
+	URL      string `json:"url"`
+	Username Secret `json:"username,omitempty"`
+	Password Secret `json:"password,omitempty"`
+}
+
+// Artifacts are those that the plan refers to, each once.
+func (p *Plan) Artifacts() []string {
+	var ids []string
+	for _, f := range p.Functions {
+		ids = append(ids, f.Modules...)
+		if f.Code.Artifact != "" {
+			ids = append(ids, f.Code.Artifact)
+		}
+		for _, id := range f.Models {
+			ids = append(ids, id)
+		}
+	}
+	for _, e := range p.Environments {
+		if e == nil {
+			continue
+		}
+		for _, file := range slices.Concat(e.Wheels, e.Files, e.Archives) {
+			ids = append(ids, file.Artifact)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // Field is a column: its name and type string.

@@ -28,6 +28,9 @@ NOT_RESOLVED = "ALK3001"
 BUILD_FAILED = "ALK3002"
 NO_INTERPRETER = "ALK3003"
 NO_INSTALLER = "ALK3004"
+BAD_LOCK = "ALK3005"
+BAD_FILE = "ALK3006"
+ENVIRONMENT_DENIED = "ALK3007"
 FILE_MISSING = "ALK4001"
 FILE_UNREADABLE = "ALK4002"
 OUTPUT_EXISTS = "ALK4003"
@@ -163,6 +166,18 @@ CODES: dict[str, tuple[str, str]] = {
     NO_INSTALLER: (
         "EnvironmentBuildError",
         "The installer uv was not found.",
+    ),
+    BAD_LOCK: (
+        "EnvironmentBuildError",
+        "A lock file cannot be used.",
+    ),
+    BAD_FILE: (
+        "EnvironmentBuildError",
+        "A wheel, a file or an archive of an environment cannot be used.",
+    ),
+    ENVIRONMENT_DENIED: (
+        "EnvironmentBuildError",
+        "The engine does not allow what an environment asks for.",
     ),
     FILE_MISSING: (
         "DataError",

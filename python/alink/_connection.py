@@ -534,6 +534,7 @@ def _engine_options(
         else whole_number("connect", names["parallelism"], parallelism, 1, PARALLELISM_MAX),
         spill_dir=None if spill_dir is None else absolute_path("connect", spill_dir),
         offline=switch("offline"),
+        source_builds=setting("source_builds") is None or switch("source_builds"),
         sandbox=_sandbox(sandbox) or "auto",
     )
 

@@ -68,6 +68,7 @@ class EngineOptions:
     parallelism: int = 0
     spill_dir: str | None = None
     offline: bool = False
+    source_builds: bool = True
     sandbox: str = "auto"
 
 
@@ -357,6 +358,7 @@ class EmbeddedEngine(Engine):
                 "parallelism": options.parallelism,
                 "spill_dir": options.spill_dir,
                 "offline": options.offline,
+                "source_builds": options.source_builds,
                 "sandbox": options.sandbox,
                 "warm": environment_to_warm(),
             }

@@ -12,6 +12,7 @@ SETTINGS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "cache_limit": ("ALINK_CACHE_LIMIT", "size", ()),
     "uv": ("ALINK_UV", "path", ()),
     "offline": ("ALINK_OFFLINE", "switch", ()),
+    "source_builds": ("ALINK_SOURCE_BUILDS", "switch", ()),
     "sandbox": ("ALINK_SANDBOX", "choice", ("auto", "strict", "off")),
     "progress": ("ALINK_PROGRESS", "choice", ("auto", "plain", "off")),
     "python": ("ALINK_PYTHON", "path", ()),

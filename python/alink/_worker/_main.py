@@ -17,6 +17,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -62,7 +63,7 @@ def run() -> NoReturn:
     _watch_supervisor()
     interrupts = _Interrupts()
     # Here and not at the process's start, where whoever lists processes would see them.
-    os.environ.update(launch.get("variables") or {})
+    _set_variables(launch.get("variables") or {})
     _functions.add_package_folders(launch.get("paths") or ())
     if page := launch.get("page"):
         PROGRESS.open(page)
@@ -85,6 +86,13 @@ def _read_launch_line() -> dict[str, Any]:
         return json.loads(line)
     except ValueError as error:
         _leave(1, f"the launch line is not JSON: {error}")
+
+
+def _set_variables(variables: Mapping[str, str]) -> None:
+    """Set what the environment asks for, before any library is imported that reads it."""
+    os.environ.update(variables)
+    if "TZ" in variables:
+        time.tzset()
 
 
 def _watch_supervisor() -> None:
