@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/alink-runtime/alink/udfworker/cgroup"
 	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
@@ -22,6 +23,9 @@ type Command struct {
 	// Env is its whole environment.
 	Env []string
 	Dir string
+	// Group is the control group that it is in from its beginning; nil is its
+	// parent's.
+	Group *cgroup.Group
 	// Input is written to its standard input, which then stays open: the end
 	// of that file tells the process that the supervisor is gone.
 	Input []byte
@@ -111,9 +115,18 @@ func (l *plainLauncher) start(child *Child, c Command, stdin, stdout *os.File) e
 	done := make(chan struct{})
 	l.requests <- func() {
 		defer close(done)
-		pid, err = syscall.ForkExec(c.Argv[0], c.Argv, &syscall.ProcAttr{
-			Dir: c.Dir, Env: c.Env, Files: []uintptr{in, out, out}, Sys: processAttributes(),
-		})
+		attributes := processAttributes()
+		fork := func() (err error) {
+			pid, err = syscall.ForkExec(c.Argv[0], c.Argv, &syscall.ProcAttr{
+				Dir: c.Dir, Env: c.Env, Files: []uintptr{in, out, out}, Sys: attributes,
+			})
+			return err
+		}
+		if c.Group == nil {
+			err = fork()
+		} else if err = c.Group.Fork(attributes, fork); err != nil && pid > 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 	<-done
 	runtime.KeepAlive(stdin)

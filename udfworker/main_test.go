@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -84,6 +85,15 @@ func fakeWorker(behaviour string) {
 		// The memory is a child's of a child, in a session of its own.
 		hello(launch.Endpoint, launch.Token)
 		spawn("setsid "+os.Args[0]+" hoard & wait", true)
+	case "greedyfiles":
+		hello(launch.Endpoint, launch.Token)
+		f, err := os.Create("/dev/shm/alink-udfworker-test")
+		must(err)
+		must(os.Remove(f.Name()))
+		for range 1000 {
+			_, err = f.Write(bytes.Repeat([]byte{1}, 1<<20))
+			must(err)
+		}
 	case "exit":
 		hello(launch.Endpoint, launch.Token)
 		os.Exit(7)
@@ -108,10 +118,8 @@ func fakeWorker(behaviour string) {
 	default:
 		hello(launch.Endpoint, launch.Token)
 	}
-	_, err = stdin.ReadByte() // the end of standard input
-	if err == nil {
-		os.Exit(3)
-	}
+	_, err = io.Copy(io.Discard, stdin) // until the end of standard input
+	must(err)
 	// os.Exit would sleep for a second under the race detector, as long as the
 	// supervisor's patience is: GORACE does not get through to workers.
 	syscall.Exit(0)

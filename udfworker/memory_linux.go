@@ -13,8 +13,6 @@ import (
 // procProcesses reads /proc.
 type procProcesses struct{}
 
-var pageBytes = int64(os.Getpagesize())
-
 func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
 // tree lists a process and all below it by the lists of children that each
@@ -22,19 +20,25 @@ func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid)
 func (procProcesses) tree(pid int) []int {
 	pids := []int{pid}
 	for i := 0; i < len(pids) && len(pids) < treeProcessesMax; i++ {
-		lists, err := filepath.Glob(procFile(pids[i], "task/*/children"))
+		pids = append(pids, childrenOf(pids[i])...)
+	}
+	return pids
+}
+
+// childrenOf lists the children of a process, by the lists of its threads.
+func childrenOf(pid int) (pids []int) {
+	lists, err := filepath.Glob(procFile(pid, "task/*/children"))
+	if err != nil {
+		return nil // the pattern is well formed
+	}
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
 		if err != nil {
-			break // the pattern is well formed
+			continue // the thread has ended
 		}
-		for _, list := range lists {
-			text, err := os.ReadFile(list)
-			if err != nil {
-				continue // the thread has ended
-			}
-			for field := range strings.FieldsSeq(string(text)) {
-				if child, err := strconv.Atoi(field); err == nil {
-					pids = append(pids, child)
-				}
+		for field := range strings.FieldsSeq(string(text)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, child)
 			}
 		}
 	}
@@ -53,29 +57,38 @@ func (procProcesses) born() string {
 // treeProcessesMax bounds what is looked at of a worker that forks without end.
 const treeProcessesMax = 512
 
+// resident adds up anonymous and shared memory, what of them is swapped out,
+// and page tables, which a large map makes large although it holds nothing.
 func (procProcesses) resident(pid int) int64 {
-	text, err := os.ReadFile(procFile(pid, "statm"))
-	if err != nil {
-		return 0
+	lines := kibLines(procFile(pid, "status"))
+	kib := lines["RssAnon"] + lines["RssShmem"]
+	if kib == 0 {
+		kib = lines["VmRSS"] // before Linux 4.5
 	}
-	fields := strings.Fields(string(text))
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return pages * pageBytes
+	return (kib + lines["VmSwap"] + lines["VmPTE"]) << 10
 }
 
 // held adds up anonymous memory, shared memory and what of either is swapped
 // out, each by the process's share. A kernel that does not tell them apart
 // (before Linux 5.4) gives all of the share.
 func (p procProcesses) held(pid int) int64 {
-	text, err := os.ReadFile(procFile(pid, "smaps_rollup"))
-	if err != nil {
+	lines := kibLines(procFile(pid, "smaps_rollup"))
+	if len(lines) == 0 {
 		return p.resident(pid)
+	}
+	kib := lines["Pss_Anon"] + lines["Pss_Shmem"] + lines["SwapPss"]
+	if _, ok := lines["Pss_Anon"]; !ok {
+		kib = lines["Pss"] + lines["SwapPss"]
+	}
+	return (kib + kibLines(procFile(pid, "status"))["VmPTE"]) << 10
+}
+
+// kibLines reads the lines "name: N kB" of a file; there are none where it
+// cannot be read.
+func kibLines(file string) map[string]int64 {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil
 	}
 	lines := map[string]int64{}
 	for line := range bytes.Lines(text) {
@@ -84,11 +97,28 @@ func (p procProcesses) held(pid int) int64 {
 			lines[name], _ = strconv.ParseInt(fields[0], 10, 64) // 0 where it is no number
 		}
 	}
-	kib := lines["Pss_Anon"] + lines["Pss_Shmem"] + lines["SwapPss"]
-	if _, ok := lines["Pss_Anon"]; !ok {
-		kib = lines["Pss"] + lines["SwapPss"]
+	return lines
+}
+
+// temporaryDirs are where a sandbox gives a worker file systems of its own.
+var temporaryDirs = []string{"/tmp", "/dev/shm"}
+
+// temporary implements processes: a file system in memory that this process
+// does not have at the same place is the worker's own.
+func (procProcesses) temporary(pid int) (n int64) {
+	for _, dir := range temporaryDirs {
+		var ours, theirs unix.Stat_t
+		var use unix.Statfs_t
+		path := procFile(pid, "root"+dir)
+		if unix.Stat(path, &theirs) != nil || unix.Statfs(path, &use) != nil || use.Type != unix.TMPFS_MAGIC {
+			continue
+		}
+		if unix.Stat(dir, &ours) == nil && ours.Dev == theirs.Dev {
+			continue
+		}
+		n += int64(use.Blocks-use.Bfree) * use.Bsize
 	}
-	return kib << 10
+	return n
 }
 
 // kernelKills is how often the kernel has killed a process for want of memory,

@@ -13,6 +13,10 @@ func (procProcesses) resident(int) int64 { return 0 }
 
 func (procProcesses) held(int) int64 { return 0 }
 
+func (procProcesses) temporary(int) int64 { return 0 }
+
+func childrenOf(int) []int { return nil }
+
 func kernelKills() (int64, bool) { return 0, false }
 
 func machineBytes() int64 { return 0 }

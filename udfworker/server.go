@@ -10,12 +10,14 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/udfworker/cgroup"
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -42,6 +44,13 @@ const (
 	// being killed may still write.
 	scratchTries = 3
 	scratchPause = 20 * time.Millisecond
+	// groupTries is how often removing a control group is tried, groupPause
+	// apart: it goes when the last process in it has been reaped.
+	groupTries = 200
+	groupPause = 5 * time.Millisecond
+	// askTime bounds the writing of one byte to a worker's pipe, which is full
+	// only where the worker reads nothing.
+	askTime = time.Millisecond
 )
 
 // enginePIDVariable tells the supervisor which process it must not outlive.
@@ -142,6 +151,14 @@ type server struct {
 	// watched does so for the watch of memory.
 	watched chan struct{}
 	oom     *oomCounter
+	// groups makes the control groups of workers; nil where there are none, and
+	// their memory is watched. control says which and why.
+	groups  *cgroup.Control
+	control MemoryControl
+	// softLevel has workers asked for memory before they reach their limits.
+	softLevel bool
+	// launches counts workers, so that no two groups have one name.
+	launches int
 	// finishing counts the goroutines that report a death and clean up.
 	finishing sync.WaitGroup
 	once      sync.Once
@@ -157,11 +174,14 @@ type supervised struct {
 	read    chan struct{}
 	stopped bool
 	kill    *time.Timer
+	// group is the worker's control group, or nil.
+	group *cgroup.Group
 	// memory is nil where the worker has no limit. Only the watch's goroutine
 	// uses it, but for peakBytes, which it sets with the server's mu held.
-	memory    *memoryWatch
-	peakBytes int64
-	overLimit bool
+	memory     memoryLook
+	limitBytes int64
+	peakBytes  int64
+	overLimit  bool
 }
 
 func newServer(launcher Launcher, environ []string, log io.Writer) *server {
@@ -175,8 +195,10 @@ func newServer(launcher Launcher, environ []string, log io.Writer) *server {
 		launched: make(chan struct{}, 1),
 		watched:  make(chan struct{}, 1),
 		oom:      newOOMCounter(kernelKills),
-		pending:  []Event{{Kind: EventReady, PID: os.Getpid(), When: time.Now()}},
 	}
+	s.groups, s.control = openMemoryControl()
+	s.softLevel = os.Getenv(softVariable) == ""
+	s.pending = []Event{{Kind: EventReady, PID: os.Getpid(), MemoryControl: &s.control, When: time.Now()}}
 	go s.reapAll()
 	go s.watchMemory()
 	return s
@@ -235,14 +257,19 @@ func (s *server) launch(id, scratch string, command Command, memoryBytes int64) 
 	case len(s.pending) >= eventsMax:
 		return fmt.Errorf("%d events were not read", eventsMax)
 	}
-	child, err := s.launcher.Launch(command)
-	if err != nil {
+	w := &supervised{id: id, scratch: scratch, limitBytes: memoryBytes, read: make(chan struct{})}
+	if err := s.limitLocked(w); err != nil {
 		return err
 	}
-	w := &supervised{id: id, child: child, scratch: scratch, read: make(chan struct{})}
-	if memoryBytes > 0 {
-		w.memory = &memoryWatch{limitBytes: memoryBytes, system: procProcesses{}}
+	command.Group = w.group
+	child, err := s.launcher.Launch(command)
+	if err != nil {
+		if w.group != nil {
+			s.finishing.Go(func() { s.removeGroup(w) })
+		}
+		return err
 	}
+	w.child = child
 	s.workers[id], s.byPID[child.PID] = w, w
 	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, When: time.Now()})
 	go func() {
@@ -256,6 +283,20 @@ func (s *server) launch(id, scratch string, command Command, memoryBytes int64) 
 		}
 	}
 	return nil
+}
+
+// limitLocked prepares what keeps worker w's limit of memory.
+func (s *server) limitLocked(w *supervised) (err error) {
+	switch meter := (memoryMeter{limitBytes: w.limitBytes}); {
+	case w.limitBytes <= 0:
+	case s.groups == nil:
+		w.memory = &memoryWatch{memoryMeter: meter, system: procProcesses{}}
+	default:
+		s.launches++
+		w.group, err = s.groups.New(fmt.Sprintf("%s-%d", w.id, s.launches), cgroup.Limits{MemoryBytes: w.limitBytes, TasksMax: tasksMax})
+		w.memory = &memoryGroup{memoryMeter: meter, group: w.group}
+	}
+	return err
 }
 
 // watchMemory looks at what workers hold as long as the process lives, and
@@ -277,23 +318,60 @@ func (s *server) watchMemory() {
 		}
 		pause := watchSlow
 		for _, w := range limited {
-			exceeded, soon := w.memory.look(time.Now(), w.child.PID)
-			pause = min(pause, soon)
-			s.mu.Lock()
-			w.peakBytes = w.memory.peakBytes
-			if len(s.pending) < eventsMax/2 && s.workers[w.id] == w {
-				if bytes, tell := w.memory.news(time.Now()); tell {
-					s.emitLocked(Event{Worker: w.id, Kind: EventMemory, MemoryBytes: bytes, When: time.Now()})
-				}
-			}
-			if exceeded && s.workers[w.id] == w {
-				w.overLimit = true
-				w.killGroup()
-			}
-			s.mu.Unlock()
+			pause = min(pause, s.lookAt(w))
 		}
 		time.Sleep(pause)
 	}
+}
+
+// lookAt measures one worker, and says how soon to do so again.
+func (s *server) lookAt(w *supervised) (pause time.Duration) {
+	exceeded, pause := w.memory.look(time.Now(), w.child.PID, func(known []int) []int { return s.strays(w.id, known) })
+	m := w.memory.meter()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.peakBytes = m.peakBytes
+	if s.workers[w.id] != w {
+		return pause // it has died meanwhile
+	}
+	if len(s.pending) < eventsMax/2 {
+		if bytes, tell := m.news(time.Now()); tell {
+			s.emitLocked(Event{Worker: w.id, Kind: EventMemory, MemoryBytes: bytes, When: time.Now()})
+		}
+	}
+	switch {
+	case exceeded:
+		w.overLimit = true
+		w.killGroup()
+	case s.softLevel && m.soft(time.Now()):
+		w.askForMemory()
+	}
+	return pause
+}
+
+// askForMemory has the worker give back what it does not need: a byte on its
+// standard input. Where it does not read, the byte is dropped.
+func (w *supervised) askForMemory() {
+	_ = w.child.Input.SetWriteDeadline(time.Now().Add(askTime)) // a pipe has deadlines
+	_, _ = w.child.Input.Write([]byte{'\n'})
+}
+
+// strays are the processes of a living worker that left its tree, and are this
+// process's children since: those whose environment says so, and those that
+// hide it and were known before.
+func (s *server) strays(id string, known []int) (pids []int) {
+	for _, pid := range childrenOf(os.Getpid()) {
+		s.mu.Lock()
+		worker := s.byPID[pid] != nil
+		s.mu.Unlock()
+		if worker {
+			continue
+		}
+		if of := workerOf(pid); of == id || of == "" && slices.Contains(known, pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // StopWorker implements Beam's external worker pool: SIGINT, so that the
@@ -372,25 +450,51 @@ func (s *server) bury(pid int) {
 		e := Event{
 			Worker: w.id, Kind: EventExited, PID: pid, ExitCode: -1, Stopped: w.stopped,
 			PeakBytes: max(int64(usage.Maxrss)*rssUnitBytes, w.peakBytes), //nolint:unconvert // int32 on some systems
-			OverLimit: w.overLimit,
-			CPUTime:   time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
-			When:      time.Now(),
-		}
-		if w.memory != nil {
-			e.LimitBytes = w.memory.limitBytes
+			OverLimit: w.overLimit, LimitBytes: w.limitBytes,
+			CPUTime: time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
+			When:    time.Now(),
 		}
 		switch {
 		case err != nil:
 			fmt.Fprintf(s.log, "worker %s: its status is lost: %v\n", w.id, err)
 		case status.Signaled():
 			e.Signal = int(status.Signal())
-			e.KernelOOM = status.Signal() == syscall.SIGKILL && !w.stopped && !w.overLimit && s.oom.recent(time.Now())
+			e.KernelOOM = w.group == nil && status.Signal() == syscall.SIGKILL && !w.stopped && !w.overLimit && s.oom.recent(time.Now())
 		default:
 			e.ExitCode = status.ExitStatus()
 		}
+		w.askGroup(&e)
 		s.finishing.Go(func() { s.finish(w, e) })
 	}
 	s.killOrphansLocked(false)
+}
+
+// askGroup adds to a death what the control group knows of it.
+func (w *supervised) askGroup(e *Event) {
+	if w.group == nil {
+		return
+	}
+	u, err := w.group.Usage()
+	if err != nil || u.Kills == 0 {
+		return
+	}
+	e.OverLimit, e.KernelOOM = e.OverLimit || u.AtLimit, !u.AtLimit && e.Signal == int(syscall.SIGKILL)
+	if u.AtLimit {
+		e.PeakBytes = u.PeakBytes // what a process had mapped may be charged to others
+	}
+}
+
+// removeGroup kills what is left in a dead worker's group, and removes it.
+func (s *server) removeGroup(w *supervised) {
+	var err error
+	for range groupTries {
+		w.group.Kill()
+		if err = w.group.Remove(); err == nil {
+			return
+		}
+		time.Sleep(groupPause)
+	}
+	fmt.Fprintf(s.log, "worker %s: its control group is left over: %v\n", w.id, err)
 }
 
 // killOrphansLocked kills processes that left their worker's process group and
@@ -412,8 +516,12 @@ func (s *server) killOrphansLocked(all bool) {
 }
 
 // finish reads the last output of a worker that is dead, reports the death
-// and removes its scratch directory.
+// and removes its group and its scratch directory.
 func (s *server) finish(w *supervised, e Event) {
+	if w.group != nil {
+		w.group.Kill() // what left its process group
+		defer s.removeGroup(w)
+	}
 	_ = w.child.Input.Close()
 	_ = w.child.Output.SetReadDeadline(time.Now().Add(outputTime))
 	<-w.read
@@ -502,5 +610,8 @@ func (s *server) shutdown() {
 			}
 		}
 		s.finishing.Wait()
+		if s.groups != nil {
+			s.groups.Close()
+		}
 	})
 }

@@ -46,8 +46,11 @@ type Event struct {
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 	// LimitBytes is the worker's limit of memory, 0 where it has none.
 	LimitBytes int64 `json:"limit_bytes,omitempty"`
-	// OverLimit says that the watch ended it for passing the limit, KernelOOM
-	// that the kernel ended it for want of memory.
+	// MemoryControl is by what limits are kept, in EventReady.
+	MemoryControl *MemoryControl `json:"memory_control,omitempty"`
+	// OverLimit says that the watch, or the kernel for the worker's control
+	// group, ended it for passing the limit; KernelOOM that the kernel ended it
+	// for want of memory elsewhere.
 	OverLimit bool          `json:"over_limit,omitempty"`
 	KernelOOM bool          `json:"kernel_oom,omitempty"`
 	CPUTime   time.Duration `json:"cpu_time_ns,omitempty"`
@@ -91,7 +94,8 @@ type DeathKind string
 const (
 	// Stopped: the engine ended the worker.
 	Stopped DeathKind = "stopped"
-	// OverLimit: the watch ended it, since it held more than its limit.
+	// OverLimit: it was ended since it held more than its limit, or, in a
+	// control group, asked for more.
 	OverLimit DeathKind = "memory limit"
 	// KernelOOM: the kernel ended it for want of memory.
 	KernelOOM DeathKind = "kernel out of memory"

@@ -26,6 +26,7 @@ import grpc
 from . import _data, _functions, _log, _wire
 from ._errors import Failure, failure_of
 from ._fields import METHODS
+from ._memory import Release
 from ._progress import PROGRESS
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def run() -> NoReturn:
     """Be a worker, until the supervisor or the engine is gone."""
     faulthandler.enable()
     launch = _read_launch_line()
-    _watch_supervisor()
     interrupts = _Interrupts()
+    _watch_supervisor(Release(lambda: interrupts.armed))
     # Here and not at the process's start, where whoever lists processes would see them.
     _set_variables(launch.get("variables") or {})
     _functions.add_package_folders(launch.get("paths") or ())
@@ -95,8 +96,11 @@ def _set_variables(variables: Mapping[str, str]) -> None:
         time.tzset()
 
 
-def _watch_supervisor() -> None:
-    """Leave when standard input ends; keep it away from user code and its children."""
+def _watch_supervisor(release: Release) -> None:
+    """Leave when standard input ends; keep it away from user code and its children.
+
+    A byte there says that memory runs short.
+    """
     watched = os.dup(0)  # not inherited by child processes
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -104,7 +108,7 @@ def _watch_supervisor() -> None:
 
     def watch() -> None:
         while os.read(watched, 4096):
-            pass
+            release.ask()
         os._exit(0)
 
     threading.Thread(target=watch, name="alink-supervisor", daemon=True).start()
