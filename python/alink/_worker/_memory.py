@@ -38,7 +38,7 @@ class Release:
         self._alone = threading.Lock()
         self._not_before = 0.0
         # A number that is only made up, never sent. Nobody asks where there is none.
-        self._signal: int = getattr(signal, "SIGRTMAX", signal.SIGUSR2) - 1
+        self._signal = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
         signal.signal(self._signal, lambda *_: self.now())
 
     def ask(self) -> None:

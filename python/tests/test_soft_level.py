@@ -1,0 +1,40 @@
+"""A function that holds garbage near its limit is asked to collect it before it is ended."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+import alink as al
+
+ROWS = 400
+LIMIT = "256MiB"
+
+
+@al.udf("bigint", memory=LIMIT, retries=0, workers=1)
+def cycles(x):
+    """Leave 1 MiB in a cycle, which only the collector finds, and that hardly ever runs."""
+    import time
+
+    import numpy as np
+
+    node: dict[str, object] = {"bytes": np.ones(1 << 20, np.uint8)}
+    node["self"] = node
+    time.sleep(0.002)
+    return x + len(node)
+
+
+def run(ctx):
+    table = ctx.from_arrow(pa.table({"x": range(ROWS)}))
+    return table.select(y=cycles("x")).to_arrow().column("y").to_pylist()
+
+
+@pytest.mark.parametrize("control", ["", "watch"])
+def test_garbage_is_collected_in_time(pyrunner, monkeypatch, control):
+    monkeypatch.setenv("ALINK_MEMORY_CONTROL", control)
+    with al.connect(parallelism=1) as ctx:
+        assert run(ctx) == [x + 2 for x in range(ROWS)]
+    monkeypatch.setenv("ALINK_MEMORY_NO_SOFT_LEVEL", "1")
+    with al.connect(parallelism=1) as ctx, pytest.raises(al.WorkerMemoryExceeded) as caught:
+        run(ctx)
+    assert "limit 256 MiB" in str(caught.value)
