@@ -87,6 +87,10 @@ random-plans: build ## plans with seeds that nobody has tried, against plain Pyt
 soak: build ## streams whose engines and workers are killed a hundred times
 	@ALINK_SOAK_KILLS=$${ALINK_SOAK_KILLS:-100} $(GO) test -race -count=1 -timeout 120m -v -run '^TestKilledEngines' ./go-tests
 
+.PHONY: soak-kills
+soak-kills: build $(VENV_READY) ## a job of two minutes whose workers are killed at random, at least a hundred times
+	@ALINK_WORKER_KILLS=$${ALINK_WORKER_KILLS:-110} $(VENV)/bin/python -m pytest -s --timeout 1200 python/tests/test_failures.py -k kills_from_outside
+
 .PHONY: check
 check: check-go check-python ## formatting, linters, types, import rules, generated code, other platforms
 

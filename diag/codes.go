@@ -31,6 +31,10 @@ const (
 	WorkerNotStarted  Code = "ALK2007"
 	WorkerTimedOut    Code = "ALK2020"
 	WorkerTooLarge    Code = "ALK2021"
+	DyingWorkers      Code = "ALK2030"
+	TooManyErrors     Code = "ALK2031"
+	OutputTooLarge    Code = "ALK2032"
+	NotRunAgain       Code = "ALK2033"
 	NotResolved       Code = "ALK3001"
 	BuildFailed       Code = "ALK3002"
 	NoInterpreter     Code = "ALK3003"
@@ -167,6 +171,22 @@ var Entries = []Entry{
 	{
 		WorkerTooLarge, "WorkerMemoryExceeded", "The Python process that ran a function held more memory than it may.",
 		"The limit, memory=, is for a worker with all the processes that it starts; the default is 1 GiB. The engine looks at its workers up to forty times a second and ends one that is over its limit: a watch, not a wall, so a worker may be over it for a moment. Pages of files that are mapped do not count. The batch was run again on a fresh worker as often as retries= allows. Raise memory=, or lower batch_rows= so that less is held at a time.",
+	},
+	{
+		DyingWorkers, "WorkerCrashed", "The workers of a function die again and again.",
+		"A worker that dies is replaced, and its batch is run again. That hides a fault which comes and goes, and each time costs a new process, so there is an end to it: when 10 more workers have died without a row to blame than a tenth of the batches that went well, when 17 rows that follow one another have each ended their worker or passed the time limit, or when more than 1,000 rows have. Workers that something outside ends with SIGKILL do not count.",
+	},
+	{
+		TooManyErrors, "UdfError", "A function failed on more rows than its job may do without.",
+		"With on_error=\"null\" or \"dead_letter\" the job goes on when a function fails on a row, up to errors_max rows, 10,000 if nothing else is said, and 64 MiB of dead letters. A function that fails on most rows is wrong itself. The dead letters that were written until then can still be read: job.dead_letters().",
+	},
+	{
+		OutputTooLarge, "UdfError", "A function gave more for one row, or for one call, than it may.",
+		"The limit, output_max=, is 256 MiB for a row of a row function or a table function, and 1 GiB for a call of a function that gets columns, batches or groups: what is given for a batch is in memory as a whole. A generator that never ends meets it too. Give less at a time, a smaller batch_rows= for example, or raise it up to 2 GiB.",
+	},
+	{
+		NotRunAgain, "WorkerCrashed", "A worker died in the middle of a batch that must not be run twice.",
+		"The function says deterministic=False, so no row is run twice. The worker had begun the batch and may have run the function on some of its rows; their results went with it. Without deterministic=False the batch would have been run again.",
 	},
 	{
 		NotResolved, "EnvironmentBuildError", "The requirements of an environment cannot be satisfied.",

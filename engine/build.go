@@ -310,7 +310,7 @@ func (b *build) subtasks(a *plan.Application) int {
 // application makes the vertex of Python functions. The subtasks get workers of
 // the stage's crew; all but the first only when a batch reaches them.
 func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Application, job *Job) {
-	shared := b.functionStage(a, job)
+	shared := b.functionStage(stage, a, job)
 	v.Meter = shared.Meter
 	b.release = append(b.release, b.engine.workers.onNote(shared.ID, v.Note))
 	if a.Kind == plan.FitFunction {
@@ -328,10 +328,11 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 
 func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, shared *exec.FunctionStage, eager bool) exec.Operator {
 	runner := b.engine.workers.runner
+	letters, _ := b.letters(stage)
 	switch {
 	case a.Kind == plan.FlatMapFunction:
 		return &ops.FlatMap{
-			Runner: runner, Stage: shared, Columns: a.Columns, Kept: a.Kept, Outer: a.Outer, Schema: stage.Schema, Eager: eager,
+			Runner: runner, Stage: shared, Columns: a.Columns, Kept: a.Kept, Outer: a.Outer, Letters: letters, Schema: stage.Schema, Eager: eager,
 		}
 	case shared.Kind.Grouped():
 		return &ops.Grouped{Runner: runner, Stage: shared, Spool: exec.SpoolOptions{
@@ -339,25 +340,49 @@ func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, shared 
 		}}
 	}
 	return &ops.Function{
-		Runner: runner, Stage: shared, Columns: a.Columns, KeepInput: a.AddsColumns(), Kept: a.Kept, Schema: stage.Schema, Eager: eager,
+		Runner: runner, Stage: shared, Columns: a.Columns, KeepInput: a.AddsColumns(), Kept: a.Kept, Letters: letters, Schema: stage.Schema, Eager: eager,
 		RowsWanted: a.RowsWanted,
 	}
 }
 
-func (b *build) functionStage(a *plan.Application, job *Job) *exec.FunctionStage {
+func (b *build) functionStage(stage *plan.Stage, a *plan.Application, job *Job) *exec.FunctionStage {
+	first := a.Calls[0].Function
 	s := &exec.FunctionStage{
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
-		Input: a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.output.add,
-		MemoryBytes: a.Calls[0].Function.MemoryBytes(), Domain: b.domain,
 		Confinement: b.plan.Confinement(a.Calls[0].Function),
-		Meter:       &exec.Meter{}, CreditBytes: b.engine.shares().creditBytes(b.functions),
+		Input:       a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.output.add,
+		MemoryBytes: first.MemoryBytes(), Domain: b.domain,
+		Meter: &exec.Meter{}, CreditBytes: b.engine.shares().creditBytes(b.functions),
+		OnError: first.Options.OnError, ExceptionRetries: first.Options.ExceptionRetries, Once: a.Once(),
 	}
 	for i, c := range a.Calls {
 		s.Calls = append(s.Calls, exec.FunctionCall{
 			Function: c.Function, FunctionID: c.FunctionID, Args: c.Args, Output: i, State: c.State, Operator: c.Operator, Origin: c.Origin,
 		})
 	}
+	switch s.Kind {
+	case exec.StageColumns, exec.StageFlatMap:
+		s.Narrows = true
+		if s.OnError.Tolerant() {
+			told := arrow.Field{Name: exec.ErrorColumn, Type: arrow.BinaryTypes.String, Nullable: true}
+			s.Output = arrow.NewSchema(append(slices.Clone(a.Result.Fields()), told), nil)
+		}
+	case exec.StageMapBatches:
+		s.Narrows = true
+	}
+	var kept *arrow.Schema
+	if s.OnError == plan.OnErrorDeadLetter {
+		_, kept = b.letters(stage)
+	}
+	s.Failures = exec.NewFailures(s.Calls[0], kept)
+	job.failures = append(job.failures, s.Failures)
 	return s
+}
+
+// letters are the columns of a stage's input that make a dead letter: all but
+// those that lowering has made.
+func (b *build) letters(stage *plan.Stage) (columns []int, schema *arrow.Schema) {
+	return plan.VisibleColumns(b.schemas[stage.Inputs[0]])
 }
 
 func stageKind(kind plan.FunctionKind) exec.StageKind {

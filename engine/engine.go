@@ -317,7 +317,7 @@ func (e *Engine) forget() {
 			return false
 		}
 		excess--
-		job.drop()
+		job.forget()
 		delete(e.jobs, id)
 		return true
 	})
@@ -418,7 +418,7 @@ func (e *Engine) Close() error {
 	}
 	for _, job := range jobs {
 		<-job.done
-		job.drop()
+		job.forget()
 	}
 	e.workers.close()
 	return errors.Join(e.tables.close(), e.removeDir())

@@ -43,6 +43,8 @@ type Job struct {
 	checkpoints *checkpoint.Coordinator
 	// output is what functions print and log on its way to log.
 	output *output
+	// failures are those of its functions.
+	failures []*exec.Failures
 
 	lines jobLog
 }
@@ -77,6 +79,7 @@ func (j *Job) start(release func()) {
 		j.elapsed.Store(int64(time.Since(j.began)))
 		release()
 		j.output.end()
+		j.tellFailures()
 		if j.err != nil {
 			j.cancel(j.err) // ends the readers of results
 			j.drop()
@@ -238,6 +241,37 @@ func (j *Job) log(line exec.LogLine) { j.lines.add(line) }
 // follow a job, each at its own pace; one that has fallen behind what is kept
 // is told how many lines it has missed.
 func (j *Job) Log(from int) (lines []exec.LogLine, next int) { return j.lines.after(from) }
+
+// tellFailures says on how many rows functions have failed, for those who did
+// not ask.
+func (j *Job) tellFailures() {
+	for _, f := range j.failures {
+		if text := f.Summary(); text != "" {
+			j.log(exec.LogLine{Function: f.Function(), Level: "WARNING", Text: text})
+		}
+	}
+}
+
+// DeadLetters are the rows that have been left out of the job's results since a
+// function failed on them, one table for each call of such a function. They can
+// be read while the job runs and after it has failed, until it is forgotten.
+func (j *Job) DeadLetters() []*exec.Failures {
+	var kept []*exec.Failures
+	for _, f := range j.failures {
+		if f.Rows() != nil {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// forget gives up what is kept of an ended job for those who ask.
+func (j *Job) forget() {
+	j.drop()
+	for _, f := range j.failures {
+		f.Release()
+	}
+}
 
 // drop releases results that nobody has read.
 func (j *Job) drop() {

@@ -23,16 +23,28 @@ type bundle struct {
 
 	// The session's mu guards what follows.
 
-	// deaths counts the workers that died while they ran this bundle. alone
-	// says that it was begun when one died, and so is run by itself.
-	deaths int
-	alone  bool
+	// record is what has happened to it so far. alone says that it is run by
+	// itself: it is a probe, or was begun when a worker died; careful that the
+	// worker is to tell the row that it is at.
+	record
+	alone, careful bool
+	// probe says that it is a part of a bundle that has failed.
+	probe bool
 	// settled says that err, or else result, is what Wait will give; sending
 	// that the session's goroutine still holds the input. done is closed when
 	// settled and not sending.
 	settled, sending bool
 	err              error
 	attempt
+}
+
+func newBundle(s *session, input exec.BatchSource, firstRow int64) *bundle {
+	return &bundle{
+		session: s, input: input, firstRow: firstRow, done: make(chan struct{}), record: record{row: -1},
+		// Where it is run only once, that time has to tell the row. One that
+		// must not be begun twice is begun only when the worker has no other.
+		careful: s.stage.Retries == 0 || s.stage.Once, alone: s.stage.Once,
+	}
 }
 
 // attempt is what has to be begun anew when a worker has died.
@@ -55,6 +67,8 @@ type attempt struct {
 	// result is the data stream that came back, in pieces.
 	result      [][]byte
 	resultBytes int64
+	// again says that it is to be run again as soon as nothing is sent of it.
+	again bool
 	// resultEnded and responded say that the data stream's last piece and the
 	// response have come, in either order.
 	resultEnded, responded bool
@@ -150,7 +164,7 @@ func (b *bundle) checkStates(batches []arrow.RecordBatch) error {
 
 // errTooLarge is what a bundle ends with whose result has no bound.
 func errTooLarge(stage *exec.FunctionStage) error {
-	return diag.New(diag.WrongResultLength, "%s returned more than %d GiB for one batch", functionNames(stage), resultBytesMax>>30).
+	return diag.New(diag.OutputTooLarge, "%s returned more than %d GiB for one batch", functionNames(stage), resultBytesMax>>30).
 		WithHint("return less for each batch, or set a smaller batch_rows=").
 		At(stage.Calls[0].Operator, stage.Calls[0].Origin)
 }

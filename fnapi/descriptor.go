@@ -29,6 +29,8 @@ type payload struct {
 	OutputSchema string         `json:"output_schema"`
 	// Keys is the number of key columns of aggregates.
 	Keys int `json:"keys"`
+	// Careful says that the page is to tell the exact row that runs.
+	Careful bool `json:"careful,omitempty"`
 }
 
 type payloadCall struct {
@@ -44,6 +46,12 @@ type payloadCall struct {
 	Models     map[string]string `json:"models"`
 	OnNull     string            `json:"on_null"`
 	BatchRows  int               `json:"batch_rows"`
+	// OnError is "" where a failure ends the bundle. ExceptionRetries and
+	// ErrorsMax are for the worker only where it is not.
+	OnError          plan.OnError `json:"on_error,omitempty"`
+	ExceptionRetries int          `json:"exception_retries,omitempty"`
+	ErrorsMax        int64        `json:"errors_max,omitempty"`
+	OutputBytes      int64        `json:"output_bytes"`
 	// StateSchema is the schema of an aggregate's state, as OutputSchema is.
 	StateSchema string `json:"state_schema,omitempty"`
 }
@@ -62,7 +70,12 @@ type stageCode struct {
 	// ParDoPayload.
 	input, output []byte
 	doFn          []byte
+	// careful is the doFn that makes the page exact.
+	careful []byte
 }
+
+// carefulSuffix makes the name of the descriptor for careful bundles.
+const carefulSuffix = "/careful"
 
 // newStageCode finds the artifacts of a stage and writes down what a worker
 // has to know. Its errors are diagnostics.
@@ -84,15 +97,22 @@ func newStageCode(stage *exec.FunctionStage, artifacts Artifacts) (*stageCode, e
 		return nil, diag.From(err)
 	}
 	p.OutputSchema = base64.StdEncoding.EncodeToString(code.output)
-	text, err := json.Marshal(p)
-	if err != nil {
+	if code.doFn, err = p.encode(); err != nil {
 		return nil, diag.From(err)
 	}
-	code.doFn, err = proto.Marshal(&pipepb.ParDoPayload{DoFn: &pipepb.FunctionSpec{Urn: functionURN, Payload: text}})
-	if err != nil {
+	p.Careful = true
+	if code.careful, err = p.encode(); err != nil {
 		return nil, diag.From(err)
 	}
 	return code, nil
+}
+
+func (p payload) encode() ([]byte, error) {
+	text, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	return proto.Marshal(&pipepb.ParDoPayload{DoFn: &pipepb.FunctionSpec{Urn: functionURN, Payload: text}})
 }
 
 func newPayloadCall(call exec.FunctionCall, artifacts Artifacts) (payloadCall, error) {
@@ -101,7 +121,10 @@ func newPayloadCall(call exec.FunctionCall, artifacts Artifacts) (payloadCall, e
 		ID: call.FunctionID, Name: f.Name, Kind: f.Kind, Batch: f.Batch, Parameters: nonNil(f.Parameters),
 		Args: nonNil(call.Args), Output: call.Output, Modules: []string{}, Models: map[string]string{},
 		Code:   payloadCode{Source: f.Code.Source, Name: f.Code.Name, Attribute: f.Code.Attribute},
-		OnNull: f.Options.OnNull, BatchRows: f.Options.BatchRows,
+		OnNull: f.Options.OnNull, BatchRows: f.Options.BatchRows, OutputBytes: f.OutputBytes(),
+	}
+	if f.Options.OnError.Tolerant() {
+		c.OnError, c.ExceptionRetries, c.ErrorsMax = f.Options.OnError, f.Options.ExceptionRetries, f.ErrorsMax()
 	}
 	if c.OnNull == "" {
 		c.OnNull = "call"
@@ -150,8 +173,20 @@ const (
 	windowing                         = "global"
 )
 
-// descriptor is the stage as a bundle descriptor for the worker at url.
-func (c *stageCode) descriptor(url string) (*fnpb.ProcessBundleDescriptor, error) {
+// descriptors are the stage as bundle descriptors for the worker at url: for
+// ordinary bundles and for careful ones.
+func (c *stageCode) descriptors(url string) (all []*fnpb.ProcessBundleDescriptor, err error) {
+	for id, doFn := range map[string][]byte{c.id: c.doFn, c.id + carefulSuffix: c.careful} {
+		d, err := c.descriptor(id, doFn, url)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+func (c *stageCode) descriptor(id string, doFn []byte, url string) (*fnpb.ProcessBundleDescriptor, error) {
 	source, err := port(url, inputCoder)
 	if err != nil {
 		return nil, err
@@ -175,10 +210,10 @@ func (c *stageCode) descriptor(url string) (*fnpb.ProcessBundleDescriptor, error
 	}
 	to := func(id string) map[string]string { return map[string]string{"0": id} }
 	return &fnpb.ProcessBundleDescriptor{
-		Id: c.id,
+		Id: id,
 		Transforms: map[string]*pipepb.PTransform{
 			sourceTransform:   transform(sourceTransform, "beam:runner:source:v1", source, nil, to(inputCollection)),
-			functionTransform: transform(functionTransform, "beam:transform:pardo:v1", c.doFn, to(inputCollection), to(outputCollection)),
+			functionTransform: transform(functionTransform, "beam:transform:pardo:v1", doFn, to(inputCollection), to(outputCollection)),
 			sinkTransform:     transform(sinkTransform, "beam:runner:sink:v1", sink, to(outputCollection), nil),
 		},
 		Pcollections: map[string]*pipepb.PCollection{

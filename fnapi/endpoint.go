@@ -280,10 +280,12 @@ func (e *endpoint) toReceiver(call func(receiver)) {
 }
 
 // attach starts a lease: to gets what the worker sends, and the worker may ask
-// for the descriptor. hungUp is called at once where the worker is gone.
-func (e *endpoint) attach(to receiver, d *fnpb.ProcessBundleDescriptor) {
+// for the descriptors. hungUp is called at once where the worker is gone.
+func (e *endpoint) attach(to receiver, descriptors []*fnpb.ProcessBundleDescriptor) {
 	e.mu.Lock()
-	e.descriptors[d.GetId()] = d
+	for _, d := range descriptors {
+		e.descriptors[d.GetId()] = d
+	}
 	e.mu.Unlock()
 	e.deliver.Lock()
 	e.receiver = to
@@ -297,12 +299,13 @@ func (e *endpoint) attach(to receiver, d *fnpb.ProcessBundleDescriptor) {
 
 // detach ends a lease. The caller holds nothing that the receiver's methods
 // lock.
-func (e *endpoint) detach(descriptor string) {
+func (e *endpoint) detach(stage string) {
 	e.deliver.Lock()
 	e.receiver = nil
 	e.deliver.Unlock()
 	e.mu.Lock()
-	delete(e.descriptors, descriptor)
+	delete(e.descriptors, stage)
+	delete(e.descriptors, stage+carefulSuffix)
 	e.mu.Unlock()
 }
 

@@ -51,6 +51,8 @@ var failureCodes = map[string]diag.Code{
 	"type":   diag.WrongResultType,
 	"length": diag.WrongResultLength,
 	"module": diag.ModuleMissing,
+	"output": diag.OutputTooLarge,
+	"many":   diag.TooManyErrors,
 }
 
 // failureOf makes a diagnostic of what a worker said of a bundle whose first
@@ -107,6 +109,10 @@ func hintOf(f *failure) string {
 		}
 	case "load":
 		return fmt.Sprintf("%s could not be loaded by the worker's interpreter: compare its Python and packages with the client's", f.Name)
+	case "output":
+		return "give less at a time, or raise the limit: output_max=\"1GiB\""
+	case "many":
+		return "mend the function, or allow more: errors_max=100_000"
 	case "raised":
 		if f.Row != nil {
 			return fmt.Sprintf("call %s.local(...) with the values of this row", f.Name)
@@ -173,8 +179,8 @@ func cut(text string) string {
 func workerDied(stage *exec.FunctionStage, begun []*bundle, l *lease, death udfworker.Death) *diag.Diagnostic {
 	first := begun[0]
 	times := "once"
-	if first.deaths > 1 {
-		times = fmt.Sprintf("%d times", first.deaths)
+	if n := len(first.deaths) + first.kills; n > 1 {
+		times = fmt.Sprintf("%d times", n)
 	}
 	names := functionNames(stage)
 	d := diag.New(diag.WorkerDied, "%s killed its Python worker %s (%s)", names, times, death)
@@ -193,7 +199,13 @@ func workerDied(stage *exec.FunctionStage, begun []*bundle, l *lease, death udfw
 	if len(stage.Calls) == 1 {
 		d.Function = stage.Calls[0].Function.Name
 	}
-	rowsFact(d, first, begun[len(begun)-1])
+	if first.row >= 0 {
+		call := stage.Calls[min(first.call, len(stage.Calls)-1)]
+		d.Row = &diag.Row{Index: first.firstRow + first.row, Values: l.session.valuesAt(first, call, first.row)}
+		d.Function = call.Function.Name
+	} else {
+		rowsFact(d, first, begun[len(begun)-1])
+	}
 	workerFact(d, l.worker)
 	d.Facts = append(d.Facts, death.Facts()...)
 	d.Cause = death.LastWords(outputLinesMax)

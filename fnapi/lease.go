@@ -2,7 +2,6 @@ package fnapi
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/alink-runtime/alink/engine/exec"
@@ -63,7 +62,7 @@ func (s *session) newLease(ctx context.Context, wait bool) (*lease, error) {
 		session: s, worker: worker, begun: time.Now(), endpoint: worker.Endpoint().(*endpoint),
 		watched: make(chan struct{}), timed: make(chan struct{}), bundles: map[string]*bundle{}, running: map[string]struct{}{},
 	}
-	descriptor, err := s.code.descriptor(l.endpoint.URL())
+	descriptors, err := s.code.descriptors(l.endpoint.URL())
 	if err != nil {
 		s.giveBack(worker, true)
 		return nil, err
@@ -71,7 +70,7 @@ func (s *session) newLease(ctx context.Context, wait bool) (*lease, error) {
 	l.unmeter = s.stage.Meter.Hold(worker.MemoryBytes)
 	l.ctx, l.cancel = context.WithCancel(s.ctx)
 	go l.watch()
-	l.endpoint.attach(l, descriptor)
+	l.endpoint.attach(l, descriptors)
 	go l.watchTime()
 	return l, nil
 }
@@ -201,15 +200,7 @@ func (l *lease) response(r *fnpb.InstructionResponse) {
 		return
 	}
 	if r.GetError() != "" {
-		failure := failureOf(s.stage, r.GetError(), b.firstRow)
-		if l.overdue != nil && l.overdue.bundle == b {
-			failure = l.timedOut(failure)
-		}
-		// A worker that had no memory left is not used again.
-		if failure.Exception != nil && strings.HasSuffix(failure.Exception.Type, memoryError) {
-			l.dirty = true
-		}
-		s.settleLocked(b, failure)
+		l.failedLocked(b, r.GetError())
 		return
 	}
 	b.responded = true

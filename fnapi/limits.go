@@ -68,10 +68,14 @@ func (l *lease) stalled(p progress, limit time.Duration) bool {
 
 // timedOut is the diagnostic of an overdue bundle. answer is what the worker
 // said of it when it was interrupted, or nil.
-func (l *lease) timedOut(answer *diag.Diagnostic) *diag.Diagnostic {
+func (l *lease) timedOut(answer *diag.Diagnostic) *exec.BundleFailure {
 	stage, o := l.session.stage, l.overdue
 	call := stage.Calls[o.at.call]
+	f := &exec.BundleFailure{Kind: exec.FailedTime, Row: -1, Sure: true, Fatal: o.at.loading}
 	what := "for one call"
+	if call.Function.Kind == plan.FlatMapFunction && o.at.row >= 0 {
+		what = "for one row"
+	}
 	if call.Function.Kind == plan.RowFunction {
 		what = "for one row"
 		if o.at.row < 0 && o.at.rows == 0 && (answer == nil || answer.Row == nil) {
@@ -88,16 +92,19 @@ func (l *lease) timedOut(answer *diag.Diagnostic) *diag.Diagnostic {
 	}
 	if d.Row == nil {
 		rowsFact(d, o.bundle, o.bundle)
+	} else {
+		f.Row = d.Row.Index - o.bundle.firstRow
 	}
 	workerFact(d, l.worker)
-	return d.WithHint("if it may take longer, say so: timeout=\"5min\"; None is no limit. It is not tried again").At(call.Operator, call.Origin)
+	f.Diagnostic = d.WithHint("if it may take longer, say so: timeout=\"5min\"; None is no limit. It is not tried again").At(call.Operator, call.Origin)
+	return f
 }
 
 // valuesAt reads the arguments of a call at a row of a bundle once more; it
 // gives none where that is not possible. The session's mu may be held: a
 // bundle's input is in memory.
 func (s *session) valuesAt(b *bundle, call exec.FunctionCall, row int64) []diag.Value {
-	if s.stage.Kind != exec.StageColumns {
+	if s.stage.Kind != exec.StageColumns && s.stage.Kind != exec.StageFlatMap {
 		return nil
 	}
 	reader, err := b.input.Open(context.Background())

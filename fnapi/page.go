@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -19,12 +21,15 @@ import (
 //	3  the row within the bundle that a row function is at, plus 1, or 0
 //	4  steps: functions called, batches taken and given
 //	5  rows that the running call of a row function has done
+//	6  the number of the last instruction that was begun
+//	7  1 while the function is loaded and set up, else 2 where row is exact and
+//	   0 where it is up to a tenth of a second old
 //
 // What is read may be torn between words. That only ever looks like progress.
 const (
 	pageName  = "page"
 	pageBytes = 4096
-	pageWords = 6
+	pageWords = 8
 )
 
 // progress is what a page says.
@@ -35,6 +40,12 @@ type progress struct {
 	row         int64 // -1 where it is not known
 	steps       uint64
 	rows        uint64
+	// begun is the last instruction that was begun; it stays when that has
+	// ended.
+	begun uint64
+	// loading says that the function is being loaded, exact that row is the one
+	// that runs now.
+	loading, exact bool
 }
 
 type page struct {
@@ -65,6 +76,7 @@ func (p *page) read() progress {
 	return progress{
 		instruction: word(0), running: word(1) == 1, call: int(word(2) % (1 << 31)),
 		row: int64(word(3)%(1<<62)) - 1, steps: word(4), rows: word(5),
+		begun: word(6), loading: word(7) == 1, exact: word(7) == 2,
 	}
 }
 
@@ -72,6 +84,12 @@ func (p *page) close() { _ = p.file.Close() }
 
 // instructionID is the instruction that a page calls by its number.
 func instructionID(number uint64) string { return fmt.Sprintf("b%d", number) }
+
+// instructionNumber is the number of an instruction, 0 for "".
+func instructionNumber(id string) uint64 {
+	n, _ := strconv.ParseUint(strings.TrimPrefix(id, "b"), 10, 64) // the engine's own
+	return n
+}
 
 // Bounds of how often a page is looked at.
 const (

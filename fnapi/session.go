@@ -60,8 +60,8 @@ type session struct {
 	// resultShare those of its result for each of them; see creditLocked.
 	lastInput   int64
 	resultShare float64
-	// stopped says why nothing is run any more.
-	stopped error
+	// stopped says why nothing is run any more, broken why that is to be so.
+	stopped, broken error
 }
 
 // open checks a stage, leases its first worker and starts the session.
@@ -212,8 +212,22 @@ func (s *session) Submit(ctx context.Context, input exec.BatchSource, firstRow i
 		return nil, context.Cause(ctx)
 	}
 	defer s.mu.Unlock()
-	b := &bundle{session: s, input: input, firstRow: firstRow, done: make(chan struct{})}
+	b := newBundle(s, input, firstRow)
 	s.bundles = append(s.bundles, b)
+	s.changed.Broadcast()
+	return b, nil
+}
+
+// Probe implements exec.FunctionSession.
+func (s *session) Probe(_ context.Context, input exec.BatchSource, firstRow int64) (exec.Bundle, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped != nil {
+		return nil, s.stopped
+	}
+	b := newBundle(s, input, firstRow)
+	b.alone, b.careful, b.probe = true, true, true
+	s.bundles = slices.Insert(s.bundles, len(s.begunLocked()), b)
 	s.changed.Broadcast()
 	return b, nil
 }
@@ -302,6 +316,9 @@ func (s *session) settleLocked(b *bundle, err error) {
 	if s.lease != nil && b.instruction != "" {
 		delete(s.lease.bundles, b.instruction)
 		if s.stopped == nil {
+			if err == nil {
+				s.praiseLocked(b)
+			}
 			s.learnLocked(b)
 			s.stage.Meter.Bundle(s.lease.workedLocked(b))
 		}
@@ -328,6 +345,7 @@ func (s *session) run() {
 		b, l, ok := s.next()
 		switch {
 		case !ok:
+			s.breakOff()
 			s.finish()
 			return
 		case b == nil && !s.isLost(l):
@@ -356,13 +374,13 @@ func (s *session) next() (b *bundle, l *lease, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ; ; s.changed.Wait() {
-		if s.stopped != nil {
+		if s.stopped != nil || s.broken != nil {
 			return nil, nil, false
 		}
 		if s.lease != nil && s.lease.lost {
 			return nil, s.lease, true
 		}
-		if s.lease != nil && isDead(s.lease.worker) {
+		if s.lease != nil && (isDead(s.lease.worker) || s.lease.dirty) {
 			continue // it will be lost when what it sent has been read
 		}
 		b := s.sendableLocked()
@@ -375,6 +393,16 @@ func (s *session) next() (b *bundle, l *lease, ok bool) {
 		if b != nil {
 			return b, s.lease, true
 		}
+	}
+}
+
+// breakOff stops a session that is broken.
+func (s *session) breakOff() {
+	s.mu.Lock()
+	err := s.broken
+	s.mu.Unlock()
+	if err != nil {
+		s.stop(err)
 	}
 }
 
@@ -454,30 +482,15 @@ func (s *session) drainLocked() {
 	l.dirty = l.dirty || len(l.running) > 0
 }
 
-// bury gives up a lost worker and has all bundles run again. Bundles run in
-// order, so the first that is not settled is the one that was running — or one
-// whose result the worker took with it while it ran the next. It is blamed,
-// unless the worker was ended for what it did on another; and from then on the
-// bundles that were begun run alone, so that a second death has one cause. A
-// bundle that has killed as many workers as it may stops the session.
+// bury gives up a lost worker and has all bundles run again that are not to
+// blame for its death; see blameLocked.
 func (s *session) bury(l *lease) {
 	death := l.awaitDeath()
+	at := l.endpoint.page.read()
 	s.mu.Lock()
 	s.lease = nil
 	l.bundles = nil
-	var err error
-	if begun := s.begunLocked(); l.overdue != nil && slices.Contains(begun, l.overdue.bundle) {
-		err = l.timedOut(nil)
-	} else if len(begun) > 0 && !l.dirty {
-		s.stage.Meter.Restart()
-		begun[0].deaths++
-		if begun[0].deaths > s.stage.Retries {
-			err = workerDied(s.stage, begun, l, death)
-		}
-		for _, b := range begun {
-			b.alone = true
-		}
-	}
+	err := s.blameLocked(l, death, at)
 	for _, b := range s.bundles {
 		b.attempt = attempt{}
 	}
@@ -520,10 +533,13 @@ func (s *session) send(l *lease, b *bundle) {
 	settled, lost := b.settled, l.lost
 	if settled {
 		close(b.done)
+	} else if b.again {
+		s.againLocked(l, b)
 	}
+	again := b.instruction == ""
 	s.mu.Unlock()
 	switch {
-	case err == nil || lost || settled:
+	case err == nil || lost || settled || again:
 	case errors.Is(err, errSend):
 		// The stream has broken: the worker is gone, or as good as.
 		l.hungUp()
@@ -554,7 +570,11 @@ var errSend = errors.New("the worker cannot be reached")
 // sendInput asks the worker to run b and sends its input. ctx is done when
 // nobody needs it any more.
 func (s *session) sendInput(ctx context.Context, l *lease, b *bundle) error {
-	if err := l.endpoint.process(b.instruction, s.stage.ID); err != nil {
+	descriptor := s.stage.ID
+	if b.careful {
+		descriptor += carefulSuffix
+	}
+	if err := l.endpoint.process(b.instruction, descriptor); err != nil {
 		return fmt.Errorf("%w: %w", errSend, err)
 	}
 	if err := l.endpoint.awaitData(ctx); err != nil {

@@ -327,7 +327,8 @@ func TestWorkerKilledEachTime(t *testing.T) {
 		message string
 		hint    string
 	}{
-		{"die@25", 2, "function made_up killed its Python worker 3 times (signal 9, SIGKILL)", "memory"},
+		// It could be something outside that ends them.
+		{"die@25", 2, "function made_up killed its Python worker 9 times (signal 9, SIGKILL)", "memory"},
 		{"die@25", 0, "function made_up killed its Python worker once (signal 9, SIGKILL)", "memory"},
 		{"exit@25", 1, "function made_up ended its Python worker 2 times (exit status 3)", "os._exit"},
 	} {
@@ -368,7 +369,11 @@ func TestWorkerKilledEachTime(t *testing.T) {
 			}
 			// One time more where the first death was put down to a bundle whose
 			// result died with the worker.
-			if got := inputs[2].opened.Load() - int32(test.retries+1); got != 0 && (got != 1 || test.retries == 0) {
+			runs := test.retries
+			if test.retries > 0 && strings.HasPrefix(test.command, "die") {
+				runs = killsMax
+			}
+			if got := inputs[2].opened.Load() - int32(runs+1); got != 0 && (got != 1 || test.retries == 0) {
 				t.Errorf("the input was read %d times more than it should", got)
 			}
 			if _, err := s.Submit(t.Context(), newSource(mem, 0, 1), 0); diag.From(err).Code != diag.WorkerDied {

@@ -152,6 +152,12 @@ func (s *service) actIn(ctx context.Context, session *session, name string, body
 		}
 		one.job.Cancel()
 		return true, nil
+	case "dead-letters":
+		request, err := decode[struct{ Job string }](body)
+		if err != nil {
+			return nil, err
+		}
+		return s.deadLetters(session, request.Job)
 	case "status":
 		return s.status(session), nil
 	case "detach":
@@ -162,6 +168,44 @@ func (s *service) actIn(ctx context.Context, session *session, name string, body
 	}
 	return nil, diag.New(diag.InvalidPlan, "the engine knows no action %q", name).
 		WithHint("install the same version of client and engine")
+}
+
+// keptLetters is what is told of the dead letters of a function's call.
+type keptLetters struct {
+	Function string `json:"function"`
+	Rows     int64  `json:"rows"`
+}
+
+// deadLetters tells which functions of a job keep dead letters, in the order in
+// which a ticket numbers them.
+func (s *service) deadLetters(session *session, job string) ([]keptLetters, error) {
+	one, err := s.server.jobs.findOf(session, job)
+	if err != nil {
+		return nil, err
+	}
+	kept := []keptLetters{}
+	for _, f := range one.job.DeadLetters() {
+		kept = append(kept, keptLetters{f.Function(), f.Total()})
+	}
+	return kept, nil
+}
+
+// sendLetters sends the dead letters of a function's call.
+func sendLetters(job *engine.Job, index int, stream flight.FlightService_DoGetServer) error {
+	kept := job.DeadLetters()
+	if index < 0 || index >= len(kept) {
+		return status.Errorf(codes.NotFound, "job %s has no dead letters of number %d", job.ID, index)
+	}
+	reader, err := kept[index].Letters()
+	if err != nil {
+		return status.Error(codes.Internal, string(diag.From(err).JSON()))
+	}
+	defer reader.Release()
+	writer := flight.NewRecordWriter(stream, ipc.WithSchema(reader.Schema()))
+	for reader.Next() && err == nil {
+		err = writer.Write(reader.RecordBatch())
+	}
+	return errors.Join(err, reader.Err(), writer.Close())
 }
 
 // status is the engine's, with the jobs of the session alone.
@@ -508,7 +552,12 @@ func (r *chargedReader) Err() error {
 // DoGet implements the Flight service: the ticket is {"job": …, "output": …}.
 // A client that goes away before the end cancels the job.
 func (s *service) DoGet(ticket *flight.Ticket, stream flight.FlightService_DoGetServer) error {
-	request, err := decode[struct{ Job, Output string }](ticket.GetTicket())
+	request, err := decode[struct {
+		Job, Output string
+		// Letters is the number of the dead letters that are wanted in place of
+		// an output.
+		Letters *int
+	}](ticket.GetTicket())
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -521,6 +570,9 @@ func (s *service) DoGet(ticket *flight.Ticket, stream flight.FlightService_DoGet
 		return status.Error(codes.NotFound, string(diag.From(err).JSON()))
 	}
 	job := one.job
+	if request.Letters != nil {
+		return sendLetters(job, *request.Letters, stream)
+	}
 	reader, err := job.Result(request.Output)
 	if err != nil {
 		return status.Error(codes.NotFound, string(diag.From(err).JSON()))

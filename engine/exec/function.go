@@ -34,8 +34,23 @@ type FunctionStage struct {
 	Output *arrow.Schema
 	// Keys is the number of key columns of StageAggregate and StageMerge.
 	Keys int
-	// Retries is how often a bundle is run again after a worker died on it.
-	Retries int
+	// Retries is how often a bundle is run again after a worker died on it,
+	// ExceptionRetries after an exception.
+	Retries          int
+	ExceptionRetries int
+	// Once says that no row may be run twice: a bundle that a worker may have
+	// begun when it died fails.
+	Once bool
+	// OnError says what becomes of a row on which the function fails. Unless it
+	// is to fail, the stage has one call; and for StageColumns and StageFlatMap
+	// the last column of Output is ErrorColumn: NULL, or the JSON that tells how
+	// the function failed on the row, whose other columns are then NULL.
+	OnError plan.OnError
+	// Narrows says that whoever submits a bundle finds the row that it failed
+	// on with FunctionSession.Probe, so a failure is the bundle's alone.
+	Narrows bool
+	// Failures counts the stage's failures; nil is legal.
+	Failures *Failures
 	// MemoryBytes is what a worker may hold with all its processes; 0 is no
 	// limit.
 	MemoryBytes int64
@@ -136,6 +151,11 @@ type FunctionSession interface {
 	// other stages do. firstRow is the index of the bundle's first row in the stage's
 	// input, for diagnostics.
 	Submit(ctx context.Context, input BatchSource, firstRow int64) (Bundle, error)
+	// Probe hands over a part of a bundle that has failed. It is run next, by
+	// itself, so that the worker tells the row that it is at, and is not run
+	// again where it has killed its worker. Another goroutine may call it, while
+	// none waits for another probe.
+	Probe(ctx context.Context, input BatchSource, firstRow int64) (Bundle, error)
 	// Close gives the worker back. Bundles that were not waited for are
 	// dropped and their memory released. It is called exactly once.
 	Close() error
@@ -145,7 +165,7 @@ type FunctionSession interface {
 // has succeeded.
 type Bundle interface {
 	// Wait returns the whole result; the caller releases the batches. It is
-	// called at most once.
+	// called at most once. A failure of the function is a *BundleFailure.
 	Wait(ctx context.Context) ([]arrow.RecordBatch, error)
 	// Held is the memory, in bytes, of what has come back and waits for Wait.
 	Held() int64

@@ -23,6 +23,9 @@ type task struct {
 	bundle  exec.Bundle
 	// emit passes on what the bundle has made, which it takes over.
 	emit func(ctx context.Context, results []arrow.RecordBatch, out *exec.Output) error
+	// fail is asked what becomes of a bundle on which the function has failed;
+	// nil fails the job.
+	fail func(ctx context.Context, failure *exec.BundleFailure, out *exec.Output) error
 	// release gives up what the bundle was made of, inputBytes is the memory
 	// that this keeps.
 	release    func()
@@ -138,8 +141,10 @@ func wake(token chan struct{}) {
 type bundler struct {
 	lease   *lease
 	pending *pending
-	// unsent releases what could not be submitted, once the session is closed.
+	// unsent releases what could not be submitted, later what was run again, once
+	// the session is closed.
 	unsent func()
+	later  []func()
 }
 
 func newBundler(runner exec.FunctionRunner, stage *exec.FunctionStage) *bundler {
@@ -167,6 +172,9 @@ func (b *bundler) run(ctx context.Context, eager bool, produce func(ctx context.
 	}
 	if b.unsent != nil {
 		b.unsent()
+	}
+	for _, release := range b.later {
+		release()
 	}
 	return err
 }
@@ -200,6 +208,18 @@ func (b *bundler) submit(ctx context.Context, source exec.BatchSource, firstRow 
 	return nil
 }
 
+// finish passes on what the bundle gives.
+func (t *task) finish(ctx context.Context, out *exec.Output) error {
+	results, err := t.bundle.Wait(ctx)
+	if failure, ok := errors.AsType[*exec.BundleFailure](err); ok && t.fail != nil {
+		return t.fail(ctx, failure, out)
+	}
+	if err != nil {
+		return err
+	}
+	return t.emit(ctx, results, out)
+}
+
 // emit passes results on in the order of their input. A task whose bundle has
 // failed stays where it is.
 func (b *bundler) emit(ctx context.Context, out *exec.Output) error {
@@ -212,11 +232,9 @@ func (b *bundler) emit(ctx context.Context, out *exec.Output) error {
 			err = out.Emit(ctx, t.element)
 			t.element = exec.Element{}
 		} else {
-			var results []arrow.RecordBatch
-			if results, err = t.bundle.Wait(ctx); err != nil {
-				return err
+			if err = t.finish(ctx, out); err != nil {
+				return err // the session may still use what it is made of
 			}
-			err = t.emit(ctx, results, out)
 			t.release()
 		}
 		b.pending.drop()

@@ -39,6 +39,8 @@ type FlatMap struct {
 	// Outer keeps a row without results once, with NULLs in the latter.
 	Kept  []int
 	Outer bool
+	// Letters are the columns of the input that make a dead letter.
+	Letters []int
 	// Schema is the operator's output.
 	Schema *arrow.Schema
 	// Eager opens the session at once instead of at the first batch.
@@ -88,18 +90,21 @@ func (f *flatMapRun) submitBatch(ctx context.Context, e exec.Element) error {
 	defer e.Release()
 	for begin := int64(0); begin < e.Batch.NumRows(); {
 		end := min(begin+f.rows.Load(), e.Batch.NumRows())
-		piece := e.Batch.NewSlice(begin, end)
+		whole := piece{
+			input: e.Batch.NewSlice(begin, end), columns: f.Columns, letters: f.Letters, firstRow: e.FirstRow + begin, allocator: f.Allocator,
+		}
 		t := &task{
-			release: piece.Release,
+			release: whole.input.Release,
 			emit: func(ctx context.Context, results []arrow.RecordBatch, out *exec.Output) error {
-				f.learn(piece.NumRows(), results)
-				return f.emitResults(ctx, piece, results, out)
+				f.learn(whole.input.NumRows(), results)
+				return f.emitPiece(ctx, whole, results, out)
 			},
+			fail: f.recovery(whole, f.emitPiece),
 		}
 		if begin == 0 { // the pieces keep the same memory
 			t.inputBytes = exec.BatchBytes(e.Batch)
 		}
-		if err := f.submit(ctx, newOneBatch(piece, f.Columns, f.Stage.Input), e.FirstRow+begin, t); err != nil {
+		if err := f.submit(ctx, newOneBatch(whole.input, f.Columns, f.Stage.Input), e.FirstRow+begin, t); err != nil {
 			return err
 		}
 		begin = end
@@ -122,9 +127,22 @@ func (f *flatMapRun) learn(rows int64, results []arrow.RecordBatch) {
 	}
 }
 
-// emitResults passes on what the rows of input have given; it takes results
+// emitPiece passes on what the rows of a piece have given; it takes results
 // over.
-func (f *flatMapRun) emitResults(ctx context.Context, input arrow.RecordBatch, results []arrow.RecordBatch, out *exec.Output) error {
+func (f *flatMapRun) emitPiece(ctx context.Context, p piece, results []arrow.RecordBatch, out *exec.Output) error {
+	var left map[int64]bool
+	if f.Stage.OnError.Tolerant() {
+		var err error
+		if results, left, err = f.settle(ctx, p, results); err != nil {
+			return err
+		}
+	}
+	return f.emitResults(ctx, p.input, left, results, out)
+}
+
+// emitResults passes on what the rows of input have given, left apart; it takes
+// results over.
+func (f *flatMapRun) emitResults(ctx context.Context, input arrow.RecordBatch, left map[int64]bool, results []arrow.RecordBatch, out *exec.Output) error {
 	defer releaseAll(results)
 	if f.Kept == nil {
 		for _, r := range results {
@@ -138,7 +156,7 @@ func (f *flatMapRun) emitResults(ctx context.Context, input arrow.RecordBatch, r
 	if allocator == nil {
 		allocator = memory.DefaultAllocator
 	}
-	j := &joiner{f: f.FlatMap, input: input, widths: rowBytes(input, f.Kept), allocator: allocator, out: out}
+	j := &joiner{f: f.FlatMap, input: input, leftOut: left, widths: rowBytes(input, f.Kept), allocator: allocator, out: out}
 	for _, r := range results {
 		if err := j.add(ctx, r); err != nil {
 			return err
@@ -167,6 +185,8 @@ type joiner struct {
 	widths    []int64
 	allocator memory.Allocator
 	out       *exec.Output
+	// leftOut are rows of the input that are not to appear.
+	leftOut map[int64]bool
 	// next is the first row of the input that nothing has been found of.
 	next int64
 	// left and right are rows of the input and of the result that belong
@@ -201,6 +221,9 @@ func (j *joiner) end(ctx context.Context) error {
 // skip adds, for an outer join, the rows before row that gave nothing.
 func (j *joiner) skip(ctx context.Context, row int64, result arrow.RecordBatch) error {
 	for ; j.f.Outer && j.next < row; j.next++ {
+		if j.leftOut[j.next] {
+			continue
+		}
 		if err := j.append(ctx, j.next, -1, result); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
 )
 
@@ -33,6 +34,10 @@ type Function struct {
 	Schema *arrow.Schema
 	// Eager opens the session at once instead of at the first batch.
 	Eager bool
+	// Letters are the columns of the input that make a dead letter.
+	Letters []int
+	// Allocator is for what is put together; nil means Arrow's default.
+	Allocator memory.Allocator
 	// RowsWanted is how many rows a limit behind wants: then the first bundles
 	// are small, so that not a whole batch is run for a few rows. 0 means all.
 	RowsWanted int64
@@ -115,14 +120,14 @@ func (f *Function) end(widths []int64, begin, rows int64, batch arrow.RecordBatc
 func (f *Function) submitBatch(ctx context.Context, e exec.Element, rows int64, b *bundler) (int64, error) {
 	widths := f.widths(e.Batch)
 	if e.Batch.NumRows() <= rows && (widths == nil || f.end(widths, 0, rows, e.Batch) == e.Batch.NumRows()) {
-		return f.grown(rows, e.Batch.NumRows()), b.submit(ctx, newOneBatch(e.Batch, f.Columns, f.Stage.Input), e.FirstRow, f.task(e.Batch, exec.BatchBytes(e.Batch)))
+		return f.grown(rows, e.Batch.NumRows()), b.submit(ctx, newOneBatch(e.Batch, f.Columns, f.Stage.Input), e.FirstRow, f.task(e.Batch, e.FirstRow, exec.BatchBytes(e.Batch), b))
 	}
 	defer e.Release()
 	bytes := exec.BatchBytes(e.Batch) // the pieces keep the same memory
 	for begin := int64(0); begin < e.Batch.NumRows(); {
 		end := f.end(widths, begin, rows, e.Batch)
 		piece := e.Batch.NewSlice(begin, end)
-		if err := b.submit(ctx, newOneBatch(piece, f.Columns, f.Stage.Input), e.FirstRow+begin, f.task(piece, bytes)); err != nil {
+		if err := b.submit(ctx, newOneBatch(piece, f.Columns, f.Stage.Input), e.FirstRow+begin, f.task(piece, e.FirstRow+begin, bytes, b)); err != nil {
 			return rows, err
 		}
 		rows, begin, bytes = f.grown(rows, end-begin), end, 0
@@ -143,20 +148,37 @@ func (f *Function) grown(rows, done int64) int64 {
 }
 
 // task is the bundle of a batch, which it takes over.
-func (f *Function) task(input arrow.RecordBatch, bytes int64) *task {
+func (f *Function) task(input arrow.RecordBatch, firstRow, bytes int64, b *bundler) *task {
+	whole := piece{input: input, columns: f.Columns, letters: f.Letters, firstRow: firstRow, allocator: f.Allocator}
+	emit := func(ctx context.Context, p piece, results []arrow.RecordBatch, out *exec.Output) error {
+		return f.emitPiece(ctx, p, results, out)
+	}
 	return &task{
 		release: input.Release, inputBytes: bytes,
 		emit: func(ctx context.Context, results []arrow.RecordBatch, out *exec.Output) error {
-			if !f.KeepInput {
-				return emitAll(ctx, results, out)
-			}
-			joined, err := f.join(input, results)
-			if err != nil {
-				return err
-			}
-			return out.EmitBatch(ctx, joined)
+			return emit(ctx, whole, results, out)
 		},
+		fail: b.recovery(whole, emit),
 	}
+}
+
+// emitPiece passes on what the rows of a piece have given; it takes results
+// over.
+func (f *Function) emitPiece(ctx context.Context, p piece, results []arrow.RecordBatch, out *exec.Output) error {
+	if !f.KeepInput {
+		return emitAll(ctx, results, out)
+	}
+	if f.Stage.OnError.Tolerant() {
+		if results == nil { // the piece has failed, and gives NULL
+			return f.emitNulls(ctx, p, out)
+		}
+		return f.emitTolerant(ctx, p, results, out)
+	}
+	joined, err := f.join(p.input, results)
+	if err != nil {
+		return err
+	}
+	return out.EmitBatch(ctx, joined)
 }
 
 // emitAll passes on batches, all of which it takes over.
@@ -179,15 +201,19 @@ func (f *Function) join(input arrow.RecordBatch, results []arrow.RecordBatch) (a
 	if len(results) != 1 || results[0].NumRows() != input.NumRows() {
 		return nil, fmt.Errorf("stage %s: %d batches came back for one of %d rows", f.Stage.ID, len(results), input.NumRows())
 	}
-	columns := slices.Clone(input.Columns())
-	if f.Kept != nil {
-		columns = columns[:0]
-		for _, c := range f.Kept {
-			columns = append(columns, input.Column(c))
-		}
+	return array.NewRecordBatch(f.Schema, append(f.kept(input), results[0].Columns()...), input.NumRows()), nil
+}
+
+// kept are the columns of the input that stand before the results.
+func (f *Function) kept(input arrow.RecordBatch) []arrow.Array {
+	if f.Kept == nil {
+		return slices.Clone(input.Columns())
 	}
-	columns = append(columns, results[0].Columns()...)
-	return array.NewRecordBatch(f.Schema, columns, input.NumRows()), nil
+	columns := make([]arrow.Array, 0, f.Schema.NumFields())
+	for _, c := range f.Kept {
+		columns = append(columns, input.Column(c))
+	}
+	return columns
 }
 
 func releaseAll(batches []arrow.RecordBatch) {

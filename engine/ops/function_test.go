@@ -74,6 +74,10 @@ func (s *fakeSession) Submit(ctx context.Context, input exec.BatchSource, firstR
 }
 
 // double reads the whole input into one batch of doubled values.
+func (s *fakeSession) Probe(ctx context.Context, input exec.BatchSource, firstRow int64) (exec.Bundle, error) {
+	return s.Submit(ctx, input, firstRow)
+}
+
 func (r *fakeRunner) double(ctx context.Context, input exec.BatchSource) ([]arrow.RecordBatch, error) {
 	reader, err := input.Open(ctx)
 	if err != nil {

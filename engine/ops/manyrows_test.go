@@ -60,6 +60,10 @@ func (s *pureSession) Submit(ctx context.Context, input exec.BatchSource, _ int6
 	return b, nil
 }
 
+func (s *pureSession) Probe(ctx context.Context, input exec.BatchSource, firstRow int64) (exec.Bundle, error) {
+	return s.Submit(ctx, input, firstRow)
+}
+
 func (r *pureRunner) once(ctx context.Context, input exec.BatchSource) ([]arrow.RecordBatch, error) {
 	reader, err := input.Open(ctx)
 	if err != nil {

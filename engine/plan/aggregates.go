@@ -128,7 +128,7 @@ func (a *aggregation) branches(input string) string {
 		for _, arg := range f.expr.Args {
 			c.args = append(c.args, *arg.Column)
 		}
-		group := a.x.group(c.function)
+		group := a.x.group(c.function, id)
 		groups[group] = append(groups[group], c)
 	}
 	var branches []string

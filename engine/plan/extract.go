@@ -13,6 +13,8 @@ import (
 type applyFunctions struct {
 	calls    []call
 	operator string
+	// drops says that rows on which a function fails are left out.
+	drops bool
 }
 
 // call is a function applied to columns, and the name of the result.
@@ -172,24 +174,34 @@ func (x *extraction) level(n Node, input string, ready map[string]*readyCall) st
 		}
 		c.output = x.name()
 		r.output = c.output
-		group := x.group(r.expr.Call)
+		group := x.group(r.expr.Call, key)
 		byEnvironment[group] = append(byEnvironment[group], c)
 	}
 	if len(computed) > 0 {
 		input = x.add(n, input, Project{Keep: true, Exprs: computed, operator: n.Op.Name()})
 	}
 	for _, group := range slices.Sorted(maps.Keys(byEnvironment)) {
-		input = x.add(n, input, applyFunctions{byEnvironment[group], n.Op.Name()})
+		calls := byEnvironment[group]
+		drops := x.plan.Functions[calls[0].function].Options.OnError == OnErrorDeadLetter
+		input = x.add(n, input, applyFunctions{calls, n.Op.Name(), drops})
 	}
 	return input
 }
 
 // group names what the calls of one node must have in common: they cross to
-// the same worker, run as often after a death and on as many workers.
-func (x *extraction) group(function string) string {
+// the same worker, run as often after a failure and on as many workers. A call that may fail on a row, or must not be made
+// twice for one, is by itself: what happens to it is no other's business.
+func (x *extraction) group(function, call string) string {
 	f := x.plan.Functions[function]
-	return fmt.Sprintf("%s/%d/%d/%s", f.Environment, f.retries(), f.Options.Workers, f.WorkerKey())
+	group := fmt.Sprintf("%s/%d/%d/%d/%s", f.Environment, f.retries(), f.Options.ExceptionRetries, f.Options.Workers, f.WorkerKey())
+	if f.alone() {
+		group += "/" + call
+	}
+	return group
 }
+
+// alone reports whether the function crosses to workers without others.
+func (f *Function) alone() bool { return f.Options.OnError.Tolerant() || f.Options.Nondeterministic }
 
 func (f *Function) retries() int {
 	if f.Options.Retries == nil {

@@ -78,8 +78,10 @@ func (f *fusing) fuse(s *Stage) (between []*Stage) {
 // sameWorkers reports whether the calls of both may run in one worker, under the
 // same rules.
 func (a *Application) sameWorkers(b *Application) bool {
+	first, second := a.Calls[0].Function, b.Calls[0].Function
 	return a.Environment == b.Environment && a.Retries == b.Retries && a.Workers == b.Workers &&
-		a.Calls[0].Function.WorkerKey() == b.Calls[0].Function.WorkerKey()
+		first.Options.ExceptionRetries == second.Options.ExceptionRetries &&
+		first.WorkerKey() == second.WorkerKey() && !first.alone() && !second.alone()
 }
 
 // source is where an argument comes from: a column of the stage's input, or an

@@ -96,6 +96,11 @@ type Application struct {
 	RowsWanted int64
 }
 
+// Once reports whether a row may only be run once.
+func (a *Application) Once() bool {
+	return slices.ContainsFunc(a.Calls, func(c AppliedCall) bool { return c.Function.Options.Nondeterministic })
+}
+
 // AddsColumns reports whether the results stand beside the input's columns.
 func (a *Application) AddsColumns() bool { return a.Kind == RowFunction }
 

@@ -86,6 +86,13 @@ func (l *lowering) applyTable(n Node, op applyTable, input *arrow.Schema) error 
 	return nil
 }
 
+// VisibleColumns are the columns of a stage's result that lowering has not made,
+// and their schema.
+func VisibleColumns(schema *arrow.Schema) (columns []int, visible *arrow.Schema) {
+	columns, fields := visibleColumns(schema)
+	return columns, arrow.NewSchema(fields, nil)
+}
+
 // visibleColumns are the columns that lowering has not made.
 func visibleColumns(schema *arrow.Schema) (columns []int, fields []arrow.Field) {
 	for i, f := range schema.Fields() {

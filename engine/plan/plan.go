@@ -218,9 +218,22 @@ var Batches = []string{"arrow", "numpy", "pandas", "polars"}
 type FunctionOptions struct {
 	// OnNull is "call" (the default) or "skip": not called, the result is NULL.
 	OnNull string `json:"on_null,omitempty"`
+	// OnError says what becomes of a row on which the function fails; "" is
+	// OnErrorFail.
+	OnError OnError `json:"on_error,omitempty"`
+	// ErrorsMax is on how many rows it may fail where OnError lets the job go
+	// on; 0 means ErrorsMaxDefault.
+	ErrorsMax int64 `json:"errors_max,omitempty"`
 	// Retries is how often a batch is run again after a worker died on it; nil
 	// means RetriesDefault.
 	Retries *int `json:"retries,omitempty"`
+	// ExceptionRetries is how often what the function raised on is run again.
+	ExceptionRetries int `json:"exception_retries,omitempty"`
+	// Nondeterministic functions are never run twice for a row.
+	Nondeterministic bool `json:"nondeterministic,omitempty"`
+	// OutputBytes bounds what the function gives for one row or, of a function
+	// of batches or groups, for one call; 0 means the default of its kind.
+	OutputBytes int64 `json:"output_bytes,omitempty"`
 	// Workers is the number of workers of the stage; 0 leaves it to the engine.
 	Workers int `json:"workers,omitempty"`
 	// BatchRows is the largest number of rows in one call; 0 leaves it to the
@@ -277,6 +290,57 @@ func (f *Function) MemoryBytes() int64 {
 
 // RetriesDefault is how often a batch is run again after deaths.
 const RetriesDefault = 2
+
+// OnError is what becomes of a row on which a function fails, whether it raises
+// or its worker dies.
+type OnError string
+
+// The values of OnError.
+const (
+	// OnErrorFail fails the job.
+	OnErrorFail OnError = "fail"
+	// OnErrorNull gives NULL, of a table function no rows.
+	OnErrorNull OnError = "null"
+	// OnErrorDeadLetter leaves the row out of the result and keeps it aside.
+	OnErrorDeadLetter OnError = "dead_letter"
+)
+
+// Tolerant reports whether the job goes on when the function fails on a row.
+func (o OnError) Tolerant() bool { return o == OnErrorNull || o == OnErrorDeadLetter }
+
+// Bounds of a function's failures and output.
+const (
+	// ErrorsMaxDefault is on how many rows a function may fail before its job
+	// does: one that fails on most rows is wrong itself.
+	ErrorsMaxDefault = 10_000
+	// OutputRowBytesDefault bounds what a function gives for one row,
+	// OutputCallBytesDefault what one gives for one call.
+	OutputRowBytesDefault  = 256 << 20
+	OutputCallBytesDefault = 1 << 30
+	// OutputBytesMax is the largest OutputBytes.
+	OutputBytesMax = 2 << 30
+)
+
+// ErrorsMax is on how many rows the function may fail.
+func (f *Function) ErrorsMax() int64 {
+	if f.Options.ErrorsMax == 0 {
+		return ErrorsMaxDefault
+	}
+	return f.Options.ErrorsMax
+}
+
+// OutputBytes is what the function may give for a row or a call.
+func (f *Function) OutputBytes() int64 {
+	switch {
+	case f.Options.OutputBytes != 0:
+		return f.Options.OutputBytes
+	case f.Kind == RowFunction || f.Kind == FlatMapFunction:
+		return OutputRowBytesDefault
+	case f.Kind == FitFunction:
+		return OutputBytesMax
+	}
+	return OutputCallBytesDefault
+}
 
 // FunctionKind is one of the constants below.
 type FunctionKind string

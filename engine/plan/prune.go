@@ -124,6 +124,15 @@ func (p *pruning) need(ctx context.Context, s *Stage) error {
 // needOfFunctions also drops the calls whose results nobody uses.
 func (p *pruning) needOfFunctions(s *Stage, a *Application) {
 	needed := p.needed[s.ID]
+	if a.drops() {
+		p.wantAll(s, 0) // a row that is kept aside is kept whole
+		for i := range a.Calls {
+			if a.AddsColumns() { // which rows there are depends on it
+				needed[len(a.Kept)+i] = true
+			}
+		}
+		return
+	}
 	for i, c := range a.Kept {
 		if needed[i] {
 			p.want(s, 0, c)
@@ -141,6 +150,11 @@ func (p *pruning) needOfFunctions(s *Stage, a *Application) {
 			p.want(s, 0, a.Columns[arg])
 		}
 	}
+}
+
+// drops reports whether rows on which the functions fail are left out.
+func (a *Application) drops() bool {
+	return a.Calls[0].Function.Options.OnError == OnErrorDeadLetter
 }
 
 // needOfQuery makes a group give only what is needed of it, and asks what it

@@ -57,7 +57,9 @@ func pushLimits(ctx context.Context, nodes []Node, typer Typer) ([]Node, error) 
 // row alone.
 func rowByRow(ctx context.Context, op Op, typer Typer) (bool, error) {
 	switch op := op.(type) {
-	case applyFunctions, arrange, Drop, Rename:
+	case applyFunctions:
+		return !op.drops, nil
+	case arrange, Drop, Rename:
 		return true, nil
 	case Project:
 		for _, text := range sqlTexts(op) {

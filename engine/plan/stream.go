@@ -332,10 +332,36 @@ func (l *lowering) flows(nodes []Node) error {
 	checkpoint := checkpointed(nodes)
 	for _, n := range nodes {
 		f, err := l.flowOf(n, checkpoint)
+		if err == nil && checkpoint {
+			err = l.refuseLetters(n.Op)
+		}
 		if err != nil {
 			return located(err, n)
 		}
 		l.flow[n.ID] = f
+	}
+	return nil
+}
+
+// refuseLetters refuses functions whose dead letters a checkpoint would have to
+// hold: those of rows that are made again after a restart would be there twice.
+func (l *lowering) refuseLetters(op Op) error {
+	var functions []string
+	switch op := op.(type) {
+	case applyFunctions:
+		for _, c := range op.calls {
+			functions = append(functions, c.function)
+		}
+	case applyTable:
+		functions = []string{op.call.function}
+	case MapBatches:
+		functions = []string{op.Function}
+	}
+	for _, id := range functions {
+		if f := l.plan.Functions[id]; f.Options.OnError == OnErrorDeadLetter {
+			return diag.New(diag.NotCheckpointed, "%s keeps dead letters, which a job with checkpoints cannot", f.Name).
+				WithHint("on_error=\"null\" gives NULL for the rows that %s fails on: filter them into an output of their own", f.Name)
+		}
 	}
 	return nil
 }

@@ -115,6 +115,9 @@ func (p *Plan) validateFunction(f *Function) error {
 	if err := p.validateConfinement(f); err != nil {
 		return err
 	}
+	if err := f.validateFailures(); err != nil {
+		return err
+	}
 	switch f.Kind {
 	case AggregateFunction:
 		return validateAggregateFunction(f)
@@ -131,6 +134,44 @@ func (p *Plan) validateFunction(f *Function) error {
 	}
 	_, err := ParseType(f.Result)
 	return err
+}
+
+// exceptionRetriesMax bounds ExceptionRetries.
+const exceptionRetriesMax = 100
+
+// validateFailures checks the options that say what happens when a function
+// fails, and which kinds of function can have them.
+func (f *Function) validateFailures() error {
+	o := f.Options
+	switch o.OnError {
+	case "", OnErrorFail, OnErrorNull, OnErrorDeadLetter:
+	default:
+		return fmt.Errorf("on_error must be \"fail\", \"null\" or \"dead_letter\", not %q", o.OnError)
+	}
+	if o.ErrorsMax < 0 || o.OutputBytes < 0 || o.OutputBytes > OutputBytesMax {
+		return fmt.Errorf("errors_max and output_bytes cannot be negative, nor output_bytes more than %d", int64(OutputBytesMax))
+	}
+	if o.ExceptionRetries < 0 || o.ExceptionRetries > exceptionRetriesMax {
+		return fmt.Errorf("exception_retries must be between 0 and %d, not %d", exceptionRetriesMax, o.ExceptionRetries)
+	}
+	if o.Nondeterministic && o.ExceptionRetries > 0 {
+		return fmt.Errorf("a function that is not deterministic is not run twice, so exceptions cannot be retried")
+	}
+	if !o.OnError.Tolerant() {
+		return nil
+	}
+	switch f.Kind {
+	case AggregateFunction, FitFunction, MapGroupsFunction:
+		return fmt.Errorf("on_error of a function of the kind %s can only be \"fail\": what it gives depends on all rows", f.Kind)
+	case MapBatchesFunction:
+		if o.OnError == OnErrorNull {
+			return fmt.Errorf("on_error of a map_batches function can only be \"fail\" or \"dead_letter\": its rows do not belong to rows of the input")
+		}
+	}
+	if o.Nondeterministic && f.Kind != RowFunction && f.Kind != FlatMapFunction {
+		return fmt.Errorf("which row a function of batches fails on is found by running it again, which one that is not deterministic forbids: its on_error can only be \"fail\"")
+	}
+	return nil
 }
 
 func (p *Plan) validateNode(n Node, before map[string]Op) error {

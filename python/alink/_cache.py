@@ -36,7 +36,7 @@ class KeptTable:
             if self._kept:
                 return
             sink = Node("keep_table", node.inputs, {"table": self.name}, node.origin)
-            Job(engine, sink).result()
+            Job(engine, sink, ahead=True).result()
             self._kept = True
             # As for uploads: a finalizer must neither block nor call into an engine.
             weakref.finalize(self, engine.dropped.put, self.name).atexit = False

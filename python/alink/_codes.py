@@ -24,6 +24,10 @@ MODULE_MISSING = "ALK2006"
 WORKER_NOT_STARTED = "ALK2007"
 WORKER_TIMED_OUT = "ALK2020"
 WORKER_TOO_LARGE = "ALK2021"
+DYING_WORKERS = "ALK2030"
+TOO_MANY_ERRORS = "ALK2031"
+OUTPUT_TOO_LARGE = "ALK2032"
+NOT_RUN_AGAIN = "ALK2033"
 NOT_RESOLVED = "ALK3001"
 BUILD_FAILED = "ALK3002"
 NO_INTERPRETER = "ALK3003"
@@ -150,6 +154,22 @@ CODES: dict[str, tuple[str, str]] = {
     WORKER_TOO_LARGE: (
         "WorkerMemoryExceeded",
         "The Python process that ran a function held more memory than it may.",
+    ),
+    DYING_WORKERS: (
+        "WorkerCrashed",
+        "The workers of a function die again and again.",
+    ),
+    TOO_MANY_ERRORS: (
+        "UdfError",
+        "A function failed on more rows than its job may do without.",
+    ),
+    OUTPUT_TOO_LARGE: (
+        "UdfError",
+        "A function gave more for one row, or for one call, than it may.",
+    ),
+    NOT_RUN_AGAIN: (
+        "WorkerCrashed",
+        "A worker died in the middle of a batch that must not be run twice.",
     ),
     NOT_RESOLVED: (
         "EnvironmentBuildError",

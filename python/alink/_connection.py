@@ -340,6 +340,18 @@ class Context:
         return self._from_table(arrow_table(data, "from_any"))
 
     @without_our_frames
+    def dead_letters(self, function: str | None = None) -> Table:
+        """Give the rows that a job left out since a function failed on them.
+
+        That is the last job with a function that has ``on_error="dead_letter"``: for results
+        that come without a job, ``t.to_arrow()`` for example. See `Job.dead_letters`.
+        """
+        from alink._letters import dead_letters
+
+        engine = self.engine()
+        return dead_letters(self, engine, engine.last_jobs, function)
+
+    @without_our_frames
     def status(self) -> dict[str, Any]:
         """Tell what the engine holds: its processes, workers, Arrow memory and jobs."""
         return self.engine().status()

@@ -143,8 +143,31 @@ class Engine:
         #: Names of uploaded tables that nothing refers to any more. Putting into a
         #: SimpleQueue is allowed in finalizers.
         self.dropped: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        #: The last job that keeps dead letters, with those of the tables that were
+        #: computed ahead of it.
+        self.last_jobs: list[str] = []
+        self._ahead: list[str] = []
         self.pid = 0
         self.version = ""
+
+    def note_job(self, job: str, ahead: bool, keeps: bool) -> list[str]:
+        """Note a job that has been started, and give those with its dead letters.
+
+        Parameters
+        ----------
+        ahead
+            It computes a table for the job that follows.
+        keeps
+            It has functions that keep dead letters.
+        """
+        with self._lock:
+            if ahead:
+                self._ahead += [job] * keeps
+                return [job]
+            jobs, self._ahead = [*self._ahead, job], []
+            if keeps or len(jobs) > 1:
+                self.last_jobs = jobs
+            return jobs
 
     def _begun(self) -> None:
         """Note that calls are possible from now on."""
@@ -188,11 +211,16 @@ class Engine:
             for result in self._client.do_action(flight.Action(name, body), self._call_options):
                 yield json.loads(result.body.to_pybytes())
 
-    def rows_blocking(self, job: str, output: str) -> flight.FlightStreamReader:
-        """Open the stream of a job's rows, from a background thread."""
+    def rows_blocking(
+        self, job: str, output: str, letters: int | None = None
+    ) -> flight.FlightStreamReader:
+        """Open the stream of a job's rows, or of dead letters, from a background thread."""
         from pyarrow import flight
 
-        ticket = flight.Ticket(json.dumps({"job": job, "output": output}).encode())
+        request: dict[str, Any] = {"job": job, "output": output}
+        if letters is not None:
+            request["letters"] = letters
+        ticket = flight.Ticket(json.dumps(request).encode())
         return self._client.do_get(ticket, self._call_options)
 
     def put_table(self, name: str, table: pa.Table) -> None:

@@ -20,7 +20,7 @@ from typing import (
 
 from alink import _codes as codes
 from alink._code import function_source
-from alink._confinement import Confined, Confinement, confinement
+from alink._confinement import Confinement, confinement
 from alink._diag import did_you_mean, quote
 from alink._environment import Environment, note_function
 from alink._errors import failure, without_our_frames
@@ -34,6 +34,7 @@ from alink._options import (
     whole_number,
 )
 from alink._origin import user_origin
+from alink._policy import NAMES, Options, Policy, policy, retries_json
 from alink._ship import travelling
 from alink._types import SchemaLike, TypeLike, annotated_result, is_type, schema_fields, type_string
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_LIMITS = ("retries", "workers", "batch_rows", "timeout", "memory")
+_LIMITS = ("retries", "workers", "batch_rows", "timeout", "memory", *NAMES)
 _UDF_OPTIONS = ("env", "batch", "models", "on_null", *_LIMITS)
 _MAP_BATCHES_OPTIONS = ("columns", "batch", "env", "models", *_LIMITS)
 # The engine's own default of a function's time limit.
@@ -61,13 +62,14 @@ class FunctionOptions:
     env: Environment | None = None
     models: Mapping[str, Model] | None = None
     on_null: str = "call"
-    retries: int | None = None
+    retries: int | Mapping[str, int] | None = None
     workers: int | None = None
     batch_rows: int | None = None
     timeout: float | str | None = "60s"
     memory: int | str | None = None
     timeout_ms_default: int = _TIMEOUT_MS
     confined: Confinement = field(default_factory=Confinement)
+    policy: Policy = field(default_factory=Policy)
 
     def check(self, what: str) -> None:
         """Raise an error for a value that an option cannot take."""
@@ -85,9 +87,10 @@ class FunctionOptions:
                     "a model is what t.fit(…) returns or al.Model.load(…) reads",
                 )
         one_of(what, "on_null", self.on_null, ("call", "skip"))
-        for option, minimum in (("retries", 0), ("workers", 1), ("batch_rows", 1)):
+        retries_json(what, self.retries, self.policy.deterministic)
+        for option in ("workers", "batch_rows"):
             if (value := getattr(self, option)) is not None:
-                whole_number(what, option, value, minimum)
+                whole_number(what, option, value, 1)
         milliseconds(what, "timeout", self.timeout)
         if self.memory is not None:
             size = byte_size(what, "memory", self.memory)
@@ -103,7 +106,8 @@ class FunctionOptions:
         data: dict[str, Any] = {}
         if self.on_null != "call":
             data["on_null"] = self.on_null
-        for option in ("retries", "workers", "batch_rows"):
+        data.update(retries_json("udf", self.retries))
+        for option in ("workers", "batch_rows"):
             if (value := getattr(self, option)) is not None:
                 data[option] = value
         timeout_ms = milliseconds("udf", "timeout", self.timeout)
@@ -112,6 +116,7 @@ class FunctionOptions:
         if self.memory is not None:
             data["memory_bytes"] = byte_size("udf", "memory", self.memory)
         data.update(self.confined.to_json())
+        data.update(self.policy.to_json())
         return data
 
 
@@ -360,12 +365,12 @@ def udf(
     batch: Literal["numpy", "pandas", "polars", "arrow"] | None = None,
     models: Mapping[str, Model] | None = None,
     on_null: Literal["call", "skip"] = "call",
-    retries: int | None = None,
+    retries: int | Mapping[str, int] | None = None,
     workers: int | None = None,
     batch_rows: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **confined: Unpack[Confined],
+    **others: Unpack[Options],
 ) -> _Decorator: ...
 
 
@@ -377,12 +382,12 @@ def udf(
     batch: str | None = None,
     models: Mapping[str, Model] | None = None,
     on_null: str = "call",
-    retries: int | None = None,
+    retries: int | Mapping[str, int] | None = None,
     workers: int | None = None,
     batch_rows: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **confined: Unpack[Confined],
+    **others: Unpack[Options],
 ) -> Any:
     """Make a function of columns that runs in Python workers.
 
@@ -404,8 +409,9 @@ def udf(
         Handed to the function as keyword arguments.
     on_null : {"call", "skip"}
         With "skip", a row with a NULL argument gives NULL and the function is not called.
-    retries : int, optional
-        How often a batch is run again after its worker died; the default is 2.
+    retries : int or dict, optional
+        How often a batch is run again after its worker died; the default is 2. An exception
+        is only retried where that is asked for: {"death": 2, "exception": 3}.
     workers : int, optional
         Number of worker processes; the default is the engine's choice.
     batch_rows : int, optional
@@ -429,6 +435,18 @@ def udf(
         shown nowhere.
     isolation : {"shared", "own"}
         With "own", no other function runs in its workers.
+    on_error : {"fail", "null", "dead_letter"}
+        What becomes of a row on which it raises, or that its worker dies on, at a limit or by
+        itself. "fail" fails the job, "null" gives NULL, "dead_letter" leaves the row out of
+        the result and keeps it with the error: see `Job.dead_letters`.
+    errors_max : int, default 10,000
+        On how many rows it may fail before the job does.
+    deterministic : bool, default True
+        With False no row is run twice: where a worker dies in the middle of a batch, the job
+        fails instead of running the batch again.
+    output_max : int or str, optional
+        What it may give for one row, "256MiB" by default, or, where it takes arrays, for one
+        call: "1GiB".
 
     Returns
     -------
@@ -451,11 +469,12 @@ def udf(
     >>> made_up("dep_delay", al.col("arr_delay") + 1)
     <alink.Expr made_up(dep_delay, arr_delay + 1)>
     """
-    allowed = confinement("udf", confined, _UDF_OPTIONS)
     kind = one_of("udf", "batch", batch, (None, "numpy", "pandas", "polars", "arrow")) or "row"
+    failing, rest = policy("udf", others, by_row=kind == "row")
     options = FunctionOptions(
-        env, models, on_null, retries, workers, batch_rows, timeout, memory, confined=allowed
-    )
+        env, models, on_null, retries, workers, batch_rows, timeout, memory,
+        confined=confinement("udf", rest, _UDF_OPTIONS), policy=failing,
+    )  # fmt: skip
     options.check("udf")
     if callable(result) and not is_type(result):
         return Function(result, kind, None, options)
@@ -476,12 +495,12 @@ def map_batches(
     batch: Literal["arrow", "pandas", "polars"] = "arrow",
     env: Environment | None = None,
     models: Mapping[str, Model] | None = None,
-    retries: int | None = None,
+    retries: int | Mapping[str, int] | None = None,
     workers: int | None = None,
     batch_rows: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **confined: Unpack[Confined],
+    **others: Unpack[Options],
 ) -> Callable[[Callable[P, R]], MapBatchesFunction[P, R]]:
     """Make a function from record batches to record batches that runs in workers.
 
@@ -500,8 +519,11 @@ def map_batches(
         The library of the batches: a RecordBatch or a DataFrame.
     env, models, retries, workers, batch_rows, timeout, memory
         As for `udf`.
-    sandbox, network, mounts, secrets, isolation
-        As for `udf`.
+    sandbox, network, mounts, secrets, isolation, errors_max, deterministic, output_max
+        As for `udf`; `output_max` is for one call.
+    on_error : {"fail", "dead_letter"}
+        With "dead_letter" the rows on which it fails are found by calling it for parts of the
+        batch. They are left out of its input and kept: see `Job.dead_letters`.
 
     Examples
     --------
@@ -512,10 +534,11 @@ def map_batches(
     >>> upper
     <alink.MapBatchesFunction upper -> carrier string>
     """
-    allowed = confinement("map_batches", confined, _MAP_BATCHES_OPTIONS)
+    failing, rest = policy("map_batches", others, by_row=False)
     options = FunctionOptions(
-        env, models, "call", retries, workers, batch_rows, timeout, memory, confined=allowed
-    )
+        env, models, "call", retries, workers, batch_rows, timeout, memory,
+        confined=confinement("map_batches", rest, _MAP_BATCHES_OPTIONS), policy=failing,
+    )  # fmt: skip
     options.check("map_batches")
     one_of("map_batches", "batch", batch, ("arrow", "pandas", "polars"))
     schema_fields(schema)

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -21,6 +21,10 @@ from alink._engine import Background, Engine
 from alink._errors import Error, error_of, failure, without_our_frames
 from alink._plan import Node, build_plan
 from alink._progress import Display, Progress
+
+if TYPE_CHECKING:
+    from alink._connection import Context
+    from alink._table import Table
 
 _POLL_S = 0.1
 _CANCEL_TIMEOUT_S = 2.0
@@ -34,7 +38,12 @@ class Job:
     """A job of the engine, as ``write_parquet(…, wait=False)`` gives it."""
 
     def __init__(
-        self, engine: Engine, root: Node, quiet: bool = False, detached: bool = False
+        self,
+        engine: Engine,
+        root: Node,
+        quiet: bool = False,
+        detached: bool = False,
+        ahead: bool = False,
     ) -> None:
         display = Display(quiet=quiet)
         plan = build_plan(root, shares_machine=engine.shares_machine, sandbox=engine.sandbox)
@@ -50,6 +59,7 @@ class Job:
         self._error: Error | None = None
         self._metrics: dict[str, Any] = {}
         self.id = _submit(engine, {"plan": plan.json, "name": _name(root), "detached": detached})
+        self._jobs = engine.note_job(self.id, ahead, plan.keeps_letters)
         self._watcher = Background(self._watch)
 
     @property
@@ -71,6 +81,33 @@ class Job:
         ``restored``, the checkpoint that the job went on from.
         """
         return dict(self._metrics)
+
+    @without_our_frames
+    def dead_letters(self, function: str | None = None) -> Table:
+        """Give the rows that were left out since a function failed on them.
+
+        They are those of functions with ``on_error="dead_letter"``, as far as the job is; also
+        of one that has failed. The engine keeps them as long as it knows the job.
+
+        Parameters
+        ----------
+        function : str, optional
+            The name of a function; by default those of all are put together, by the names of
+            their columns.
+
+        Returns
+        -------
+        Table
+            The columns that the row had where the function was called, then ``error_kind``
+            ("exception", "time limit", "memory limit", "signal", "exit", "killed" or "lost
+            connection"), ``error_type`` and ``error_message`` of the exception or, of a
+            worker's death, what happened; ``error_function``, ``error_row``, the row's number
+            in the input of the function; ``error_worker`` and ``error_time``.
+        """
+        from alink._letters import dead_letters
+
+        context = cast("Context", self._context)  # a job keeps it
+        return dead_letters(context, self._engine, self._jobs, function)
 
     @without_our_frames
     def cancel(self) -> None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 from alink import _codes as codes
 from alink._code import function_source
-from alink._confinement import Confined, confinement
+from alink._confinement import confinement
 from alink._environment import Environment
 from alink._errors import failure
 from alink._expr import Expr, call_parts
 from alink._functions import FunctionOptions, WorkerFunction, apply, column_names
 from alink._model import Model
 from alink._options import bad_option, one_of
+from alink._policy import NAMES, Options, policy
 from alink._types import SchemaLike, TypeLike, schema_fields, type_string
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_SHARED = ("env", "retries", "workers", "timeout", "memory")
+_SHARED = ("env", "retries", "workers", "timeout", "memory", *NAMES)
 _UDTF_OPTIONS = (*_SHARED, "models", "on_null")
 _UDAF_OPTIONS = (*_SHARED, "state", "batch", "on_null", "batch_rows")
 _MAP_GROUPS_OPTIONS = (*_SHARED, "models", "columns", "batch")
@@ -147,11 +148,11 @@ def udtf(
     env: Environment | None = None,
     models: Mapping[str, Model] | None = None,
     on_null: Literal["call", "skip"] = "call",
-    retries: int | None = None,
+    retries: int | Mapping[str, int] | None = None,
     workers: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **confined: Unpack[Confined],
+    **others: Unpack[Options],
 ) -> _Decorator[TableFunction[..., Any]]:
     """Make a table function: each row of arguments gives any number of rows.
 
@@ -166,10 +167,12 @@ def udtf(
         Columns of the result, for example "word string, n int".
     env, models, retries, workers, timeout, memory
         As for `udf`.
-    sandbox, network, mounts, secrets, isolation
-        As for `udf`.
+    sandbox, network, mounts, secrets, isolation, errors_max, deterministic, output_max
+        As for `udf`; `output_max` is for what one row gives.
     on_null : {"call", "skip"}
         With "skip", a row with a NULL argument gives no rows and the function is not called.
+    on_error : {"fail", "null", "dead_letter"}
+        As for `udf`. With "null" a row on which it fails gives no rows.
 
     Examples
     --------
@@ -181,10 +184,12 @@ def udtf(
     >>> list(words.local("to be"))
     [('to', 0), ('be', 1)]
     """
-    allowed = confinement("udtf", confined, _UDTF_OPTIONS)
+    failing, rest = policy("udtf", others)
+    allowed = confinement("udtf", rest, _UDTF_OPTIONS)
     options = FunctionOptions(
-        env, models, on_null, retries, workers, timeout=timeout, memory=memory, confined=allowed
-    )
+        env, models, on_null, retries, workers, timeout=timeout, memory=memory,
+        confined=allowed, policy=failing,
+    )  # fmt: skip
     options.check("udtf")
     schema_fields(schema)  # a mistake is reported at the decorator's line
     return _Decorator(lambda target: TableFunction(target, schema, options))
@@ -198,12 +203,12 @@ def udaf(
     batch: Literal["arrow", "numpy", "pandas", "polars"] = "arrow",
     env: Environment | None = None,
     on_null: Literal["call", "skip"] = "call",
-    retries: int | None = None,
+    retries: int | Mapping[str, int] | None = None,
     workers: int | None = None,
     batch_rows: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **confined: Unpack[Confined],
+    **others: Unpack[Options],
 ) -> _Decorator[AggregateFunction]:
     """Make an aggregate function of a class.
 
@@ -235,7 +240,7 @@ def udaf(
         Largest number of rows in one call of ``add``.
     env, retries, workers, timeout, memory
         As for `udf`.
-    sandbox, network, mounts, secrets, isolation
+    sandbox, network, mounts, secrets, isolation, deterministic, output_max
         As for `udf`.
 
     Examples
@@ -254,7 +259,8 @@ def udaf(
     >>> float(Largest.local([1.0, 3.0, 2.0]))
     3.0
     """
-    allowed = confinement("udaf", confined, _UDAF_OPTIONS)
+    failing, rest = policy("udaf", others, by_row=False)
+    allowed = confinement("udaf", rest, _UDAF_OPTIONS)
     options = FunctionOptions(
         env,
         None,
@@ -265,6 +271,7 @@ def udaf(
         timeout=timeout,
         memory=memory,
         confined=allowed,
+        policy=failing,
     )
     options.check("udaf")
     one_of("udaf", "batch", batch, ("arrow", "numpy", "pandas", "polars"))
@@ -281,11 +288,11 @@ def map_groups(
     batch: Literal["arrow", "pandas", "polars"] = "arrow",
     env: Environment | None = None,
     models: Mapping[str, Model] | None = None,
-    retries: int | None = None,
+    retries: int | Mapping[str, int] | None = None,
     workers: int | None = None,
     timeout: float | str | None = "60s",
     memory: int | str | None = None,
-    **confined: Unpack[Confined],
+    **others: Unpack[Options],
 ) -> _Decorator[GroupsFunction[..., Any]]:
     """Make a function from one group, as a table, to a table.
 
@@ -303,7 +310,7 @@ def map_groups(
         What the group comes as: a ``pyarrow.Table`` or a DataFrame.
     env, models, retries, workers, timeout, memory
         As for `udf`.
-    sandbox, network, mounts, secrets, isolation
+    sandbox, network, mounts, secrets, isolation, deterministic, output_max
         As for `udf`.
 
     Examples
@@ -315,7 +322,8 @@ def map_groups(
     >>> largest
     <alink.GroupsFunction largest -> carrier string, flights bigint>
     """
-    allowed = confinement("map_groups", confined, _MAP_GROUPS_OPTIONS)
+    failing, rest = policy("map_groups", others, by_row=False)
+    allowed = confinement("map_groups", rest, _MAP_GROUPS_OPTIONS)
     options = FunctionOptions(
         env,
         models,
@@ -324,6 +332,7 @@ def map_groups(
         timeout=timeout,
         memory=memory,
         confined=allowed,
+        policy=failing,
     )
     options.check("map_groups")
     one_of("map_groups", "batch", batch, ("arrow", "pandas", "polars"))

@@ -42,24 +42,9 @@ def bad_option(operator: str, message: str, hint: str = "") -> Error:
     return failure(codes.BAD_OPTION, message, operator=operator, source=user_origin(), hint=hint)
 
 
-_FUNCTIONS = ("udf", "udtf", "udaf", "map_batches", "map_groups")
-# Options of functions that do not act yet, the value that says what holds today, and what that is.
-_NOT_YET: dict[str, tuple[Any, str]] = {
-    "on_error": ("fail", "catch the exception in the function and return None"),
-    "deterministic": (True, "a function may run twice: write its result once and read it again"),
-}
-
-
 def refuse_unknown(operator: str, unknown: Mapping[str, Any], known: Iterable[str]) -> None:
     """Raise an error if there are options that the operator does not have."""
-    for name, value in unknown.items():
-        if name in _NOT_YET and operator in _FUNCTIONS:
-            today, hint = _NOT_YET[name]
-            if value == today:
-                continue
-            raise bad_option(
-                operator, f"{operator}: {name}={value!r:.40} is not supported yet", hint
-            )
+    for name in unknown:
         raise bad_option(
             operator,
             f"{operator} has no option {quote(name)}",

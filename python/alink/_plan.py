@@ -80,6 +80,12 @@ class Plan:
     # The nodes of kept tables that the plan reads.
     caches: list[Node] = field(default_factory=list)
 
+    @property
+    def keeps_letters(self) -> bool:
+        """Whether there are functions that keep dead letters."""
+        functions = self.json.get("functions", {}).values()
+        return any(f["options"].get("on_error") == "dead_letter" for f in functions)
+
 
 def build_plan(
     root: Node, *, kept: bool = True, shares_machine: bool = True, sandbox: str | None = None

@@ -174,14 +174,14 @@ ALK2001: exits raised SystemExit: 3
   hint: a function returns a value or raises; it does not end programs"""),
     (leaves, al.WorkerCrashed, f"""\
 ALK2004: function leaves ended its Python worker 2 times (exit status 3)
-{CALL}  rows 0 to 9 of its input
+{CALL}  row 0: x=0
   process N in E
   peak memory N MiB, limit 1.0 GiB, CPU time N
   hint: the function, or a library that it calls, ended the process (os._exit does that): \
 raise an exception instead"""),
     (segfaults, al.WorkerCrashed, f"""\
 ALK2004: function segfaults killed its Python worker once (signal 11, SIGSEGV)
-{CALL}  rows 0 to 9 of its input
+{CALL}  row 0: x=0
   process N in E
   peak memory N MiB, limit 1.0 GiB, CPU time N
   because: Fatal Python error: Segmentation fault
@@ -190,8 +190,8 @@ ALK2004: function segfaults killed its Python worker once (signal 11, SIGSEGV)
   hint: this is a fault in native code: run the function on these rows with \
 python -X faulthandler, and update the library that it names"""),
     (kills, al.WorkerCrashed, f"""\
-ALK2004: function kills killed its Python worker 3 times (signal 9, SIGKILL)
-{CALL}  rows 0 to 9 of its input
+ALK2004: function kills killed its Python worker 5 times (signal 9, SIGKILL)
+{CALL}  row 0: x=0
   process N in E
   peak memory N MiB, limit 1.0 GiB, CPU time N
   hint: if the function did not do it, look for what ends the engine's processes; the kernel's \
@@ -236,7 +236,7 @@ first row
   hint: if it may take longer, say so: timeout="5min"; None is no limit. It is not tried again"""),
     (hoards, al.WorkerMemoryExceeded, f"""\
 ALK2021: function hoards needed more memory than its limit of 200 MiB (tried once)
-{CALL}  rows 0 to 9 of its input
+{CALL}  row 0: x=0
   process N in E
   peak memory N MiB, limit 200 MiB, CPU time N
   hint: raise the limit (memory="4GiB"), or hold less at a time: a smaller batch_rows="""),

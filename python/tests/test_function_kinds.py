@@ -199,21 +199,33 @@ def test_an_environment_gets_the_library_that_a_function_needs(table, batch):
     assert needed == [["Requests>=2", batch], [f"{batch}==1.*"], ["Requests>=2"]]
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "hint"),
-    [
-        ("on_error", "null", "catch the exception"),
-        ("deterministic", False, "may run twice"),
-    ],
-)
-@pytest.mark.parametrize("decorator", ["udf", "udtf", "udaf", "map_batches", "map_groups"])
-def test_options_that_do_not_act_yet_are_refused(decorator, option, value, hint):
+REFUSED = [
+    ("udaf", {"on_error": "null"}, "on_error cannot be 'null'", "filter them before"),
+    ("udaf", {"on_error": "dead_letter"}, "on_error cannot be 'dead_letter'", "filter them"),
+    ("map_groups", {"on_error": "dead_letter"}, "depends on all rows", "catch the exception"),
+    ("map_batches", {"on_error": "null"}, "rows do not belong", "dead_letter"),
+    ("map_batches", {"on_error": "dead_letter", "deterministic": False}, "again", "rows"),
+    ("udf", {"on_error": "ignore"}, "on_error must be one of", ""),
+    ("udf", {"on_error": "nul"}, "on_error must be one of", "null"),
+    ("udf", {"errors_max": 3}, "errors_max does nothing", "goes on"),
+    ("udf", {"errors_max": 0, "on_error": "null"}, "errors_max must be a whole number", ""),
+    ("udf", {"deterministic": "no"}, "deterministic must be True or False", ""),
+    ("udf", {"retries": {"exceptions": 1}}, '"death" and "exception"', "exception"),
+    ("udf", {"retries": {"exception": -1}}, "at least 0", ""),
+    ("udf", {"retries": {"exception": 1}, "deterministic": False}, "forbids to run it twice", ""),
+    ("udf", {"batch": "numpy", "on_error": "null", "deterministic": False}, "again", "rows"),
+    ("udtf", {"output_max": "3GiB"}, "output_max must be at most", ""),
+    ("udtf", {"output_max": "much"}, "output_max must be a number of bytes", ""),
+]
+
+
+@pytest.mark.parametrize(("decorator", "options", "message", "hint"), REFUSED)
+def test_policies_that_cannot_be(decorator, options, message, hint):
     more = {"state": "s double"} if decorator == "udaf" else {}
     what = "double" if decorator in ("udf", "udaf") else "y double"
-    with pytest.raises(
-        al.PlanError, match=f"{decorator}: {option}=.* is not supported yet"
-    ) as caught:
-        getattr(al, decorator)(what, **more, **{option: value})
+    with pytest.raises(al.PlanError, match=message) as caught:
+        getattr(al, decorator)(what, **more, **options)(lambda x: x)
+    assert caught.value.diagnostic.message.startswith(f"{decorator}: ")
     assert hint in caught.value.diagnostic.hint
 
 

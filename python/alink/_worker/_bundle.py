@@ -142,15 +142,21 @@ class _Columns:
         output = self._output = task.output
         self._enter = task.enter
         specs = sorted(task.calls, key=lambda spec: spec["output"])
-        if [spec["output"] for spec in specs] != list(range(len(output))):
+        # The last column tells on which rows the function has failed.
+        self._told = bool(specs[0].get("on_error"))
+        if [spec["output"] for spec in specs] != list(range(len(output) - self._told)):
             raise ValueError("the calls do not fill the output's columns")
         self._calls = [
-            Call(spec, output.field(i).type, task.library) for i, spec in enumerate(specs)
+            Call(spec, output.field(i).type, task.library, task.careful)
+            for i, spec in enumerate(specs)
         ]
 
     def run(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         row = 0
         alone = len(self._calls) == 1
+        errors = self._calls[0].errors if self._told else None
+        if errors is not None:
+            errors.begin()
         for batch in batches:
             columns = batch.columns
             for i, call in enumerate(self._calls):
@@ -160,6 +166,8 @@ class _Columns:
                 except Failure as failure:
                     failure.details["call"] = i  # a function may be called twice
                     raise
+            if errors is not None:
+                columns.append(errors.column(row, batch.num_rows))
             made = columns[batch.num_columns :]
             yield pa.RecordBatch.from_arrays(made, schema=self._output)
             row += batch.num_rows

@@ -6,6 +6,7 @@ cut) stands in ``Call``; the forms in which columns go in and come out stand in 
 
 from __future__ import annotations
 
+import json
 import operator
 import sys
 from itertools import islice
@@ -38,9 +39,13 @@ class Call:
         The type of the column that it makes.
     library
         Where the function's code is loaded, at the first batch.
+    careful
+        The page is to tell the exact row that runs.
     """
 
-    def __init__(self, spec: Mapping[str, Any], type_: pa.DataType, library: Library) -> None:
+    def __init__(
+        self, spec: Mapping[str, Any], type_: pa.DataType, library: Library, careful: bool = False
+    ) -> None:
         self.id: str = spec["id"]
         self.name: str = spec["name"]
         self.parameters: Sequence[str] = spec.get("parameters") or ()
@@ -50,6 +55,12 @@ class Call:
         self._type = type_
         self._spec = spec
         self._library = library
+        self.careful = careful
+        # Failures of rows are noted here, where they do not end the bundle.
+        self.errors = Errors(spec) if spec.get("on_error") else None
+        self.output_max: int = spec.get("output_bytes") or sys.maxsize
+        # Where rows are left out, the places in the bundle of those that are not.
+        self._places: Sequence[int] | None = None
         # Rows that are counted are those of the batch.
         self._exact = True
         self._form = FORMS.get(spec["kind"])
@@ -101,6 +112,8 @@ class Call:
         if len(kept[0]) == 0:
             return pa.nulls(len(valid), self._type)
         self._exact = False
+        if self.careful or self.errors is not None:
+            self._places = pc.add(pc.indices_nonzero(valid).cast(pa.int64()), row).to_pylist()
         try:
             return self._in_cuts(kept, len(kept[0]), 0, alone).take(places)
         except Failure as failure:
@@ -109,6 +122,37 @@ class Call:
             raise
         finally:
             self._exact = True
+            self._places = None
+
+    def place(self, row: int) -> int:
+        """Give the place in the bundle of a row that the function is called for."""
+        return row if self._places is None else self._places[row]
+
+    def note(self, row: int, failure: Failure) -> None:
+        """Note that the function has failed on a row, which then is NULL."""
+        assert self.errors is not None
+        self.errors.note(self.place(row), failure)
+
+    def in_halves(
+        self,
+        kind: _Row | _Vectorised,
+        arrays: list[pa.Array],
+        rows: int,
+        type_: pa.DataType,
+        row: int,
+        failure: Failure,
+    ) -> pa.Array:
+        """Give the column of rows that have failed together: NULL where one does by itself."""
+        if rows == 1:
+            self.note(row, failure)
+            return pa.nulls(1, type_)
+        PROGRESS.step()
+        half = rows // 2
+        first = kind.tolerant([array.slice(0, half) for array in arrays], half, type_, row)
+        second = kind.tolerant(
+            [array.slice(half) for array in arrays], rows - half, type_, row + half
+        )
+        return pa.concat_arrays([first, second])
 
     def _in_cuts(self, arrays: list[pa.Array], rows: int, row: int, alone: bool) -> pa.Array:
         """Call the function for at most ``batch_rows`` rows at a time."""
@@ -127,20 +171,24 @@ class Call:
         self, function: Callable[..., Any], arrays: list[pa.Array], rows: int, row: int, alone: bool
     ) -> pa.Array:
         kind = (
-            _Row(self, function) if self._form is None else _Vectorised(self, function, self._form)
+            _Row(self, function, row)
+            if self._form is None
+            else _Vectorised(self, function, self._form)
         )
         PROGRESS.step()
         PROGRESS.rows_from(row if self._exact else None)
+        if self.errors is not None:
+            return kind.tolerant(arrays, rows, self._type, row)
         try:
             return kind.column(arrays, rows, self._type, alone)
         except Misfit as misfit:
-            raise self._type_failure(misfit, arrays, row) from None
+            raise self.type_failure(misfit, arrays, row) from None
         except Failure as failure:
             if "row" in failure.details:
                 failure.details["row"] += row
             raise
 
-    def _type_failure(self, misfit: Misfit, arrays: list[pa.Array], row: int) -> Failure:
+    def type_failure(self, misfit: Misfit, arrays: list[pa.Array], row: int) -> Failure:
         if misfit.argument:
             what = f"{self.name} cannot be given {misfit.value}, {misfit.argument}"
         elif misfit.row is None:
@@ -163,6 +211,69 @@ class Call:
         return _errors.values_of(self.parameters, [_value_at(array, row) for array in arrays])
 
 
+class Errors:
+    """The rows of a batch on which a function has failed, and how."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._name: str = spec["name"]
+        self._max: int = spec.get("errors_max") or sys.maxsize
+        self._count = 0
+        self._texts: dict[int, str] = {}
+        # How often the function is called again after an exception.
+        self.retries: int = spec.get("exception_retries") or 0
+
+    def note(self, row: int, failure: Failure) -> None:
+        """Note a row of the bundle."""
+        self._texts[row] = self.text(failure)
+
+    def text(self, failure: Failure) -> str:
+        """Give what the engine is told of a row, and count it."""
+        self._count += 1
+        if self._count > self._max:
+            text = f"{self._name} failed on more than {self._max:,} rows"
+            last = failure.details["message"]
+            raise Failure("many", f"{text}, the last time like this: {last}")
+        told = {key: failure.details.get(key) for key in ("message", "exception")}
+        return json.dumps(told)
+
+    def column(self, first: int, rows: int) -> pa.Array:
+        """Give the column of a batch that begins at a row of the bundle, and forget its rows."""
+        if not self._texts:
+            return pa.nulls(rows, pa.string())
+        texts = [self._texts.get(first + row) for row in range(rows)]
+        self._texts.clear()
+        return pa.array(texts, pa.string())
+
+    def begin(self) -> None:
+        """Count from the beginning: a bundle begins."""
+        self._count = 0
+        self._texts.clear()
+
+
+def fatal(failure: BaseException) -> bool:
+    """Tell whether a failure ends the bundle although the function may fail on rows.
+
+    The engine has interrupted it, memory is short, or the function cannot run at all.
+    """
+    if not isinstance(failure, Failure):
+        return isinstance(failure, (KeyboardInterrupt, MemoryError, ModuleNotFoundError))
+    details = failure.details
+    exception = (details.get("exception") or {}).get("type", "")
+    return (
+        details["error"] in ("many", "load", "module", "protocol")
+        or "loading" in details
+        or exception == "KeyboardInterrupt"
+        or exception.endswith("MemoryError")
+    )
+
+
+def too_large(name: str, size: int, limit: int, what: str = "row") -> Failure:
+    """Make the failure of a function that gives more than it may."""
+    size_mib, limit_mib = max(1, size >> 20), limit / (1 << 20)
+    text = f"{name} gave {size_mib:,} MiB for one {what}, more than its limit of {limit_mib:,.4g}"
+    return Failure("output", f"{text} MiB")
+
+
 def _value_at(array: pa.Array, row: int) -> Any:
     try:
         return _values.to_values(array.slice(row, 1))[0]
@@ -181,22 +292,135 @@ _ROWS_A_STEP = 1024
 class _Row:
     """A function of scalars."""
 
-    def __init__(self, call: Call, function: Callable[..., Any]) -> None:
+    def __init__(self, call: Call, function: Callable[..., Any], first: int) -> None:
         self._call = call
         self._function = function
+        self._first = first
 
     def column(
         self, arrays: list[pa.Array], rows: int, type_: pa.DataType, alone: bool
     ) -> pa.Array:
         del alone  # values are copied
         columns = [_values.to_values(array) for array in arrays] or [[None] * rows]
-        if not arrays:
-            out = self._each(lambda _: self._function(), columns[0], arrays)
-        elif len(columns) == 1 and _COMPREHENDS and isinstance(self._function, FunctionType):
-            out = self._each(self._function, columns[0], arrays)
+        function = self._function if arrays else lambda _: self._function()
+        if self._call.careful:
+            out = self._carefully(function, columns, arrays)
+        elif len(columns) == 1 and _COMPREHENDS and isinstance(function, FunctionType):
+            out = self._each(function, columns[0], arrays)
         else:
             out = self._map(columns, arrays)
-        return _values.to_array(out, type_)
+        column = _values.to_array(out, type_)
+        if column.nbytes > self._call.output_max and (row := self._too_large(column)) is not None:
+            failure = too_large(self._call.name, column.slice(row, 1).nbytes, self._call.output_max)
+            failure.details.update(row=row, values=self._call.arguments(arrays, row))
+            raise failure
+        return column
+
+    def _too_large(self, column: pa.Array) -> int | None:
+        """Give the first row that has more than a row may."""
+        sizes = (column.slice(row, 1).nbytes for row in range(len(column)))
+        return next((row for row, size in enumerate(sizes) if size > self._call.output_max), None)
+
+    def tolerant(self, arrays: list[pa.Array], rows: int, type_: pa.DataType, row: int) -> pa.Array:
+        """Give the column with NULL for the rows that the function fails on, which are noted."""
+        try:
+            columns = [_values.to_values(array) for array in arrays] or [[None] * rows]
+        except Misfit as misfit:
+            return self._call.in_halves(
+                self, arrays, rows, type_, row, self._call.type_failure(misfit, arrays, row)
+            )
+        out = self._all(columns, arrays, row)
+        try:
+            column = _values.to_array(out, type_)
+        except Misfit:
+            column = None
+        if column is None or column.nbytes > self._call.output_max:
+            self._drop_misfits(out, type_, arrays, row)
+            column = _values.to_array(out, type_)
+        return column
+
+    def _all(self, columns: list[list[Any]], arrays: list[pa.Array], row: int) -> list[Any]:
+        """Call the function for all rows, and go on behind those that it raises on."""
+        function = self._function if arrays else lambda _: self._function()
+        rows = len(columns[0])
+        out: list[Any] = []
+        iterators = [iter(column) for column in columns]
+        if not self._call.careful:
+            PROGRESS.rows_begin(out.__len__)
+        try:
+            while (done := len(out)) < rows:
+                try:
+                    if self._call.careful:
+                        PROGRESS.exact(self._call.place(row + done))
+                        out.append(function(*(next(it) for it in iterators)))
+                        continue
+                    out.extend(map(function, *(islice(it, _ROWS_A_STEP) for it in iterators)))
+                    if len(out) < min(done + _ROWS_A_STEP, rows):
+                        raise StopIteration  # which list.extend takes for the end
+                    PROGRESS.step()
+                except BaseException as exception:
+                    self._go_on(function, exception, columns, out, arrays, row)
+        finally:
+            PROGRESS.rows_end()
+        return out
+
+    def _go_on(
+        self,
+        function: Callable[..., Any],
+        exception: BaseException,
+        columns: list[list[Any]],
+        out: list[Any],
+        arrays: list[pa.Array],
+        row: int,
+    ) -> None:
+        """Try the row that follows the results once more, if that is asked for, or note it."""
+        assert self._call.errors is not None
+        at = len(out)
+        for _ in range(self._call.errors.retries):
+            if fatal(exception):
+                break
+            try:
+                out.append(function(*(column[at] for column in columns)))
+                return
+            except BaseException as another:
+                exception = another
+        failure = self._raised(exception, arrays, at)
+        if fatal(exception):
+            failure.details["row"] += row
+            raise failure from None
+        self._call.note(row + at, failure)
+        out.append(None)
+
+    def _drop_misfits(
+        self, out: list[Any], type_: pa.DataType, arrays: list[pa.Array], row: int
+    ) -> None:
+        """Note the rows whose results the type cannot hold, or are too large."""
+        for at, value in enumerate(out):
+            try:
+                size = _values.to_array([value], type_).nbytes
+                if size <= self._call.output_max:
+                    continue
+                failure = too_large(self._call.name, size, self._call.output_max)
+            except Misfit as misfit:
+                misfit.row = at
+                failure = self._call.type_failure(misfit, arrays, row)
+            self._call.note(row + at, failure)
+            out[at] = None
+
+    def _carefully(
+        self, function: Callable[..., Any], columns: list[list[Any]], arrays: list[pa.Array]
+    ) -> list[Any]:
+        """Call the function in a loop that tells the row before each call."""
+        out: list[Any] = []
+        try:
+            for values in zip(*columns, strict=True):
+                PROGRESS.exact(self._call.place(self._first + len(out)))
+                out.append(function(*values))
+        except BaseException as exception:
+            raise self._raised(exception, arrays, len(out)) from None
+        finally:
+            PROGRESS.rows_end()
+        return out
 
     def _map(self, columns: list[list[Any]], arrays: list[pa.Array]) -> list[Any]:
         """Call the function in a loop that runs in C.
@@ -274,7 +498,31 @@ class _Vectorised:
         column = self._form.column(result, type_, copy=not alone)
         if len(column) != rows:
             raise _wrong_length(self._call, len(column), rows)
+        if column.nbytes > self._call.output_max:
+            raise too_large(self._call.name, column.nbytes, self._call.output_max, "call")
         return column
+
+    def tolerant(self, arrays: list[pa.Array], rows: int, type_: pa.DataType, row: int) -> pa.Array:
+        """Give the column with NULL for the rows that the function fails on, which are noted.
+
+        Which ones they are is found by calling the function for one half after the other.
+        """
+        assert self._call.errors is not None
+        tries = 1 + self._call.errors.retries
+        while True:
+            tries -= 1
+            try:
+                return self.column(arrays, rows, type_, False)
+            except Misfit as misfit:
+                failure = self._call.type_failure(misfit, arrays, row)
+                break
+            except Failure as raised:
+                failure = raised
+                if fatal(failure):
+                    raise
+                if tries == 0 or failure.details["error"] != "raised":
+                    break
+        return self._call.in_halves(self, arrays, rows, type_, row, failure)
 
 
 def given(name: str, form: Arrow, arrays: Sequence[pa.Array]) -> list[Any]:

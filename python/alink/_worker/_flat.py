@@ -6,6 +6,7 @@ bytes, so that a generator may go on for as long as it likes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from . import _errors, _values
+from ._calls import Errors, fatal, too_large
 from ._errors import Failure
 from ._exact import Misfit, by_name, type_name
 from ._gather import gathered
@@ -42,8 +44,12 @@ class FlatMap:
         self._skips_null: bool = spec.get("on_null") == "skip"
         self._output = task.output
         self._rows = _RowShape(
-            self._name, [task.output.field(i) for i in range(1, len(task.output))]
+            self._name,
+            [task.output.field(i) for i in range(1, len(task.output) - bool(spec.get("on_error")))],
         )
+        # Failures of rows are told in the last column, where they do not end the bundle.
+        self._errors = Errors(spec) if spec.get("on_error") else None
+        self._output_max: int = spec.get("output_bytes") or sys.maxsize
         self._library = task.library
         self._enter = task.enter
         self._chunk_rows = CHUNK_ROWS_FIRST
@@ -51,6 +57,8 @@ class FlatMap:
     def run(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Give the bundle's output."""
         self._enter(self._name)
+        if self._errors is not None:
+            self._errors.begin()
         first = 0
         try:
             function = self._library.load(self._spec)
@@ -67,32 +75,64 @@ class FlatMap:
     ) -> Iterator[pa.RecordBatch]:
         arguments = self._arguments(batch, first)
         skips = self._skips_null and any(batch.column(i).null_count for i in self._args)
-        rows: list[Any] = []
-        origins: list[int] = []
+        made = _Made()
         for row, values in enumerate(arguments):
             if skips and any(value is None for value in values):
                 continue
             PROGRESS.step()
+            PROGRESS.exact(first + row)
+            for tried in range(1 + (self._errors.retries if self._errors else 0)):
+                made.begin(row)
+                try:
+                    yield from self._row(function, values, made, first, arguments)
+                    break
+                except Failure as failure:
+                    raised = self._failure(failure, first + row, values)
+                except BaseException as exception:
+                    raised = self._failure(
+                        _errors.raised(exception, f"{self._name} raised"), first + row, values
+                    )
+                if self._errors is None or fatal(raised):
+                    raise raised from None
+                again = tried < self._errors.retries and not made.begun
+                if again and raised.details["error"] == "raised":
+                    made.drop(row)
+                    continue
+                made.fail(row, self._errors.text(raised))
+                break
+        PROGRESS.rows_end()
+        if made.rows:
+            yield self._chunk(made, first, arguments)
+
+    def _row(
+        self,
+        function: Callable[..., Any],
+        values: tuple[Any, ...],
+        made: _Made,
+        first: int,
+        arguments: list[tuple[Any, ...]],
+    ) -> Iterator[pa.RecordBatch]:
+        """Gather what one row gives, and yield each chunk that is full."""
+        results = self._iterate(function(*values))
+        size = 0
+        while True:
+            before = len(made.rows)
             try:
-                results = self._iterate(function(*values))
-                while True:
-                    before = len(rows)
-                    try:
-                        rows.extend(islice(results, self._chunk_rows - before))
-                    finally:
-                        origins.extend(repeat(row, len(rows) - before))
-                    if len(rows) < self._chunk_rows:
-                        break
-                    yield self._chunk(rows, origins, first, arguments)
-                    rows, origins = [], []
-            except Failure as failure:
-                raise self._failure(failure, first + row, values) from None
-            except BaseException as exception:
-                raise self._failure(
-                    _errors.raised(exception, f"{self._name} raised"), first + row, values
-                ) from None
-        if rows:
-            yield self._chunk(rows, origins, first, arguments)
+                made.rows.extend(islice(results, self._chunk_rows - before))
+            finally:
+                made.origins.extend(repeat(made.row, len(made.rows) - before))
+            if len(made.rows) < self._chunk_rows:
+                return
+            mine = len(made.rows) - made.origins.index(made.row)
+            chunk = self._chunk(made, first, arguments)
+            failed = made.failed == made.row
+            size += chunk.nbytes * mine // max(chunk.num_rows, 1)
+            made.clear()
+            yield chunk
+            if failed:
+                return  # its last result was refused
+            if size > self._output_max:
+                raise too_large(self._name, size, self._output_max)
 
     def _arguments(self, batch: pa.RecordBatch, first: int) -> list[tuple[Any, ...]]:
         """Give the arguments of each row."""
@@ -117,30 +157,98 @@ class FlatMap:
             )
         return iter(result)
 
-    def _chunk(
-        self,
-        rows: list[Any],
-        origins: list[int],
-        first: int,
-        arguments: list[tuple[Any, ...]],
-    ) -> pa.RecordBatch:
-        try:
-            columns = self._rows.columns(rows)
-        except _Refused as refused:
-            row = origins[refused.at]
-            raise self._failure(refused, first + row, arguments[row]) from None
-        chunk = pa.RecordBatch.from_arrays(
-            [pa.array(origins, pa.int64()), *columns], schema=self._output
-        )
-        wanted = CHUNK_BYTES_GOAL * len(rows) // max(chunk.nbytes, 1)
+    def _chunk(self, made: _Made, first: int, arguments: list[tuple[Any, ...]]) -> pa.RecordBatch:
+        while True:
+            try:
+                columns = self._rows.columns(made.values(self._rows.nothing))
+                break
+            except _Refused as refused:
+                row = made.origins[refused.at]
+                failure = self._failure(refused, first + row, arguments[row])
+                if self._errors is None:
+                    raise failure from None
+                made.fail(row, self._errors.text(failure))
+        columns = [pa.array(made.origins, pa.int64()), *columns]
+        if self._errors is not None:
+            columns.append(made.errors())
+        chunk = pa.RecordBatch.from_arrays(columns, schema=self._output)
+        if chunk.nbytes > self._output_max:
+            self._check_rows(made, chunk, first, arguments)
+        wanted = CHUNK_BYTES_GOAL * chunk.num_rows // max(chunk.nbytes, 1)
         self._chunk_rows = max(1, min(wanted, 4 * self._chunk_rows, CHUNK_ROWS_MAX))
         return chunk
+
+    def _check_rows(
+        self, made: _Made, chunk: pa.RecordBatch, first: int, arguments: list[tuple[Any, ...]]
+    ) -> None:
+        """Refuse a single result that is larger than all of a row may be."""
+        for at, row in enumerate(made.origins):
+            size = chunk.slice(at, 1).nbytes
+            if size > self._output_max:
+                failure = too_large(self._name, size, self._output_max)
+                raise self._failure(failure, first + row, arguments[row])
 
     def _failure(self, failure: Failure, row: int, values: Sequence[Any]) -> Failure:
         if "row" not in failure.details:
             failure.details["row"] = row
             failure.details["values"] = _errors.values_of(self._parameters, values)
         return failure
+
+
+class _Failed:
+    """Stands in the place of the results of a row on which the function has failed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class _Made:
+    """What has been gathered for a chunk: results, and the rows of the batch they are from."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self.origins: list[int] = []
+        # The row that runs, whether a chunk with results of it has been given, and the last
+        # row that has failed.
+        self.row = -1
+        self.begun = False
+        self.failed = -1
+
+    def begin(self, row: int) -> None:
+        """Note that a row runs from now on."""
+        self.row = row
+        self.begun = False
+
+    def clear(self) -> None:
+        """Begin a chunk in the middle of a row."""
+        self.rows, self.origins = [], []
+        self.begun = True
+
+    def drop(self, row: int) -> None:
+        """Forget the results of a row."""
+        at = self.origins.index(row) if row in self.origins else len(self.rows)
+        end = at + self.origins.count(row)
+        del self.rows[at:end]
+        del self.origins[at:end]
+
+    def fail(self, row: int, text: str) -> None:
+        """Put a failure in the place of the results of a row."""
+        at = self.origins.index(row) if row in self.origins else len(self.rows)
+        self.drop(row)
+        self.rows.insert(at, _Failed(text))
+        self.origins.insert(at, row)
+        self.failed = row
+
+    def values(self, nothing: Any) -> list[Any]:
+        """Give the results, with one that is all NULL for each failure."""
+        if self.failed < 0:
+            return self.rows
+        return [nothing if isinstance(row, _Failed) else row for row in self.rows]
+
+    def errors(self) -> pa.Array:
+        """Give the column that tells of failures."""
+        texts = [row.text if isinstance(row, _Failed) else None for row in self.rows]
+        return pa.array(texts, pa.string())
 
 
 class _Refused(Failure):
@@ -165,6 +273,8 @@ class _RowShape:
         self._fields = fields
         self._names = [field.name for field in fields]
         self._width = len(fields)
+        # A row of NULLs.
+        self.nothing: Any = None if len(fields) == 1 else (None,) * len(fields)
         one = fields[0].type if len(fields) == 1 else None
         self._one = one is not None
         self._dict_is_value = one is not None and (types.is_struct(one) or types.is_map(one))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _errors
 from ._errors import Failure
+from ._progress import PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,6 +48,16 @@ class Library:
         Failure
             Of kind "load", or "module" if a module is missing.
         """
+        before = PROGRESS.load_begin()
+        try:
+            return self._load(call)
+        except Failure as failure:
+            failure.details["loading"] = True  # no row is to blame
+            raise
+        finally:
+            PROGRESS.load_end(before)
+
+    def _load(self, call: Mapping[str, Any]) -> Callable[..., Any]:
         name = call["name"]
         try:
             self._use_folders(list(call.get("modules") or ()))

@@ -25,7 +25,8 @@ LOOK_SECONDS = 0.1
 # The thread goes to sleep when nothing has run for as many looks.
 IDLE_LOOKS = 20
 
-_INSTRUCTION, _RUNNING, _CALL, _ROW, _STEPS, _ROWS = range(6)
+_INSTRUCTION, _RUNNING, _CALL, _ROW, _STEPS, _ROWS, _BEGUN, _STATE = range(8)
+_LOADING, _EXACT = 1, 2
 
 
 class Progress:
@@ -52,7 +53,9 @@ class Progress:
         """Say that a bundle is run from now on."""
         self.step()
         number = instruction[1:]
+        self._words[_STATE] = 0
         self._words[_INSTRUCTION] = int(number) if number.isdecimal() else 0
+        self._words[_BEGUN] = self._words[_INSTRUCTION]
         self._words[_RUNNING] = 1
         self._busy = True
         self._wake.set()
@@ -83,6 +86,21 @@ class Progress:
         self._words[_CALL] = call
         self.step()
 
+    def load_begin(self) -> int:
+        """Say that a function is loaded and set up until ``load_end`` gets what this gives."""
+        before = self._words[_STATE]
+        self._words[_STATE] = _LOADING
+        return before
+
+    def load_end(self, before: int) -> None:
+        """Say that it is loaded."""
+        self._words[_STATE] = before
+
+    def exact(self, row: int) -> None:
+        """Say exactly which row of the bundle runs from now on."""
+        self._words[_ROW] = row + 1
+        self._words[_STATE] = _EXACT
+
     def rows_begin(self, count: Callable[[], int]) -> None:
         """Say how to count the rows that the running call has done."""
         self._words[_ROWS] = 0
@@ -93,6 +111,8 @@ class Progress:
         """Say that no rows are counted."""
         self._count = None
         self._words[_ROW] = 0
+        if self._words[_STATE] == _EXACT:
+            self._words[_STATE] = 0
 
     def rows_from(self, first: int | None) -> None:
         """Say which row of the bundle is the first that is counted; None if none is."""

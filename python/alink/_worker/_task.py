@@ -47,6 +47,11 @@ class Task:
         """The calls, in the order of the payload."""
         return self.spec["calls"]
 
+    @property
+    def careful(self) -> bool:
+        """Whether the page is to tell the exact row that runs."""
+        return bool(self.spec.get("careful"))
+
     def only_call(self) -> Mapping[str, Any]:
         """Give the call of a stage that has one."""
         if len(self.calls) != 1:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from . import _arrays, _errors
-from ._calls import called
+from ._calls import called, too_large
 from ._errors import Failure
 from ._exact import ColumnMisfit, Misfit, type_name
 from ._forms import FORMS, as_table
@@ -28,6 +29,7 @@ class Whole:
         self._rows_max: int = spec.get("batch_rows") or 0
         self._form = FORMS[spec.get("batch") or "arrow"]
         self._output = task.output
+        self._output_max: int = spec.get("output_bytes") or sys.maxsize
         self._library = task.library
         self._enter = task.enter
 
@@ -67,11 +69,16 @@ class Whole:
     def _results(self, function: Callable[..., Any], rows: Any) -> Iterator[pa.RecordBatch]:
         """Call the function and give what it returned as batches of the output's schema."""
         result = called(self._name, self._form, function, (rows,))
+        size = 0
         for table in self._tables(result):
             self._check_columns(table)
             for part in table.to_batches():
                 columns = [self._cast(part, field) for field in self._output]
-                yield pa.RecordBatch.from_arrays(columns, schema=self._output)
+                batch = pa.RecordBatch.from_arrays(columns, schema=self._output)
+                size += batch.nbytes + batch.num_rows  # also where they take no memory
+                if size > self._output_max:
+                    raise too_large(self._name, size, self._output_max, "call")
+                yield batch
 
     def _tables(self, result: Any) -> Iterator[pa.Table]:
         if result is None:
