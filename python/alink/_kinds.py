@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
@@ -35,7 +34,6 @@ _METHODS = {
     "merge": "merge(self, state, other) takes another state into one",
     "result": "result(self, state) gives the group's value",
 }
-_REQUIREMENT_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
 class TableFunction(WorkerFunction[P, R]):
@@ -358,14 +356,7 @@ def with_library(environment: Environment | None, library: str) -> Environment |
     """
     if environment is None or library not in ("numpy", "pandas", "polars"):
         return environment
-    names = {
-        match[1].lower()
-        for requirement in environment.requirements
-        if (match := _REQUIREMENT_NAME.match(requirement))
-    }
-    if library in names:
-        return environment
-    return Environment(python=environment.python, requirements=[*environment.requirements, library])
+    return environment.with_library(library)
 
 
 def _check_methods(target: Any) -> None:

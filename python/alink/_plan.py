@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 from alink._cache import KeptTable
 from alink._confinement import secret_value
 from alink._diag import Source
-from alink._environment import Environment, environment_json, runs_client_bytecode
+from alink._environment import (
+    Environment,
+    environment_artifacts,
+    environment_json,
+    runs_client_bytecode,
+)
 from alink._expr import Expr, expr_json
 from alink._files import describe_output, describe_scan
 from alink._functions import Function, MapBatchesFunction, WorkerFunction
 from alink._kinds import AggregateFunction, GroupsFunction, TableFunction, with_library
+from alink._placed import FileArtifact
 from alink._ship import Artifact, ship
 from alink._upload import Upload
 
@@ -75,7 +81,7 @@ class Plan:
 
     root: str
     json: dict[str, Any]
-    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    artifacts: dict[str, Artifact | FileArtifact] = field(default_factory=dict)
     uploads: list[Upload] = field(default_factory=list)
     # The nodes of kept tables that the plan reads.
     caches: list[Node] = field(default_factory=list)
@@ -115,7 +121,7 @@ class _Builder:
         self._functions: dict[int, str] = {}
         self._environments: dict[tuple[Environment | None, str], str] = {}
         self._json: dict[str, Any] = {"version": VERSION, "nodes": []}
-        self._artifacts: dict[str, Artifact] = {}
+        self._artifacts: dict[str, Artifact | FileArtifact] = {}
         self._uploads: list[Upload] = []
 
     def build(self, root: Node) -> Plan:
@@ -160,7 +166,9 @@ class _Builder:
             return name
         self._functions[id(function)] = name = f"f{len(self._functions) + 1}"
         options = function.options
-        shipment = ship(function.target, function.name, runs_client_bytecode(options.env))
+        shipment = ship(
+            function.target, function.name, runs_client_bytecode(options.env, self._shares_machine)
+        )
         for artifact in shipment.artifacts:
             self._artifacts[artifact.digest] = artifact
         entry: dict[str, Any] = {"name": function.name, "kind": function.kind}
@@ -200,6 +208,8 @@ class _Builder:
         if (name := self._environments.get(key)) is not None:
             return name
         self._environments[key] = name = f"e{len(self._environments) + 1}"
+        for artifact in environment_artifacts(environment):
+            self._artifacts[artifact.digest] = artifact
         self._json.setdefault("environments", {})[name] = environment_json(
             environment, self._shares_machine, library
         )

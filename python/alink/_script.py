@@ -17,6 +17,8 @@ _BLOCK = re.compile(
 _OPENING = re.compile(r"^# /// script[ \t]*$", re.MULTILINE)
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _CLAUSE = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)\s*(\d+(?:\.\d+)*)(\.\*)?\s*")
+# What of [tool.uv] is read, or says nothing about packages.
+_UV_KEYS = ("index", "package", "managed", "required-version", "cache-keys")
 _READ_MAX = 2**20  # a header stands near the top
 
 
@@ -30,10 +32,13 @@ class Header:
         The packages, without alink itself: functions need none of it.
     requires_python : str
         The versions of Python that the script wants, or "".
+    indexes : tuple of (str, bool)
+        The URLs of uv's package indexes, and whether one is asked in the public one's place.
     """
 
     requirements: tuple[str, ...]
     requires_python: str
+    indexes: tuple[tuple[str, bool], ...] = ()
 
 
 def read_header(path: Path) -> Header | None:
@@ -73,16 +78,34 @@ def _header(source: Source, text: str) -> Header:
     wanted = data.get("requires-python", "")
     if not isinstance(wanted, str):
         raise _refused(source, "the header's requires-python must be a string")
-    uv = data.get("tool", {}).get("uv", {})
-    for key in ("sources", "index"):
-        if key in uv:
+    tool = data.get("tool", {})
+    uv = tool.get("uv", {}) if isinstance(tool, dict) else {}
+    for key in uv if isinstance(uv, dict) else ():
+        if key not in _UV_KEYS:
             raise _refused(
                 source,
-                f"the header's [tool.uv] {key} is not read; packages would come from elsewhere",
+                f"the header's [tool.uv] {key} is not read; packages would be others than uv's",
                 "give the functions an al.Environment, or leave it out",
             )
     kept = tuple(r.strip() for r in requirements if not _is_alink(r))
-    return Header(kept, wanted)
+    return Header(kept, wanted, _indexes(source, uv))
+
+
+def _indexes(source: Source, uv: Any) -> tuple[tuple[str, bool], ...]:
+    """Read uv's package indexes. An URL is not repeated: it may hold a password."""
+    found: list[tuple[str, bool]] = []
+    indexes = uv.get("index", []) if isinstance(uv, dict) else []
+    for index in indexes if isinstance(indexes, list) else [None]:
+        if not isinstance(index, dict) or not isinstance(index.get("url"), str):
+            raise _refused(source, "the header's [[tool.uv.index]] has no url")
+        if unknown := set(index) - {"url", "name", "default"}:
+            raise _refused(
+                source,
+                f"the header's [[tool.uv.index]] {min(unknown)} is not read",
+                "give the functions an al.Environment(index=…), or leave it out",
+            )
+        found.append((index["url"], bool(index.get("default"))))
+    return tuple(found)
 
 
 def _toml() -> Any:

@@ -50,6 +50,12 @@ def test_no_header(tmp_path):
         ('# /// script\n# requires-python = ">=4"\n# ///\n', "is not met by this Python"),
         ('# /// script\n# requires-python = "new"\n# ///\n', "cannot be read"),
         ('# /// script\n# [tool.uv.sources]\n# a = "b"\n# ///\n', r"\[tool.uv\] sources"),
+        ('# /// script\n# [tool.uv]\n# exclude-newer = "x"\n# ///\n', r"\[tool.uv\] exclude-newer"),
+        ('# /// script\n# [[tool.uv.index]]\n# name = "b"\n# ///\n', "has no url"),
+        (
+            '# /// script\n# [[tool.uv.index]]\n# url = "https://a"\n# explicit = true\n# ///\n',
+            "explicit is not read",
+        ),
     ],
 )
 def test_bad_headers(tmp_path, header, message):
@@ -78,10 +84,20 @@ def test_versions(operator, version, star, met):
     assert _satisfies((3, 11, 4), operator, version, star) is met
 
 
-@pytest.mark.parametrize("option", ["lock", "wheels", "files", "archives", "variables", "index"])
-def test_planned_options_are_refused(option):
-    with pytest.raises(al.PlanError, match=f"ALK1006: Environment: {option}= is not supported yet"):
-        al.Environment(**{option: ["x"]})  # pyright: ignore[reportArgumentType]
+def test_indexes_of_the_header(tmp_path):
+    script = tmp_path / "script.py"
+    index = '[[tool.uv.index]]\n# name = "mine"\n# url = "https://u:s3cr3t@host/simple"\n'
+    script.write_text(HEADER.removesuffix("# ///\n") + f"#\n# {index}# ///\n")
+    environment = al.Environment.from_script(script)
+    assert environment == al.Environment(
+        requirements=["six==1.16.0"],
+        index=["https://u:s3cr3t@host/simple", "https://pypi.org/simple"],
+    )
+    assert "s3cr3t" not in repr(environment)
+    script.write_text(script.read_text().replace("# ///\n", "# default = true\n# ///\n"))
+    assert al.Environment.from_script(script) == al.Environment(
+        requirements=["six==1.16.0"], index="https://u:s3cr3t@host/simple"
+    )
 
 
 def test_functions_of_the_script_run_with_its_requirements(pyrunner, script_environment, tmp_path):
