@@ -55,7 +55,7 @@ func (s *session) blameLocked(l *lease, death udfworker.Death, at progress) erro
 	if len(begun) == 0 {
 		return nil
 	}
-	if s.stage.Once && (at.begun == 0 || instructionNumber(begun[0].instruction) <= at.begun) {
+	if s.stage.Once && (at.unread || instructionNumber(begun[0].instruction) <= at.begun) {
 		return s.failLocked(begun[0], s.notAgain(begun, l, death))
 	}
 	if l.dirty {

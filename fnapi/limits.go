@@ -87,11 +87,12 @@ func (l *lease) timedOut(answer *diag.Diagnostic) *exec.BundleFailure {
 	if answer != nil {
 		d.Frames, d.Row = answer.Frames, answer.Row
 	}
-	if d.Row == nil && o.at.row >= 0 {
+	if d.Row == nil && o.at.row >= 0 && o.at.exact {
 		d.Row = &diag.Row{Index: o.bundle.firstRow + o.at.row, Values: l.session.valuesAt(o.bundle, call, o.at.row)}
 	}
 	if d.Row == nil {
 		rowsFact(d, o.bundle, o.bundle)
+		f.Sure = false
 	} else {
 		f.Row = d.Row.Index - o.bundle.firstRow
 	}

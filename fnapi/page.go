@@ -23,13 +23,15 @@ import (
 //	5  rows that the running call of a row function has done
 //	6  the number of the last instruction that was begun
 //	7  1 while the function is loaded and set up, else 2 where row is exact and
-//	   0 where it is up to a tenth of a second old
+//	   0 where it is as old as the last look
+//	8  looks: how often the worker's thread has counted the rows, which it does
+//	   ten times a second, unless native code lets no other thread run
 //
 // What is read may be torn between words. That only ever looks like progress.
 const (
 	pageName  = "page"
 	pageBytes = 4096
-	pageWords = 8
+	pageWords = 9
 )
 
 // progress is what a page says.
@@ -46,6 +48,9 @@ type progress struct {
 	// loading says that the function is being loaded, exact that row is the one
 	// that runs now.
 	loading, exact bool
+	looks          uint64
+	// unread says that the page could not be read.
+	unread bool
 }
 
 type page struct {
@@ -69,14 +74,14 @@ func newPage(path string) (*page, error) {
 func (p *page) read() progress {
 	var words [8 * pageWords]byte
 	if _, err := p.file.ReadAt(words[:], 0); err != nil {
-		return progress{row: -1}
+		return progress{row: -1, unread: true}
 	}
 	word := func(i int) uint64 { return binary.NativeEndian.Uint64(words[8*i:]) }
 	// Numbers from a worker: whoever uses call and row checks their bounds.
 	return progress{
 		instruction: word(0), running: word(1) == 1, call: int(word(2) % (1 << 31)),
 		row: int64(word(3)%(1<<62)) - 1, steps: word(4), rows: word(5),
-		begun: word(6), loading: word(7) == 1, exact: word(7) == 2,
+		begun: word(6), loading: word(7) == 1, exact: word(7) == 2, looks: word(8),
 	}
 }
 
@@ -96,6 +101,9 @@ const (
 	lookShare = 10 // times within a limit
 	lookMin   = 10 * time.Millisecond
 	lookMax   = time.Second
+	// looksExact is how often the rows must have been counted during a stall for
+	// the row to be the one that stalls.
+	looksExact = 2
 )
 
 // stall measures how long a worker has made no progress.
@@ -105,9 +113,11 @@ type stall struct {
 }
 
 // observe takes what the page says at a time, and gives how long it has said
-// the same while user code ran.
+// the same, looks apart, while user code ran.
 func (s *stall) observe(now time.Time, p progress) time.Duration {
-	if s.since.IsZero() || p != s.last || !p.running || p.instruction == 0 {
+	same := s.last
+	same.looks = p.looks
+	if s.since.IsZero() || p != same || !p.running || p.instruction == 0 {
 		s.last, s.since = p, now
 	}
 	return now.Sub(s.since)
@@ -127,7 +137,9 @@ func watchProgress(done <-chan struct{}, read func() progress, limit func(call i
 		case now := <-ticker.C:
 			p := read()
 			allowed := limit(p.call)
-			if waited := s.observe(now, p); allowed > 0 && waited >= allowed && stalled(p) {
+			waited := s.observe(now, p)
+			p.exact = p.exact || p.looks >= s.last.looks+looksExact
+			if allowed > 0 && waited >= allowed && stalled(p) {
 				return
 			}
 		}

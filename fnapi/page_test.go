@@ -18,12 +18,12 @@ func TestPage(t *testing.T) {
 	if got := p.read(); got.running || got.instruction != 0 || got.row != -1 {
 		t.Errorf("a new page says %+v", got)
 	}
-	for i, word := range []uint64{7, 1, 2, 42, 5, 41, 7, 2} {
+	for i, word := range []uint64{7, 1, 2, 42, 5, 41, 7, 2, 3} {
 		if _, err := p.file.WriteAt(binary.NativeEndian.AppendUint64(nil, word), int64(8*i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := p.read(); got != (progress{7, true, 2, 41, 5, 41, 7, false, true}) {
+	if got := p.read(); got != (progress{7, true, 2, 41, 5, 41, 7, false, true, 3, false}) {
 		t.Errorf("it says %+v", got)
 	}
 	// Whatever a worker writes, or does to the file.

@@ -35,7 +35,7 @@ type jobs struct {
 }
 
 // operatorRows are what operators of one name have read and written.
-type operatorRows struct{ in, out, bytesOut, late int64 }
+type operatorRows struct{ in, out, bytesOut, late, failed int64 }
 
 // entry is what the server knows of a job besides the engine.
 type entry struct {
@@ -108,6 +108,7 @@ func addRows(sums map[string]operatorRows, operators []exec.Progress) {
 	for _, o := range operators {
 		r := sums[o.Name]
 		r.in, r.out, r.bytesOut, r.late = r.in+o.RowsIn, r.out+o.RowsOut, r.bytesOut+o.BytesOut, r.late+o.LateRows
+		r.failed += o.FailedRows
 		sums[o.Name] = r
 	}
 }

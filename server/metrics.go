@@ -38,13 +38,14 @@ func (s *Server) families() []family {
 	workers := s.engine.WorkerCounts()
 	artifacts, uploads := s.sessions.heldBytes()
 	ended, in, out, bytes := map[string]float64{}, map[string]float64{}, map[string]float64{}, map[string]float64{}
-	late := int64(0)
+	late, failed := int64(0), int64(0)
 	for _, state := range []engine.State{engine.Succeeded, engine.Failed, engine.Cancelled} {
 		ended[string(state)] = float64(t.states[state])
 	}
 	for name, r := range t.rows {
 		in[name], out[name], bytes[name] = float64(r.in), float64(r.out), float64(r.bytesOut)
 		late += r.late
+		failed += r.failed
 	}
 	draining := 0.0
 	if s.Draining() {
@@ -62,6 +63,7 @@ func (s *Server) families() []family {
 		{"alink_rows_out_total", counter, "Rows that operators have written, by operator.", "operator", out},
 		{"alink_bytes_out_total", counter, "Bytes of the rows that operators have written, by operator.", "operator", bytes},
 		single("alink_late_rows_total", counter, "Rows that came after their window had ended.", float64(late)),
+		single("alink_failed_rows_total", counter, "Rows on which functions have failed, and that gave NULL or were left out.", float64(failed)),
 		{"alink_workers", gauge, "Workers that live, by what they do.", "state", map[string]float64{
 			"busy": float64(workers.Busy), "idle": float64(workers.Running - workers.Busy),
 		}},

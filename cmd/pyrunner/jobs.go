@@ -147,6 +147,9 @@ func (c *cli) printJob(job server.JobInfo) error {
 		if o.LateRows > 0 {
 			note = strings.TrimSpace(fmt.Sprintf("%s %d late", note, o.LateRows))
 		}
+		if o.FailedRows > 0 {
+			note = strings.TrimSpace(fmt.Sprintf("%s %d failed", note, o.FailedRows))
+		}
 		if o.LagS != nil && job.State == engine.Running {
 			note = strings.TrimSpace(fmt.Sprintf("%s %.1f s behind", note, *o.LagS))
 		}

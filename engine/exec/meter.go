@@ -11,6 +11,7 @@ type Meter struct {
 	mu                sync.Mutex
 	busy              time.Duration
 	bundles, restarts int64
+	failed            int64
 	// held are the workers that the stage uses, each as what tells its memory.
 	held           map[*int]func() int64
 	workersMax     int
@@ -36,6 +37,16 @@ func (m *Meter) Restart() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.restarts++
+}
+
+// Failed counts rows on which the function has failed.
+func (m *Meter) Failed(rows int) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.failed += int64(rows)
 }
 
 // Hold counts a worker of the stage until release is called; memory tells what
@@ -78,7 +89,7 @@ func (m *Meter) tell(p *Progress) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p.TimeS = m.busy.Seconds()
-	p.Bundles, p.Restarts = m.bundles, m.restarts
+	p.Bundles, p.Restarts, p.FailedRows = m.bundles, m.restarts, m.failed
 	p.MemoryBytes, p.Workers = m.lookLocked(), len(m.held)
 	if p.State == "done" {
 		p.MemoryBytes, p.Workers = m.memoryBytesMax, m.workersMax

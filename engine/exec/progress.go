@@ -55,6 +55,9 @@ type Progress struct {
 	LagS      *float64   `json:"lag_s,omitempty"`
 	// LateRows came after their window had ended and were left out.
 	LateRows int64 `json:"late_rows,omitempty"`
+	// FailedRows are those on which a function has failed, which gave NULL or
+	// were left out.
+	FailedRows int64 `json:"failed_rows,omitempty"`
 }
 
 // CountLate adds to the rows that came too late for their window.

@@ -18,7 +18,9 @@ import (
 const messageBytesMax = 8_000
 
 // addFailed notes that a function has failed on rows of a piece.
-func addFailed(ctx context.Context, failures *exec.Failures, p piece, rows []int64, failed []exec.FailedRow) error {
+func addFailed(ctx context.Context, stage *exec.FunctionStage, p piece, rows []int64, failed []exec.FailedRow) error {
+	stage.Meter.Failed(len(failed))
+	failures := stage.Failures
 	var letters arrow.RecordBatch
 	if schema := failures.Rows(); schema != nil {
 		// They outlive the operator, and whoever forgets the job may leave them
@@ -127,7 +129,7 @@ func (f *Function) emitTolerant(ctx context.Context, p piece, results []arrow.Re
 		return err
 	}
 	if len(rows) > 0 {
-		if err := addFailed(ctx, f.Stage.Failures, p, rows, failed); err != nil {
+		if err := addFailed(ctx, f.Stage, p, rows, failed); err != nil {
 			return err
 		}
 	}
@@ -204,7 +206,7 @@ func (f *flatMapRun) settle(ctx context.Context, p piece, results []arrow.Record
 		}
 	}
 	if len(rows) > 0 {
-		if err := addFailed(ctx, f.Stage.Failures, p, rows, failed); err != nil {
+		if err := addFailed(ctx, f.Stage, p, rows, failed); err != nil {
 			return clean, nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/engine/plan"
 )
 
 // blameTime is how long the row is looked for that has killed its workers where
@@ -61,7 +62,7 @@ func (b *bundler) recovery(whole piece, emit emitPiece) func(context.Context, *e
 			return b.blame(ctx, whole, failure)
 		}
 		n := &narrowing{bundler: b, emit: emit, out: out}
-		if err := n.split(ctx, whole, failure); err != nil {
+		if err := n.narrow(ctx, whole, failure); err != nil {
 			return err
 		}
 		if n.given == 0 { // it was not a row, but all of them together
@@ -77,6 +78,16 @@ type narrowing struct {
 	emit  emitPiece
 	out   *exec.Output
 	given int
+}
+
+// narrow runs a bundle that has failed in parts. A function of rows that was
+// stopped at its time limit is run once more first where the row is not known:
+// that takes the limit again, halves would take it each time.
+func (n *narrowing) narrow(ctx context.Context, whole piece, failure *exec.BundleFailure) error {
+	if toldAgain(n.lease.stage, failure) {
+		return n.run(ctx, whole, 0, whole.input.NumRows())
+	}
+	return n.split(ctx, whole, failure)
 }
 
 // split runs the parts of a piece that has failed.
@@ -147,7 +158,7 @@ func (n *narrowing) giveUp(ctx context.Context, row piece, failure *exec.BundleF
 	if e := failure.Exception; e != nil && failure.Kind == exec.FailedException {
 		failed.Type, failed.Message = e.Type, e.Message
 	}
-	if err := addFailed(ctx, n.lease.stage.Failures, row, []int64{0}, []exec.FailedRow{failed}); err != nil {
+	if err := addFailed(ctx, n.lease.stage, row, []int64{0}, []exec.FailedRow{failed}); err != nil {
 		return err
 	}
 	if n.lease.stage.Failures.Rows() != nil {
@@ -160,13 +171,27 @@ func (n *narrowing) giveUp(ctx context.Context, row piece, failure *exec.BundleF
 // failure that names it. It is over when that takes long, or when both halves
 // of what is left do well: then no row is to blame.
 func (b *bundler) blame(ctx context.Context, p piece, failure *exec.BundleFailure) error {
-	rows := p.input.NumRows()
-	known := failure.Row >= 0 || failure.Kind == exec.FailedException || failure.Kind == exec.FailedTime
-	if known || b.lease.stage.Retries == 0 || failure.Kind == exec.FailedKilled || failure.Kind == exec.FailedLost {
+	if failure.Row >= 0 || b.lease.stage.Retries == 0 {
+		return failure
+	}
+	switch failure.Kind {
+	case exec.FailedTime:
+		if !toldAgain(b.lease.stage, failure) || b.lease.stage.Calls[0].Function.Timeout() > blameTime {
+			return failure
+		}
+		found, err := b.try(ctx, p.slice(0, p.input.NumRows()))
+		if err != nil {
+			return err
+		}
+		if found == nil {
+			return failure
+		}
+		return named(failure, found)
+	case exec.FailedException, exec.FailedKilled, exec.FailedLost:
 		return failure
 	}
 	ends := time.Now().Add(blameTime)
-	for begin, end := int64(0), rows; time.Now().Before(ends); {
+	for begin, end := int64(0), p.input.NumRows(); time.Now().Before(ends); {
 		half := (begin + end + 1) / 2
 		found, err := b.try(ctx, p.slice(begin, half))
 		switch {
@@ -183,6 +208,13 @@ func (b *bundler) blame(ctx context.Context, p piece, failure *exec.BundleFailur
 		}
 	}
 	return failure
+}
+
+// toldAgain reports whether a bundle that was stopped at its time limit would
+// tell the row if it were run once more.
+func toldAgain(stage *exec.FunctionStage, failure *exec.BundleFailure) bool {
+	kind := stage.Calls[0].Function.Kind
+	return failure.Kind == exec.FailedTime && failure.Row < 0 && (kind == plan.RowFunction || kind == plan.FlatMapFunction)
 }
 
 // try gives the failure of a piece, whose input it releases, or nil if it does

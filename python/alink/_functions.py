@@ -6,7 +6,7 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -214,6 +214,14 @@ class Function(WorkerFunction[P, R]):
             An expression for `Table.with_columns` and the like.
         """
         return apply(self, args, named)
+
+    def strict(self) -> Function[P, R]:
+        """Give the same function with ``on_error="fail"``, for a trial."""
+        twin: Function[P, R] = object.__new__(Function)
+        twin.__dict__.update(self.__dict__)
+        policy = replace(self.options.policy, on_error="fail", errors_max=None)
+        twin.options = replace(self.options, policy=policy)
+        return twin
 
     @without_our_frames
     def test(self, table: Table, /, *columns: IntoExpr) -> FunctionReport:

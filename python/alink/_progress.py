@@ -50,6 +50,8 @@ class OperatorProgress:
     workers, bundles, restarts : int
         Of Python functions: their workers, the bundles that these have run, and the workers
         that died and were replaced.
+    failed_rows : int
+        Rows on which a function has failed, and that gave NULL or were left out.
     """
 
     id: str
@@ -64,6 +66,7 @@ class OperatorProgress:
     workers: int = 0
     bundles: int = 0
     restarts: int = 0
+    failed_rows: int = 0
     detail: str = ""
 
 
@@ -217,7 +220,9 @@ def render_progress(
 
 
 _DETAIL_MAX = 100  # characters
-_COSTS = ("rows in", "rows out", "MiB out", "time", "workers", "memory", "bundles", "restarts")
+_COSTS = (
+    "rows in", "rows out", "MiB out", "time", "workers", "memory", "bundles", "restarts", "failed",
+)  # fmt: skip
 
 
 def render_costs(progress: Progress) -> str:
@@ -250,6 +255,7 @@ def _costs(o: OperatorProgress) -> tuple[str, ...]:
         mebibytes(o.memory_bytes),
         f"{o.bundles:,}" if is_function else "",
         f"{o.restarts}" if o.restarts else "",
+        f"{o.failed_rows:,}" if o.failed_rows else "",
     )
 
 

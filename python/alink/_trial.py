@@ -200,7 +200,7 @@ def _in_worker(
     """Give the results of a worker, or why there are none and whether the worker died."""
     rows = table._context.from_arrow(data)
     try:
-        results = rows.select({"__result": function(*map(col, names))}).to_arrow()
+        results = rows.select({"__result": function.strict()(*map(col, names))}).to_arrow()
     except WorkerCrashed as error:
         return None, error.diagnostic.message, True
     except UdfError as error:

@@ -69,6 +69,7 @@ def test_three_rows_of_poison_are_dead_letters(ctx, poisoned, tmp_path):
     )
     beside = poisoned.limit(20_000).with_columns(y=slowly("x")).agg(s="sum(y)").collect()
     job.result(timeout_s=60)
+    assert [o.failed_rows for o in job.progress().operators if o.name == "doubled"] == [3]
     assert beside == [{"s": 20_000 * 19_999 // 2}], "a job beside it"
     result = ctx.read_parquet(tmp_path / "out.parquet").to_arrow()
     bad = {SEGFAULT, BOMB, LOOP}
@@ -111,6 +112,28 @@ def test_the_row_that_fails_the_job_is_named(poisoned, bad, kind):
     assert row is not None
     assert row.index == max(bad)
     assert f"row {max(bad)}: x={max(bad)}" in str(caught.value)
+
+
+@pytest.mark.parametrize("on_error", ["fail", "dead_letter"])
+def test_a_row_that_lets_no_other_thread_run(ctx, table, on_error):
+    """Rows are counted by a thread, which a hang in native code may stop: then nobody is blamed
+    before the batch has been run once more, telling each row."""
+
+    @al.udf("bigint", on_error=on_error, timeout="500ms")
+    def parsed(x):
+        import re
+
+        if x == 42:
+            re.match(r"(a|aa)+$", "a" * 60 + "b")
+        return x
+
+    if on_error == "fail":
+        with pytest.raises(al.WorkerTimeout, match="row 42: x=42"):
+            table.select(y=parsed("x")).to_arrow()
+        return
+    result = table.select(y=parsed("x")).to_arrow().column("y").to_pylist()
+    assert result == [x for x in range(100) if x != 42]
+    assert kinds(ctx.dead_letters()) == {42: "time limit"}
 
 
 @pytest.mark.parametrize(
@@ -307,6 +330,13 @@ def test_what_is_not_deterministic_runs_once(ctx, table, tmp_path):
             os._exit(3)
         return x
 
+    few = table.limit(20).with_columns(y=noted("x"))
+    twice = few.union(few).join(few.select("x", z="y"), on="x").agg(n="count(*)", z="sum(y - z)")
+    assert twice.collect() == [{"n": 40, "z": 0}]
+    lines = (tmp_path / "noted").read_text().split()
+    assert sorted(map(int, lines)) == list(range(20)), "a step that is read twice runs once"
+    (tmp_path / "noted").unlink()
+
     with pytest.raises(al.WorkerCrashed, match="deterministic=False") as caught:
         table.select(y=noted("x")).to_arrow()
     assert caught.value.diagnostic.code == "ALK2033"
@@ -418,6 +448,31 @@ def test_letters_keep_a_column_of_their_name(ctx):
     assert table.select("error_kind", y=fails("x")).count() == 0
     [row] = ctx.dead_letters().collect()
     assert (row["error_kind"], row["error_kind_1"]) == ("mine", "exception")
+
+
+def test_a_trial_reports_what_a_job_would_pass_over(table):
+    @al.udf("bigint", on_error="dead_letter")
+    def picky(x: int) -> int:
+        if x == 3:
+            raise ValueError("no threes")
+        return x
+
+    report = picky.test(table)
+    assert not report
+    assert "no threes" in str(report)
+
+
+def test_letters_of_a_server(server, tmp_path):
+    with server.connect() as ctx, server.connect() as other:
+        table = ctx.from_arrow(pa.table({"x": range(10)}))
+        fails = al.udf("bigint", on_error="dead_letter")(lambda x: 1 // (x - 3))
+        job = table.with_columns(y=fails("x")).write_parquet(tmp_path / "out", wait=False)
+        job.result()
+        assert job.dead_letters().select("x", "error_type").collect() == [
+            {"x": 3, "error_type": "ZeroDivisionError"}
+        ]
+        with pytest.raises(al.PlanError, match="belongs to another connection"):
+            other.engine().call("dead-letters", {"job": job.id})
 
 
 def test_a_checkpoint_holds_no_letters(ctx, tmp_path):

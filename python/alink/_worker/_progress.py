@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.1
 # The thread goes to sleep when nothing has run for as many looks.
 IDLE_LOOKS = 20
 
-_INSTRUCTION, _RUNNING, _CALL, _ROW, _STEPS, _ROWS, _BEGUN, _STATE = range(8)
+_INSTRUCTION, _RUNNING, _CALL, _ROW, _STEPS, _ROWS, _BEGUN, _STATE, _LOOKS = range(9)
 _LOADING, _EXACT = 1, 2
 
 
@@ -135,6 +135,7 @@ class Progress:
             rows = count()
             if count is self._count:
                 self._words[_ROWS] = rows
+                self._words[_LOOKS] += 1
                 self._words[_ROW] = 0 if first is None else first + rows + 1
 
 
