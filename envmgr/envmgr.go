@@ -143,6 +143,9 @@ type Environment struct {
 	PythonVersion string
 	// Paths are folders of packages that Interpreter does not find by itself.
 	Paths []string
+	// Entries are the names of what it consists of in the cache: its packages,
+	// its files. An interpreter that is used as it is has none.
+	Entries []string
 	// Files is the folder of files and unpacked archives, or "".
 	Files string
 	// Variables are set in workers. They may hold secrets.
@@ -246,6 +249,7 @@ func (s *Store) resolve(ctx context.Context, spec Spec, progress func(string)) (
 		}
 		s.noteUse(files.key, spec.AskedBy)
 		env.ID = hashJSON([]string{env.ID, files.key})
+		env.Entries = append(env.Entries, files.key)
 		env.Files = filepath.Join(files.dir(), filesFolder)
 	}
 	return env, nil
@@ -269,7 +273,7 @@ func (s *Store) built(ctx context.Context, spec Spec, progress func(string)) (en
 		return nil, err
 	}
 	s.noteUse(b.key, spec.AskedBy)
-	return &Environment{ID: b.key, Interpreter: venvPython(filepath.Join(s.envs, b.key)), PythonVersion: b.python.Version}, nil
+	return &Environment{ID: b.key, Entries: []string{b.key}, Interpreter: venvPython(filepath.Join(s.envs, b.key)), PythonVersion: b.python.Version}, nil
 }
 
 // existing is an interpreter that is used as it is. Its path is kept, not what

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,6 +76,67 @@ func checkIndexes(indexes []Index) error {
 		}
 	}
 	return nil
+}
+
+var (
+	variableReference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+	indexHint         = `write it as "https://host/simple", or with a login 'https://user:${TOKEN}@host/simple'`
+)
+
+// ParseIndex reads the URL of an index as a command line has it. A login stands
+// in variables, ${NAME}, which lookup gives: others can read a command line, so
+// a password that is written out is refused. No error repeats the text.
+func ParseIndex(text string, lookup func(string) (string, bool)) (Index, error) {
+	refuse := func(why string) (Index, error) {
+		return Index{}, diag.New(diag.BadOption, "the URL of a package index %s", why).WithHint("%s", indexHint)
+	}
+	var missing string
+	value := func(text string) string {
+		return variableReference.ReplaceAllStringFunc(text, func(reference string) string {
+			name := reference[2 : len(reference)-1]
+			found, ok := lookup(name)
+			if !ok || found == "" {
+				missing = name
+			}
+			return found
+		})
+	}
+	whole := variableReference.FindString(text) == text
+	if whole {
+		text = value(text)
+	}
+	scheme, rest, isURL := strings.Cut(text, "://")
+	authority, path, slash := strings.Cut(rest, "/")
+	login, host := "", authority
+	if at := strings.LastIndex(authority, "@"); at >= 0 {
+		login, host = authority[:at], authority[at+1:]
+	}
+	x := Index{URL: scheme + "://" + host}
+	if slash {
+		x.URL += "/" + path
+	}
+	x.Username, x.Password, _ = strings.Cut(login, ":")
+	for _, part := range []*string{&x.Username, &x.Password} {
+		if variableReference.MatchString(*part) && !whole {
+			*part = value(*part)
+		} else if decoded, err := url.PathUnescape(*part); err == nil {
+			*part = decoded
+		}
+	}
+	_, password, _ := strings.Cut(login, ":")
+	secret := cmp.Or(password, login)
+	switch {
+	case missing != "":
+		return refuse("needs the variable " + missing + ", which is not set")
+	case !isURL:
+		return refuse("has no scheme")
+	case secret != "" && !whole && !variableReference.MatchString(secret):
+		return refuse("has a password that is written out, which others can read while the command runs")
+	}
+	if err := x.check(); err != nil {
+		return refuse("cannot be used: " + err.Error())
+	}
+	return x, nil
 }
 
 // withCredentials is the URL as uv reads it.

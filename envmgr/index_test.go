@@ -256,3 +256,35 @@ func TestNetrcLogin(t *testing.T) {
 		t.Error(login, password)
 	}
 }
+
+func TestParseIndex(t *testing.T) {
+	variables := map[string]string{"T": "to:ken@", "WHOLE": "https://me:p%40ss@host/simple", "BAD": "nonsense s3cr3t", "EMPTY": ""}
+	lookup := func(name string) (string, bool) { text, ok := variables[name]; return text, ok }
+	for text, want := range map[string]Index{
+		"https://host/simple":          {URL: "https://host/simple"},
+		"http://host:80":               {URL: "http://host:80"},
+		"https://me:${T}@host/s":       {URL: "https://host/s", Username: "me", Password: "to:ken@"},
+		"https://${T}@host/s":          {URL: "https://host/s", Username: "to:ken@"},
+		"https://m%40e:x${T}y@[::1]:8": {URL: "https://[::1]:8", Username: "m@e", Password: "xto:ken@y"},
+		"${WHOLE}":                     {URL: "https://host/simple", Username: "me", Password: "p@ss"},
+	} {
+		if got, err := ParseIndex(text, lookup); err != nil || got != want {
+			t.Errorf("%s: %s, %q, %q, %v", text, got.URL, got.Username, got.Password, err)
+		}
+	}
+	for text, part := range map[string]string{
+		"https://me:s3cr3t@host": "has a password that is written out", "https://s3cr3t@host": "written out",
+		"https://me:${GONE}@host": "needs the variable GONE", "${EMPTY}": "needs the variable EMPTY",
+		"${BAD}": "has no scheme", "": "has no scheme", "s3cr3t": "has no scheme", "ftp://host": "only http and https",
+		"https://": "names no host", "https://:${T}@host": "a password without a user name",
+	} {
+		_, err := ParseIndex(text, lookup)
+		if err == nil {
+			t.Errorf("%s: no error", text)
+			continue
+		}
+		if d := diag.From(err).Render(); !strings.Contains(d, part) || strings.Contains(d, "s3cr3t") {
+			t.Errorf("%s: %s", text, d)
+		}
+	}
+}

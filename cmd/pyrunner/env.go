@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -60,7 +61,7 @@ const idShown = 12
 
 func (c *cli) printEnvironments(list []envmgr.Entry) error {
 	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ENVIRONMENT\tSIZE\tLAST USE\tPYTHON\tREQUIREMENTS\tASKED BY")
+	fmt.Fprintln(w, "ENVIRONMENT\tSIZE\tLAST USE\tPYTHON\tREQUIREMENTS OR FILES\tASKED BY")
 	var total int64
 	for _, e := range list {
 		used := ago(time.Since(e.LastUsed))
@@ -72,7 +73,7 @@ func (c *cli) printEnvironments(list []envmgr.Entry) error {
 			asked = e.AskedBy[0]
 		}
 		total += e.SizeBytes
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.ID[:min(idShown, len(e.ID))], bytesText(e.SizeBytes), used, e.Python, cut(strings.Join(e.Requirements, " "), 60), cut(asked, 60))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.ID[:min(idShown, len(e.ID))], bytesText(e.SizeBytes), used, cmp.Or(e.Python, "-"), cut(wants(e), 60), cut(asked, 60))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -84,22 +85,19 @@ func (c *cli) printEnvironments(list []envmgr.Entry) error {
 func (c *cli) envBuild() *cobra.Command {
 	command := &cobra.Command{
 		Use: "build [REQUIREMENT...]", Short: "Build an environment ahead of the first job that needs it",
-		Example: "  pyrunner env build 'numpy==2.2.*' holidays\n  pyrunner env build --version 3.11 -r requirements.txt",
+		Example: "  pyrunner env build 'numpy==2.2.*' holidays\n  pyrunner env build --version 3.11 -r requirements.txt\n" +
+			"  pyrunner env build --lock pylock.toml --index 'https://me:${TOKEN}@host/simple'",
 	}
-	wanted := command.Flags().String("version", "", "version of Python, for example 3.11")
-	files := command.Flags().StringArrayP("requirements", "r", nil, "file of requirements, one a line")
+	var flags environmentFlags
+	flags.add(command)
 	settingFlags(command, "python", "cache_dir", "uv", "offline")
 	asJSON := jsonFlag(command)
 	command.RunE = func(command *cobra.Command, args []string) error {
-		requirements := args
-		for _, file := range *files {
-			lines, err := readRequirements(file)
-			if err != nil {
-				return err
-			}
-			requirements = append(requirements, lines...)
+		spec, err := flags.spec(args)
+		if err != nil {
+			return err
 		}
-		return c.buildEnvironment(command, envmgr.Spec{Python: *wanted, Requirements: requirements, AskedBy: "pyrunner env build"}, *asJSON)
+		return c.buildEnvironment(command, spec, *asJSON)
 	}
 	return command
 }
@@ -121,15 +119,25 @@ func (c *cli) buildEnvironment(command *cobra.Command, spec envmgr.Spec, asJSON 
 	if err := s.Close(); err != nil {
 		return err
 	}
-	entry, err := s.Get(env.ID)
-	if err != nil {
-		return err
+	var entries []envmgr.Entry
+	for _, key := range env.Entries {
+		entry, err := s.Get(key)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, entry)
 	}
 	if asJSON {
-		return printJSON(c.stdout, entry)
+		// The packages; what goes with them beside.
+		return printJSON(c.stdout, struct {
+			envmgr.Entry
+			With []envmgr.Entry `json:"with"`
+		}{entries[0], append([]envmgr.Entry{}, entries[1:]...)})
 	}
-	_, err = fmt.Fprintf(c.stdout, "%s (Python %s, %s, %s)\n", entry.ID, entry.Python, count(entry.Packages, "package"), bytesText(entry.SizeBytes))
-	return err
+	for _, entry := range entries {
+		fmt.Fprintln(c.stdout, entryText(entry))
+	}
+	return nil
 }
 
 func (c *cli) envShow() *cobra.Command {
@@ -165,7 +173,10 @@ func (c *cli) envShow() *cobra.Command {
 
 func (c *cli) printEnvironment(e envmgr.Entry, packages []string) error {
 	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "environment\t%s\nfolder\t%s\nPython\t%s\n", e.ID, e.Path, e.Python)
+	fmt.Fprintf(w, "environment\t%s\nfolder\t%s\n", e.ID, e.Path)
+	if e.Python != "" {
+		fmt.Fprintf(w, "Python\t%s\n", e.Python)
+	}
 	if !e.InterpreterOK {
 		fmt.Fprintln(w, "\tthe interpreter it was made from has been removed: it will be built anew")
 	}
@@ -174,21 +185,26 @@ func (c *cli) printEnvironment(e envmgr.Entry, packages []string) error {
 	if e.InUse {
 		used += ", in use"
 	}
-	fmt.Fprintf(w, "last use\t%s\nrequirements\t%s\n", used, strings.Join(e.Requirements, ", "))
-	for i, who := range e.AskedBy {
-		label := ""
-		if i == 0 {
-			label = "asked by"
-		}
-		fmt.Fprintf(w, "%s\t%s\n", label, who)
+	fmt.Fprintf(w, "last use\t%s\n", used)
+	if e.SourceBuilds {
+		fmt.Fprintln(w, "source builds\tallowed")
 	}
-	for i, p := range packages {
-		label := ""
-		if i == 0 {
-			label = "installed"
+	list := func(label string, lines []string) {
+		for _, line := range lines {
+			fmt.Fprintf(w, "%s\t%s\n", label, line)
+			label = ""
 		}
-		fmt.Fprintf(w, "%s\t%s\n", label, p)
 	}
+	if e.Lock != "" {
+		list("lock file", []string{e.Lock})
+	}
+	if len(e.Requirements) > 0 {
+		list("requirements", []string{strings.Join(e.Requirements, ", ")})
+	}
+	list("indexes", e.Indexes)
+	list("files", e.Files)
+	list("asked by", e.AskedBy)
+	list("installed", packages)
 	return w.Flush()
 }
 
@@ -283,7 +299,7 @@ func completeEnvironments(command *cobra.Command, _ []string, _ string) ([]strin
 	}
 	var out []string
 	for _, e := range list {
-		out = append(out, e.ID[:min(idShown, len(e.ID))]+"\t"+cut(strings.Join(e.Requirements, " "), 60))
+		out = append(out, e.ID[:min(idShown, len(e.ID))]+"\t"+cut(wants(e), 60))
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp
 }

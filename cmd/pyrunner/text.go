@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/mattn/go-runewidth"
@@ -50,25 +49,6 @@ func count(n int, noun string) string {
 
 // cut shortens a text to a width on the screen.
 func cut(text string, width int) string { return runewidth.Truncate(text, width, "…") }
-
-// readRequirements reads a file of requirements, one a line, with comments.
-func readRequirements(path string) ([]string, error) {
-	text, err := readInput(path)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for line := range strings.SplitSeq(text, "\n") {
-		line = strings.TrimSpace(line)
-		if i := strings.Index(line, " #"); i >= 0 {
-			line = strings.TrimSpace(line[:i])
-		}
-		if line != "" && !strings.HasPrefix(line, "#") {
-			out = append(out, line)
-		}
-	}
-	return out, nil
-}
 
 // inputBytesMax bounds scripts, plans and lists that are read whole.
 const inputBytesMax = 64 << 20

@@ -48,7 +48,7 @@ class PrivateIndex:
 
             do_HEAD = do_GET
 
-            def log_message(self, *args):
+            def log_message(self, format, *args):
                 pass
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

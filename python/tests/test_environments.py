@@ -218,7 +218,7 @@ def test_wheels_files_archives_and_variables(shared_ctx, folder):
 
     @al.udf("string", env=env)
     def look(name):
-        import mine
+        import mine  # pyright: ignore[reportMissingImports]
         import six
 
         files = os.environ["ALINK_FILES"]
@@ -418,7 +418,7 @@ def test_credentials_reach_the_builder_alone(
     )  # fmt: skip
 
     def nosy(what):
-        import mine
+        import mine  # pyright: ignore[reportMissingImports]
 
         if what == "variables":
             return Path("/proc/self/environ").read_bytes().decode() + repr(dict(os.environ))
@@ -456,10 +456,77 @@ def test_credentials_reach_the_builder_alone(
 # --- the command line and the cache ---
 
 
-def test_the_second_build_takes_no_time(pyrunner):
-    command = [pyrunner, "env", "build", "six==1.17.0"]
-    first = subprocess.run(command, capture_output=True, text=True, check=True)
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_the_command_line(pyrunner, folder, monkeypatch):
+    """Build, list, show, collect and remove, in a cache of the test's own."""
+    monkeypatch.setenv("ALINK_CACHE_DIR", str(folder / "cache"))
+
+    def env(*args, code=0):
+        done = subprocess.run([pyrunner, "env", *args], capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        return done
+
+    (folder / "more.txt").write_text("six==1.17.0\n")
+    (folder / "wanted.txt").write_text("-r more.txt\n")
+    build = (
+        "build", "-r", "wanted.txt", "--wheel", "mine-1.0-py3-none-any.whl", "--file", "m=other",
+        "--file", "model.bin", "--index", PUBLIC,
+    )  # fmt: skip
+    first = env(*build)
+    assert "resolving six==1.17.0, mine-1.0-py3-none-any.whl…" in first.stderr
+    assert "placing m/model.bin, model.bin…" in first.stderr
+    packages, files = (line.split()[0] for line in first.stdout.splitlines())
+    again = env(*build)
     assert again.stdout == first.stdout
-    assert "installing" not in again.stderr
-    assert "resolving" not in again.stderr
+    assert not again.stderr  # nothing is resolved, built or waited for
+    told = json.loads(env(*build, "--json").stdout)
+    assert (told["id"], [e["id"] for e in told["with"]]) == (packages, [files])
+    assert told["indexes"] == [PUBLIC]
+
+    listed = {e["id"]: e for e in json.loads(env("ls", "--json").stdout)}
+    assert listed.keys() == {packages, files}
+    assert listed[packages]["kind"] == "packages"
+    assert "mine-1.0-py3-none-any.whl" in listed[packages]["requirements"]
+    assert (listed[files]["kind"], listed[files]["files"]) == (
+        "files",
+        ["m/model.bin", "model.bin"],
+    )
+    assert "m/model.bin model.bin" in env("ls").stdout
+    shown = env("show", packages[:8]).stdout
+    assert "six==1.17.0" in shown
+    assert PUBLIC in shown
+    assert "model.bin" in env("show", files[:8]).stdout
+    assert 'there is no environment "none"' in env("show", "none", code=1).stderr
+
+    dry = json.loads(env("gc", "--cache-limit", "1", "--dry-run", "--json").stdout)
+    assert {e["id"] for e in dry["removed"]} == {packages, files}
+    assert json.loads(env("rm", files, "--json").stdout) == {"removed": [files]}
+    gone = json.loads(env("gc", "--cache-limit", "1", "--json").stdout)
+    assert ([e["id"] for e in gone["removed"]], gone["kept"]) == ([packages], [])
+    assert json.loads(env("ls", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("--lock", "missing.lock"), "ALK4001", "missing.lock"),
+        (("--lock", "uv.lock"), "ALK3005", "only together with its project"),
+        (("--wheel", "missing.whl"), "ALK3006", "missing.whl cannot be read"),
+        (("--file", "a=missing"), "ALK3006", "missing cannot be read"),
+        (("--archive", "model.bin"), "ALK3006", "model.bin is not an archive"),
+        (("--index", "https://u:s3cr3t@host"), "ALK1006", "has a password that is written out"),
+        (("--index", "https://u:${NOT_SET}@host"), "ALK1006", "needs the variable NOT_SET"),
+        (("-r", "itself.txt"), "ALK1006", "takes itself in with -r"),
+        (("-r", "hashed.txt"), "ALK1006", "a list with hashes is a lock file"),
+    ],
+)
+def test_builds_that_are_refused(pyrunner, folder, args, code, words):
+    (folder / "uv.lock").write_text("version = 1\n")
+    (folder / "itself.txt").write_text("-r itself.txt\n")
+    (folder / "hashed.txt").write_text("six==1.17.0 --hash=sha256:s3cr3t\n")
+    done = subprocess.run(
+        [pyrunner, "env", "build", *args], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert code in done.stderr
+    assert words in done.stderr
+    assert "s3cr3t" not in done.stderr
