@@ -91,6 +91,11 @@ soak: build ## streams whose engines and workers are killed a hundred times
 soak-kills: build $(VENV_READY) ## a job of two minutes whose workers are killed at random, at least a hundred times
 	@ALINK_WORKER_KILLS=$${ALINK_WORKER_KILLS:-110} $(VENV)/bin/python -m pytest -s --timeout 1200 python/tests/test_failures.py -k kills_from_outside
 
+# A bomb takes 1 GiB at most, if nothing stops it.
+.PHONY: bombs
+bombs: build ## functions that take all memory, under each control of memory, with a table of peaks
+	@ALINK_BOMBS=all $(VENV)/bin/python -m pytest -q -rs python/tests/test_bombs.py
+
 .PHONY: check
 check: check-go check-python ## formatting, linters, types, import rules, generated code, other platforms
 

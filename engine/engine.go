@@ -28,6 +28,7 @@ import (
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/alink-runtime/alink/udfworker"
 )
 
 // Limits of an engine.
@@ -358,6 +359,17 @@ func (e *Engine) EndDomain(domain string) { e.workers.runner.EndIdle(domain) }
 // in memory and on disk.
 func (e *Engine) TableBytes() int64 { return e.tables.bytes() }
 
+// MemoryControl says by what the limits of workers' memory are kept: "cgroup2",
+// "cgroup1", "watch" or "none", and why not by something better. It is empty
+// as long as no supervisor of workers runs.
+type MemoryControl = udfworker.MemoryControl
+
+// MemoryControl says by what the limits of workers' memory are kept.
+func (e *Engine) MemoryControl() MemoryControl { return e.workers.runner.MemoryControl() }
+
+// ProbeMemoryControl finds by what limits would be kept on this machine.
+func ProbeMemoryControl() MemoryControl { return udfworker.ProbeMemoryControl() }
+
 // WorkerCounts is what the pool of workers has been through.
 func (e *Engine) WorkerCounts() WorkerCounts { return e.workers.counts() }
 
@@ -372,6 +384,8 @@ type Status struct {
 	EnginePID     int            `json:"engine_pid"`
 	SupervisorPID int            `json:"supervisor_pid"`
 	Workers       []WorkerStatus `json:"workers"`
+	// MemoryControl is by what the limits of workers' memory are kept.
+	MemoryControl MemoryControl `json:"memory_control"`
 	// ArrowBytes are held by Arrow buffers of the engine's process.
 	ArrowBytes int64       `json:"arrow_bytes"`
 	Jobs       []JobStatus `json:"jobs"`
@@ -393,7 +407,10 @@ type JobStatus struct {
 
 // Status reports processes and jobs.
 func (e *Engine) Status() Status {
-	s := Status{EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(), ArrowBytes: arrowMemory.live(), Jobs: []JobStatus{}}
+	s := Status{
+		EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(),
+		MemoryControl: e.MemoryControl(), ArrowBytes: arrowMemory.live(), Jobs: []JobStatus{},
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range e.order {

@@ -84,6 +84,10 @@ func (r *Runner) Warm(environment *plan.Environment) (start func(context.Context
 // SupervisorPID is the number of the supervisor's process, or 0.
 func (r *Runner) SupervisorPID() int { return r.pool.SupervisorPID() }
 
+// MemoryControl says by what limits of workers' memory are kept; it is empty
+// where no supervisor runs.
+func (r *Runner) MemoryControl() udfworker.MemoryControl { return r.pool.MemoryControl() }
+
 // Workers lists the workers that run.
 func (r *Runner) Workers() []udfworker.WorkerStatus { return r.pool.Workers() }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -66,6 +67,9 @@ func (s *Server) families() []family {
 		single("alink_failed_rows_total", counter, "Rows on which functions have failed, and that gave NULL or were left out.", float64(failed)),
 		{"alink_workers", gauge, "Workers that live, by what they do.", "state", map[string]float64{
 			"busy": float64(workers.Busy), "idle": float64(workers.Running - workers.Busy),
+		}},
+		{"alink_memory_control", gauge, "1, with what keeps the limits of workers' memory: cgroup2, cgroup1, watch or none.", "kind", map[string]float64{
+			cmp.Or(s.engine.MemoryControl().Kind, "unknown"): 1,
 		}},
 		single("alink_workers_started_total", counter, "Workers that were started.", float64(workers.Started)),
 		single("alink_worker_deaths_total", counter, "Workers that died without being told to end.", float64(workers.Deaths)),

@@ -3,6 +3,7 @@ package udfworker
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,9 +20,12 @@ const (
 	nearPercent = 70
 	softPercent = 85
 	softPause   = 250 * time.Millisecond
-	// treePause is how often a worker's processes are listed, which costs more
-	// than looking at them.
-	treePause = 200 * time.Millisecond
+	// fillPerSecond is the most that a worker is taken to fill in a second: far
+	// from its limit it is looked at before it could be there.
+	fillPerSecond = 4 << 30
+	// treePause is how often a worker's processes are listed at least. They are
+	// also when a process has been made.
+	treePause = time.Second
 	// exactPause is how often a worker is measured exactly whose processes
 	// share memory, so that their sum says little.
 	exactPause = 250 * time.Millisecond
@@ -133,7 +137,8 @@ func (m *memoryMeter) see(bytes int64) (pause time.Duration) {
 	if bytes > m.limitBytes/100*nearPercent {
 		return watchFast
 	}
-	return watchSlow
+	reached := time.Duration(float64(m.limitBytes-bytes) / fillPerSecond * float64(time.Second))
+	return min(max(reached, watchFast), watchSlow)
 }
 
 // news gives what the engine is to be told of a worker's memory, if anything.
@@ -199,15 +204,15 @@ func (m *memoryWatch) meter() *memoryMeter { return &m.memoryMeter }
 
 // look implements memoryLook.
 func (m *memoryWatch) look(now time.Time, pid int, strays func(known []int) []int) (exceeded bool, pause time.Duration) {
-	if now.Sub(m.listedAt) >= treePause {
-		if born := m.system.born(); m.pids == nil || born == "" || born != m.born {
-			others := strays(m.pids)
-			m.pids, m.born = m.system.tree(pid), born
-			for _, other := range others {
-				m.pids = append(m.pids, m.system.tree(other)...)
-			}
+	if born := m.system.born(); born == "" || born != m.born || now.Sub(m.listedAt) >= treePause {
+		known := m.pids
+		// In this order: a process that leaves the tree meanwhile is a stray.
+		m.pids, m.born, m.listedAt = m.system.tree(pid), born, now
+		for _, stray := range strays(known) {
+			m.pids = append(m.pids, m.system.tree(stray)...)
 		}
-		m.listedAt = now
+		slices.Sort(m.pids)
+		m.pids = slices.Compact(m.pids)
 	}
 	files := m.system.temporary(pid)
 	resident := m.sum(m.system.resident) + files
@@ -221,9 +226,21 @@ func (m *memoryWatch) look(now time.Time, pid int, strays func(known []int) []in
 		m.see(m.heldBytes)
 		return false, watchFast
 	}
-	m.heldBytes, m.residentBytes, m.exactAt = m.sum(m.system.held)+files, resident, now
+	m.heldBytes, m.residentBytes, m.exactAt = m.heldBy(files), resident, now
 	m.see(m.heldBytes)
 	return m.heldBytes > m.limitBytes, watchFast
+}
+
+// heldBy adds what the processes hold to what their files do, as far as it
+// matters: each takes some time to ask, in which all may go on taking memory.
+func (m *memoryWatch) heldBy(files int64) int64 {
+	n := files
+	for _, pid := range m.pids {
+		if n += m.system.held(pid); n > m.limitBytes {
+			break
+		}
+	}
+	return n
 }
 
 func (m *memoryWatch) sum(of func(int) int64) (n int64) {

@@ -55,10 +55,10 @@ func TestMemoryWatch(t *testing.T) {
 			t.Errorf("%s: exceeded %v, again in %s", what, exceeded, pause)
 		}
 	}
-	step("far below", false, watchSlow)
+	step("far below", false, 60*time.Second/4096)
 	machine.residentMiB[1] = 72
 	step("near", false, watchFast)
-	for range 10 {
+	for range 5 {
 		step("nothing new", false, watchFast)
 	}
 	if machine.lists != 1 || machine.exact != 0 {

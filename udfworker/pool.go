@@ -401,16 +401,33 @@ func (p *Pool) Start(ctx context.Context) error {
 // SupervisorPID is the number of the supervisor's process, or 0 where none
 // runs.
 func (p *Pool) SupervisorPID() int {
+	if s := p.livingSupervisor(); s != nil {
+		return s.PID()
+	}
+	return 0
+}
+
+// MemoryControl says by what limits of workers' memory are kept; it is empty
+// where no supervisor runs.
+func (p *Pool) MemoryControl() MemoryControl {
+	if s := p.livingSupervisor(); s != nil {
+		return s.MemoryControl()
+	}
+	return MemoryControl{}
+}
+
+// livingSupervisor is the supervisor that runs, or nil.
+func (p *Pool) livingSupervisor() *Supervisor {
 	p.starting.Lock()
 	defer p.starting.Unlock()
 	if p.supervisor == nil {
-		return 0
+		return nil
 	}
 	select {
 	case <-p.supervisor.Lost():
-		return 0
+		return nil
 	default:
-		return p.supervisor.PID()
+		return p.supervisor
 	}
 }
 

@@ -36,6 +36,13 @@ func prepareSupervisor() error {
 	)
 }
 
+// prefer has this thread scheduled before those of workers, as far as this
+// process may ask for it.
+func prefer() {
+	const nice = -10
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), nice) // root may
+}
+
 // nextDead waits for a child to die and gives its number, without reaping it:
 // as long as it is not reaped, number and process group are its own. ECHILD
 // says that there is no child.

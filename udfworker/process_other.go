@@ -29,6 +29,9 @@ func prepareSupervisor() error {
 	)
 }
 
+// prefer does nothing here: there is no watch.
+func prefer() {}
+
 // died holds what nextDead has reaped already: these systems cannot wait
 // without reaping through x/sys. Only the reaper's goroutine uses it.
 var died struct {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -302,6 +303,8 @@ func (s *server) limitLocked(w *supervised) (err error) {
 // watchMemory looks at what workers hold as long as the process lives, and
 // ends those that hold more than they may.
 func (s *server) watchMemory() {
+	runtime.LockOSThread()
+	prefer() // what it watches may keep all processors busy
 	for {
 		s.mu.Lock()
 		var limited []*supervised

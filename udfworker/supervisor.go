@@ -87,6 +87,7 @@ type Supervisor struct {
 	command *exec.Cmd
 	client  *plugin.Client
 	pid     int
+	control MemoryControl
 	pool    fnpb.BeamFnExternalWorkerPoolClient
 	life    lifeClient
 
@@ -230,6 +231,9 @@ func (s *Supervisor) connect(ctx context.Context) error {
 		return fmt.Errorf("the first event is %q", first.Kind)
 	}
 	s.pid = first.PID
+	if first.MemoryControl != nil {
+		s.control = *first.MemoryControl
+	}
 	s.stopEvents = cancel
 	go s.listen(receive)
 	return nil
@@ -281,6 +285,9 @@ func (s *Supervisor) handle(e Event) {
 
 // PID is the number of the supervisor's process.
 func (s *Supervisor) PID() int { return s.pid }
+
+// MemoryControl says by what it keeps limits of memory.
+func (s *Supervisor) MemoryControl() MemoryControl { return s.control }
 
 // Lost is closed when the supervisor died or was closed.
 func (s *Supervisor) Lost() <-chan struct{} { return s.lost }

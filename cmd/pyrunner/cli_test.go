@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -181,6 +182,10 @@ func TestDoctor(t *testing.T) {
 	}
 	if got.Isolation == "" {
 		t.Error("it does not say what is enforced")
+	}
+	first := slices.IndexFunc(got.Memory, func(f finding) bool { return f.OK })
+	if first >= 0 && got.MemoryControl != got.Memory[first].Name {
+		t.Errorf("memory control %q of %v", got.MemoryControl, got.Memory)
 	}
 	for part, list := range map[string][]finding{"machine": got.Machine, "sandbox": got.Sandbox, "memory": got.Memory, "python": got.Python, "disk": got.Disk} {
 		if len(list) == 0 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine"
+	"github.com/alink-runtime/alink/udfworker/cgroup"
 )
 
 // finding is one line of what the machine offers.
@@ -32,9 +33,12 @@ type checkup struct {
 	Isolation string    `json:"isolation"`
 	Machine   []finding `json:"machine"`
 	Sandbox   []finding `json:"sandbox"`
-	Memory    []finding `json:"memory"`
-	Python    []finding `json:"python"`
-	Disk      []finding `json:"disk"`
+	// MemoryControl is by what the limits of workers' memory are kept: the best
+	// of Memory.
+	MemoryControl string    `json:"memory_control"`
+	Memory        []finding `json:"memory"`
+	Python        []finding `json:"python"`
+	Disk          []finding `json:"disk"`
 }
 
 // isolationNow says honestly what confines workers in this version.
@@ -71,13 +75,30 @@ func (c *cli) doctorCommand() *cobra.Command {
 }
 
 func examine(ctx context.Context, options engine.Options) checkup {
-	report := checkup{Isolation: isolationNow, Sandbox: sandboxFindings(ctx), Memory: memoryFindings()}
+	report := checkup{Isolation: isolationNow, Sandbox: sandboxFindings(ctx), MemoryControl: engine.ProbeMemoryControl().Kind, Memory: memoryFindings()}
 	report.Machine = append([]finding{
 		{Name: "platform", OK: runtime.GOOS == "linux", Value: runtime.GOOS + "/" + runtime.GOARCH, Reason: ifNot(runtime.GOOS == "linux", "Linux is what is tested")},
 		{Name: "processors", OK: true, Value: fmt.Sprint(runtime.NumCPU()), Reason: "the default of parallelism"},
 	}, machineFindings()...)
 	report.Python, report.Disk = pythonFindings(ctx, options)
 	return report
+}
+
+// memoryFindings tries each kind of memory control by starting a process in a
+// group. The first one that works is used.
+func memoryFindings() (list []finding) {
+	for _, kind := range cgroup.Kinds {
+		f := finding{Name: string(kind)}
+		groups, refused := cgroup.Open(kind)
+		if groups != nil {
+			f.OK, f.Value = true, "groups in "+filepath.Dir(groups.Place())
+			groups.Close()
+		} else {
+			f.Reason = refused[0].Why
+		}
+		list = append(list, f)
+	}
+	return append(list, watchFinding())
 }
 
 func ifNot(ok bool, reason string) string {
@@ -140,7 +161,7 @@ func (r checkup) print(out io.Writer) error {
 	}{
 		{"machine", r.Machine},
 		{"sandbox layers (not enforced yet)", r.Sandbox},
-		{"memory control (not enforced yet)", r.Memory},
+		{"memory control of workers: " + r.MemoryControl, r.Memory},
 		{"Python", r.Python},
 		{"disk", r.Disk},
 	} {

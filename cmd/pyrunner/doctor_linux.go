@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -128,105 +126,14 @@ func seccompFinding() finding {
 	return f
 }
 
-// memoryFindings probes cgroups by making one.
-func memoryFindings() []finding {
-	return []finding{cgroup2Finding(), cgroup1Finding(), watchFinding()}
-}
-
-func cgroup2Finding() finding {
-	f := finding{Name: "cgroup v2"}
-	root := mountOf("cgroup2", "")
-	if root == "" {
-		f.Reason = "it is not mounted"
-		return f
-	}
-	own := filepath.Join(root, ownCgroup("0::"))
-	controllers, err := os.ReadFile(filepath.Join(own, "cgroup.controllers"))
-	if err != nil {
-		f.Reason = err.Error()
-		return f
-	}
-	if !strings.Contains(" "+strings.TrimSpace(string(controllers))+" ", " memory ") {
-		f.Reason = "there is no memory controller in " + own
-		return f
-	}
-	return probeCgroup(f, own)
-}
-
-func cgroup1Finding() finding {
-	f := finding{Name: "cgroup v1 memory"}
-	root := mountOf("cgroup", "memory")
-	if root == "" {
-		f.Reason = "its memory controller is not mounted"
-		return f
-	}
-	return probeCgroup(f, filepath.Join(root, ownCgroup(":memory:")))
-}
-
-func probeCgroup(f finding, own string) finding {
-	dir := filepath.Join(own, fmt.Sprintf("alink-probe-%d", os.Getpid()))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		f.Value, f.Reason = own, "no group can be made in it: "+reason(err)
-		return f
-	}
-	if err := os.Remove(dir); err != nil {
-		f.Reason = err.Error()
-		return f
-	}
-	f.OK, f.Value = true, own+" is writable"
-	return f
-}
-
-// reason is an error without the path that it is about.
-func reason(err error) string {
-	if at, ok := errors.AsType[*os.PathError](err); ok {
-		return at.Err.Error()
-	}
-	return err.Error()
-}
-
 func watchFinding() finding {
-	f := finding{Name: "memory watch"}
+	f := finding{Name: "watch"}
 	if _, err := os.ReadFile("/proc/self/smaps_rollup"); err != nil {
 		f.Reason = err.Error()
 		return f
 	}
 	f.OK, f.Value = true, "/proc/PID/smaps_rollup can be read"
 	return f
-}
-
-// mountOf finds where a file system is mounted, with an option of its own.
-func mountOf(kind, option string) string {
-	file, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return ""
-	}
-	defer file.Close()
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		before, after, ok := strings.Cut(lines.Text(), " - ")
-		left, right := strings.Fields(before), strings.Fields(after)
-		if !ok || len(left) < 5 || len(right) < 3 || right[0] != kind {
-			continue
-		}
-		if option == "" || strings.Contains(","+right[2]+",", ","+option+",") {
-			return left[4]
-		}
-	}
-	return ""
-}
-
-// ownCgroup is this process's group in the hierarchy whose line holds mark.
-func ownCgroup(mark string) string {
-	text, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return "/"
-	}
-	for line := range strings.SplitSeq(string(text), "\n") {
-		if _, path, ok := strings.Cut(line, mark); ok {
-			return path
-		}
-	}
-	return "/"
 }
 
 func shmFinding() finding {

@@ -21,9 +21,7 @@ func sandboxFindings(context.Context) []finding {
 
 func probeInNamespaces() error { return errors.New(linuxOnly) }
 
-func memoryFindings() []finding {
-	return []finding{{Name: "cgroup v2", Reason: linuxOnly}, {Name: "cgroup v1 memory", Reason: linuxOnly}, {Name: "memory watch", Reason: linuxOnly}}
-}
+func watchFinding() finding { return finding{Name: "watch", Reason: linuxOnly} }
 
 func shmFinding() finding { return finding{Name: "shared memory", Reason: linuxOnly} }
 
