@@ -3,6 +3,7 @@ package diag
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -46,7 +47,7 @@ func (d *Diagnostic) Render() string {
 		lines = lines[:renderLinesMax]
 	}
 	for i, line := range lines {
-		lines[i] = cut(line, renderCharsMax)
+		lines[i] = cut(Harmless(line), renderCharsMax)
 	}
 	return strings.Join(lines, "\n")
 }
@@ -105,6 +106,29 @@ func causeLines(cause string) []string {
 }
 
 // cut shortens a line to n characters.
+// Harmless shows what would move a terminal's cursor, or turn the direction of
+// text around, as escapes: what is rendered may hold a worker's words.
+func Harmless(line string) string {
+	harmful := func(r rune) bool {
+		return r != '\n' && r != '\t' && (unicode.IsControl(r) || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069)
+	}
+	if strings.IndexFunc(line, harmful) < 0 {
+		return line
+	}
+	var b strings.Builder
+	for _, r := range line {
+		switch {
+		case !harmful(r):
+			b.WriteRune(r)
+		case r <= 0xff:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
 func cut(line string, n int) string {
 	if utf8.RuneCountInString(line) <= n {
 		return line

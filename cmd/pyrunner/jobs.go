@@ -198,7 +198,7 @@ func (c *cli) jobsLogs() *cobra.Command {
 			if function == "" {
 				function = level
 			}
-			_, err := fmt.Fprintf(c.stdout, "[%s] %s\n", function, text)
+			_, err := fmt.Fprintf(c.stdout, "%s\n", diag.Harmless(fmt.Sprintf("[%s] %s", function, text)))
 			return err
 		})
 	})

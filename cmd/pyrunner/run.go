@@ -365,7 +365,7 @@ func (c *cli) showProgress(job *engine.Job, shown bool) {
 		var lines []engineexec.LogLine
 		lines, read = job.Log(read)
 		for _, line := range lines {
-			fmt.Fprintf(c.stderr, "[%s] %s\n", line.Function, line.Text)
+			fmt.Fprintf(c.stderr, "%s\n", diag.Harmless(fmt.Sprintf("[%s] %s", line.Function, line.Text)))
 		}
 	}
 	for {

@@ -7,6 +7,7 @@ both sides, so that the two cannot drift apart.
 from __future__ import annotations
 
 import linecache
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -222,7 +223,7 @@ class Diagnostic:
         lines += _cause_lines(self.cause)
         if self.hint:
             lines = [*lines[: _LINES_MAX - 1], f"  hint: {self.hint}"]
-        return "\n".join(_cut(line) for line in lines[:_LINES_MAX])
+        return "\n".join(_cut(harmless(line)) for line in lines[:_LINES_MAX])
 
 
 def _cause_lines(cause: str) -> list[str]:
@@ -234,6 +235,25 @@ def _cause_lines(cause: str) -> list[str]:
             return [*lines, "    …"]
         lines.append(("    " if lines else "  because: ") + line.rstrip(" \t\r"))
     return lines
+
+
+# What moves a terminal's cursor or turns the direction of text around, but for the end of a
+# line and the tabulator.
+_HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_HARMFUL_UNLESS_COLOURED = re.compile(rf"(?!\x1b\[[0-9;]{{0,32}}m){_HARMFUL.pattern}")
+
+
+def harmless(text: str, colours: bool = False) -> str:
+    """Show as escapes what a terminal would obey: the text may hold a worker's words.
+
+    Changes of colour may be let through.
+    """
+
+    def escape(found: re.Match[str]) -> str:
+        number = ord(found[0])
+        return f"\\x{number:02x}" if number <= 0xFF else f"\\u{number:04x}"
+
+    return (_HARMFUL_UNLESS_COLOURED if colours else _HARMFUL).sub(escape, text)
 
 
 def _cut(line: str) -> str:

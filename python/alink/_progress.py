@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from alink._config import origin, setting
+from alink._diag import harmless
 from alink._options import bad_option
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Display:
         """Show a line that a function printed or logged."""
         label = f"[{function}] " if function else ""
         with self._lock:
-            self._write(self._erasing() + f"{label}{text}\n")
+            self._write(self._erasing() + f"{harmless(label + text, colours=True)}\n")
             self._drawn = 0
 
     def finish(self, state: str = "ended") -> None:

@@ -172,6 +172,16 @@ def test_no_terminal(monkeypatch):
     assert stream.getvalue() == "no name\n"
 
 
+def test_what_functions_print_cannot_drive_the_terminal(monkeypatch):
+    monkeypatch.delenv("ALINK_PROGRESS", raising=False)
+    stream = io.StringIO()
+    display = Display(stream)
+    display.log("f\x1b[H", "\x1b[31mred\x1b[0m \x1b]52;c;eA==\x07\x1b[2J\rgone")
+    assert stream.getvalue() == (
+        "[f\\x1b[H] \x1b[31mred\x1b[0m \\x1b]52;c;eA==\\x07\\x1b[2J\\x0dgone\n"
+    )
+
+
 def test_closed_standard_error(terminal):
     display = Display(terminal)
     terminal.close()
