@@ -243,6 +243,20 @@ func forbidden(tree any, depth int) string {
 	return ""
 }
 
+// engineFunctions tell of the engine or write to its log: paths of its folders,
+// the statement that it has made.
+var engineFunctions = map[string]bool{"current_setting": true, "current_query": true, "getvariable": true, "write_log": true}
+
+// aboutEngine says what is wrong with a call of one of engineFunctions, and
+// nothing of other expressions.
+func aboutEngine(expression map[string]any) string {
+	name, _ := expression["function_name"].(string)
+	if expression["class"] != "FUNCTION" || !engineFunctions[strings.ToLower(name)] {
+		return ""
+	}
+	return fmt.Sprintf("%s(…) is about the engine, not about tables", strings.ToLower(name))
+}
+
 func forbiddenNode(node map[string]any) string {
 	class, isExpression := node["class"].(string)
 	if isExpression {
@@ -254,7 +268,7 @@ func forbiddenNode(node map[string]any) string {
 		case "POSITIONAL_REFERENCE", "DEFAULT":
 			return "it does not name what it refers to"
 		}
-		return ""
+		return aboutEngine(node)
 	}
 	// Of what has no class, only references to tables have an alias and a
 	// sample: types have just an alias, and queries just a sample.

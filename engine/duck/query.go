@@ -141,6 +141,10 @@ func (q *queryTree) node(part map[string]any, scope []string) {
 			if q.parameters[plan.Fold(name)]++; q.parameters[plan.Fold(name)] == 1 {
 				q.names = append(q.names, name)
 			}
+		case "FUNCTION":
+			if reason := aboutEngine(part); reason != "" {
+				q.problem = badQuery(q.text, reason, location(part))
+			}
 		}
 		return
 	}

@@ -132,6 +132,8 @@ func TestRefusedQueries(t *testing.T) {
 		{"WITH x AS (FROM glob('/*')) SELECT 1", diag.BadQuery, "the table function glob(…)"},
 		{"FROM query('SELECT 1')", diag.BadQuery, "the table function query(…)"},
 		{"FROM duckdb_settings()", diag.BadQuery, "the table function duckdb_settings(…)"},
+		{"SELECT current_setting('temp_directory')", diag.BadQuery, "current_setting(…) is about the engine"},
+		{"FROM range(2) WHERE Current_Query() LIKE '%x'", diag.BadQuery, "current_query(…) is about the engine"},
 		{"FROM information_schema.tables", diag.BadQuery, `there is no schema or catalog "information_schema"`},
 		{"FROM (DESCRIBE SELECT 1)", diag.BadQuery, "DESCRIBE, SHOW and SUMMARIZE"},
 		{"SELECT ?", diag.BadQuery, "? (number 1) has no value"},
