@@ -35,6 +35,7 @@ const (
 	TooManyErrors     Code = "ALK2031"
 	OutputTooLarge    Code = "ALK2032"
 	NotRunAgain       Code = "ALK2033"
+	NoSandbox         Code = "ALK2034"
 	NotResolved       Code = "ALK3001"
 	BuildFailed       Code = "ALK3002"
 	NoInterpreter     Code = "ALK3003"
@@ -187,6 +188,10 @@ var Entries = []Entry{
 	{
 		NotRunAgain, "WorkerCrashed", "A worker died in the middle of a batch that must not be run twice.",
 		"The function says deterministic=False, so no row is run twice. The worker had begun the batch and may have run the function on some of its rows; their results went with it. Without deterministic=False the batch would have been run again.",
+	},
+	{
+		NoSandbox, "UdfError", "A worker could not be shut in as was asked.",
+		"Functions run in a sandbox: level L2 has namespaces and a root of its own, L1 Landlock and a filter of system calls, L0 neither. sandbox=\"auto\" takes the best that the machine offers, sandbox=\"strict\" starts nothing below L2, sandbox=\"off\" is L0. The message says which layer is missing, or which of the function's mounts= cannot be shown. pyrunner doctor lists all layers, and why there are not more.",
 	},
 	{
 		NotResolved, "EnvironmentBuildError", "The requirements of an environment cannot be satisfied.",

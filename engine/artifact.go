@@ -24,15 +24,38 @@ const (
 	artifactDirSuffix = ".d"
 )
 
+// shelvesDir is the folder of shelves within the folder of artifacts.
+const shelvesDir = "shelves"
+
 // artifacts keeps what functions are made of (pickles, archives of modules,
-// models) by the hash of its content.
+// models) by the hash of its content. Workers see none of it but the shelf of
+// their domain, on which stands what that domain's functions refer to.
 type artifacts struct {
 	dir string
-	mu  sync.Mutex // held while an archive is unpacked
+	mu  sync.Mutex // held while something is put on a shelf or dropped
 }
 
 func newArtifacts(dir string) (*artifacts, error) {
-	return &artifacts{dir: dir}, os.MkdirAll(dir, 0o700)
+	return &artifacts{dir: dir}, os.MkdirAll(filepath.Join(dir, shelvesDir), 0o700)
+}
+
+// Folder is the shelf of a domain.
+func (a *artifacts) Folder(domain string) (string, error) {
+	sum := sha256.Sum256([]byte(domain)) // it may hold any character
+	const enough = 16
+	dir := filepath.Join(a.dir, shelvesDir, hex.EncodeToString(sum[:enough]))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("keep what functions are made of: %w", err)
+	}
+	return dir, nil
+}
+
+// EndDomain removes the shelf of a domain, unless something still stands there:
+// jobs may outlive their client. It goes with the run directory at the latest.
+func (a *artifacts) EndDomain(domain string) {
+	if dir, err := a.Folder(domain); err == nil {
+		_ = os.Remove(dir) // not where it is in use
+	}
 }
 
 // Put keeps data and returns its name, the SHA-256 in hexadecimal.
@@ -62,24 +85,29 @@ func (a *artifacts) Put(data []byte) (string, error) {
 
 // Has reports whether an artifact is there.
 func (a *artifacts) Has(id string) bool {
-	_, err := a.File(id)
+	_, err := a.Blob(id)
 	return err == nil
 }
 
 // Drop forgets an artifact and what was unpacked of it. One that is not there
 // is no error.
 func (a *artifacts) Drop(id string) error {
-	path, err := a.File(id)
+	path, err := a.Blob(id)
 	if err != nil {
 		return nil // it is not there
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return errors.Join(os.Remove(path), os.RemoveAll(path+artifactDirSuffix))
+	err = os.Remove(path)
+	copies, _ := filepath.Glob(filepath.Join(a.dir, shelvesDir, "*", id+"*")) // the pattern is well formed
+	for _, path := range copies {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	return err
 }
 
-// File is the path of an artifact.
-func (a *artifacts) File(id string) (string, error) {
+// Blob is where an artifact is kept.
+func (a *artifacts) Blob(id string) (string, error) {
 	if len(id) != 2*sha256.Size || strings.Trim(id, "0123456789abcdef") != "" {
 		return "", diag.New(diag.InvalidPlan, "%q is not the name of an artifact", id)
 	}
@@ -90,15 +118,39 @@ func (a *artifacts) File(id string) (string, error) {
 	return path, nil
 }
 
-// Dir is the folder into which the archive id has been unpacked.
-func (a *artifacts) Dir(id string) (string, error) {
-	path, err := a.File(id)
+// File is the path of an artifact on the shelf of a domain, where it is put.
+func (a *artifacts) File(domain, id string) (string, error) {
+	blob, err := a.Blob(id)
+	if err != nil {
+		return "", err
+	}
+	shelf, err := a.Folder(domain)
 	if err != nil {
 		return "", err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	dir := path + artifactDirSuffix
+	path := filepath.Join(shelf, id)
+	if err := os.Link(blob, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("hand an artifact to workers: %w", err)
+	}
+	return path, nil
+}
+
+// Dir is the folder on the shelf of a domain into which the archive id has been
+// unpacked.
+func (a *artifacts) Dir(domain, id string) (string, error) {
+	blob, err := a.Blob(id)
+	if err != nil {
+		return "", err
+	}
+	shelf, err := a.Folder(domain)
+	if err != nil {
+		return "", err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	dir := filepath.Join(shelf, id+artifactDirSuffix)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -106,7 +158,7 @@ func (a *artifacts) Dir(id string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("unpack modules: %w", err)
 	}
-	if err = unpack(path, part); err == nil {
+	if err = unpack(blob, part); err == nil {
 		err = os.Rename(part, dir)
 	}
 	if err != nil {

@@ -67,7 +67,7 @@ func (e *Engine) newBuild(p *plan.Plan) (*build, error) {
 
 func (e *Engine) checkArtifacts(p *plan.Plan) error {
 	for _, id := range p.Artifacts() {
-		if _, err := e.artifacts.File(id); err != nil {
+		if _, err := e.artifacts.Blob(id); err != nil {
 			return err
 		}
 	}

@@ -353,7 +353,10 @@ func (e *Engine) ArrowBytes() int64 { return arrowMemory.bytes.Load() }
 
 // EndDomain ends the idle workers of a domain of SubmitIn: no job of it will be
 // submitted any more.
-func (e *Engine) EndDomain(domain string) { e.workers.runner.EndIdle(domain) }
+func (e *Engine) EndDomain(domain string) {
+	e.workers.runner.EndIdle(domain)
+	e.artifacts.EndDomain(domain)
+}
 
 // TableBytes are those of the tables that clients have sent and that jobs keep,
 // in memory and on disk.

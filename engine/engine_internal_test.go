@@ -47,7 +47,7 @@ func TestArtifacts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		unpacked, err := a.Dir(id)
+		unpacked, err := a.Dir("", id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,14 +58,40 @@ func TestArtifacts(t *testing.T) {
 	if !a.Has(id) || a.Has(strings.Repeat("0", 64)) || a.Has("../engine.sock") {
 		t.Error("what is there and what is not")
 	}
-	if _, err := a.File("../../etc/passwd"); diag.From(err).Code != diag.InvalidPlan {
+	if _, err := a.File("", "../../etc/passwd"); diag.From(err).Code != diag.InvalidPlan {
 		t.Errorf("a path is not a name: %v", err)
+	}
+	// Each domain sees what it uses and nothing else.
+	mine, err := a.File("me", id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shelf, err := a.Folder("you")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(shelf); err != nil || len(left) != 0 || filepath.Dir(mine) == shelf {
+		t.Errorf("%v %v on another's shelf than %s", left, err, mine)
+	}
+	a.EndDomain("me") // still in use
+	if _, err := os.Stat(mine); err != nil {
+		t.Error(err)
+	}
+	if err := a.Drop(id); err != nil {
+		t.Error(err)
+	}
+	a.EndDomain("me")
+	if left, _ := filepath.Glob(filepath.Join(dir, "artifacts", "*", "*", "*")); len(left) != 0 {
+		t.Errorf("%v are left of what was dropped", left)
+	}
+	if _, err := os.Stat(filepath.Dir(mine)); err == nil {
+		t.Error("the shelf of a domain that has ended is left")
 	}
 	out, err := a.Put(zipOf(t, map[string]string{"../outside.py": "z"}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Dir(out); err == nil {
+	if _, err := a.Dir("", out); err == nil {
 		t.Error("an archive was unpacked outside its folder")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "artifacts", "outside.py")); err == nil {

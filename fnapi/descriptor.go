@@ -16,10 +16,15 @@ import (
 // Artifacts finds what a job's functions refer to. Its errors may be
 // diagnostics.
 type Artifacts interface {
-	// File is the path of an artifact, Dir that of the folder into which an
-	// archive has been unpacked.
-	File(id string) (string, error)
-	Dir(id string) (string, error)
+	// Blob is the path of an artifact for the engine itself.
+	Blob(id string) (string, error)
+	// Folder is where a domain's workers find artifacts, and all of it that they
+	// see.
+	Folder(domain string) (string, error)
+	// File is the path of an artifact there, Dir that of the folder into which
+	// an archive has been unpacked.
+	File(domain, id string) (string, error)
+	Dir(domain, id string) (string, error)
 }
 
 // payload is what the harness finds in the do_fn of a stage.
@@ -82,7 +87,7 @@ const carefulSuffix = "/careful"
 func newStageCode(stage *exec.FunctionStage, artifacts Artifacts) (*stageCode, error) {
 	p := payload{Kind: stage.Kind, Keys: stage.Keys}
 	for _, call := range stage.Calls {
-		c, err := newPayloadCall(call, artifacts)
+		c, err := newPayloadCall(call, stage.Domain, artifacts)
 		if err != nil {
 			return nil, diag.From(fmt.Errorf("function %s: %w", call.Function.Name, err)).At(call.Operator, call.Origin)
 		}
@@ -115,7 +120,7 @@ func (p payload) encode() ([]byte, error) {
 	return proto.Marshal(&pipepb.ParDoPayload{DoFn: &pipepb.FunctionSpec{Urn: functionURN, Payload: text}})
 }
 
-func newPayloadCall(call exec.FunctionCall, artifacts Artifacts) (payloadCall, error) {
+func newPayloadCall(call exec.FunctionCall, domain string, artifacts Artifacts) (payloadCall, error) {
 	f := call.Function
 	c := payloadCall{
 		ID: call.FunctionID, Name: f.Name, Kind: f.Kind, Batch: f.Batch, Parameters: nonNil(f.Parameters),
@@ -138,19 +143,19 @@ func newPayloadCall(call exec.FunctionCall, artifacts Artifacts) (payloadCall, e
 		c.StateSchema = base64.StdEncoding.EncodeToString(state)
 	}
 	if f.Code.Artifact != "" {
-		if c.Code.Pickle, err = artifacts.File(f.Code.Artifact); err != nil {
+		if c.Code.Pickle, err = artifacts.File(domain, f.Code.Artifact); err != nil {
 			return c, err
 		}
 	}
 	for _, id := range f.Modules {
-		dir, err := artifacts.Dir(id)
+		dir, err := artifacts.Dir(domain, id)
 		if err != nil {
 			return c, err
 		}
 		c.Modules = append(c.Modules, dir)
 	}
 	for name, id := range f.Models {
-		if c.Models[name], err = artifacts.File(id); err != nil {
+		if c.Models[name], err = artifacts.File(domain, id); err != nil {
 			return c, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/alink-runtime/alink/envmgr"
 	"github.com/alink-runtime/alink/udfworker"
 	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
@@ -76,9 +77,18 @@ func (r *Runner) Warm(environment *plan.Environment) (start func(context.Context
 	if err != nil {
 		return func(context.Context) {} // the stage that needs it says why
 	}
-	spec := udfworker.Spec{Environment: wanted, MemoryBytes: plan.MemoryBytesDefault}
+	spec := r.newSpec(wanted, plan.MemoryBytesDefault, "")
 	spec.Policy, _, _ = r.confine(plan.Confinement{})
 	return r.pool.Warm(spec)
+}
+
+// newSpec is a worker of a domain, which sees that domain's artifacts.
+func (r *Runner) newSpec(environment envmgr.Spec, memoryBytes int64, domain string) udfworker.Spec {
+	spec := udfworker.Spec{Environment: environment, MemoryBytes: memoryBytes, Domain: domain}
+	if folder, err := r.options.Artifacts.Folder(domain); err == nil { // else the first artifact meets the error
+		spec.Visible = []string{folder}
+	}
+	return spec
 }
 
 // SupervisorPID is the number of the supervisor's process, or 0.

@@ -129,7 +129,7 @@ func (s *session) locate(err error) error {
 
 // spec is what worker the stage wants.
 func (s *session) spec() udfworker.Spec {
-	spec := udfworker.Spec{Environment: s.environment, MemoryBytes: s.stage.MemoryBytes, Domain: s.stage.Domain}
+	spec := s.runner.newSpec(s.environment, s.stage.MemoryBytes, s.stage.Domain)
 	spec.Policy, spec.Variables, spec.Isolation = s.runner.confine(s.stage.Confinement)
 	spec.Environment.AskedBy = askedBy(s.stage.Calls)
 	if s.runner.options.Progress != nil {
@@ -165,7 +165,7 @@ func environmentSpec(e *plan.Environment, artifacts Artifacts) (envmgr.Spec, err
 		to   *[]envmgr.File
 	}{{e.Wheels, &spec.Wheels}, {e.Files, &spec.Files}, {e.Archives, &spec.Archives}} {
 		for _, file := range kind.from {
-			path, err := artifacts.File(file.Artifact)
+			path, err := artifacts.Blob(file.Artifact)
 			if err != nil {
 				return spec, err
 			}

@@ -51,13 +51,16 @@ func (selfResolver) Resolve(_ context.Context, spec envmgr.Spec, progress func(s
 // files are artifacts that are their own paths.
 type files struct{}
 
-func (files) File(id string) (string, error) {
+func (files) Folder(string) (string, error) { return "/nowhere", nil }
+
+func (files) Blob(id string) (string, error) {
 	if id == "missing" {
 		return "", diag.New(diag.InvalidPlan, "artifact missing has not been sent")
 	}
 	return id, nil
 }
-func (files) Dir(id string) (string, error) { return id, nil }
+func (f files) File(_, id string) (string, error) { return f.Blob(id) }
+func (files) Dir(_, id string) (string, error)    { return id, nil }
 
 // newRunner makes a runner, and checks at the end that it leaves no process,
 // no goroutine and no file.

@@ -29,6 +29,9 @@ type Command struct {
 	// Input is written to its standard input, which then stays open: the end
 	// of that file tells the process that the supervisor is gone.
 	Input []byte
+	// Sandbox says what it is shut in with; at sandbox.L0 it is a plain process.
+	// Its Argv, Env and Dir are the command's.
+	Sandbox sandbox.Spec
 }
 
 // Child is a process that was started.
@@ -39,6 +42,11 @@ type Child struct {
 	// both.
 	Input  *os.File
 	Output *os.File
+	// Reaper is process 1 of the child's pid namespace, a child of the caller's
+	// too, and End what ends that namespace when it is closed; 0 and nil where
+	// the child has none. Whoever launched the child closes End.
+	Reaper int
+	End    *os.File
 }
 
 // Launcher starts processes. The process is a direct child of the caller's,
@@ -54,16 +62,17 @@ const (
 	inputTime     = 5 * time.Second
 )
 
-// plainLauncher starts plain processes, without a sandbox.
-type plainLauncher struct {
+// threadLauncher starts processes from a thread of its own, in a sandbox or
+// without one.
+type threadLauncher struct {
 	requests chan func()
 }
 
-// newPlainLauncher makes a launcher and its thread, which ends with the
+// newLauncher makes a launcher and its thread, which ends with the
 // process: the death signal of a child follows the *thread* that started it,
 // so all are started from one thread that never ends.
-func newPlainLauncher() *plainLauncher {
-	l := &plainLauncher{requests: make(chan func())}
+func newLauncher() *threadLauncher {
+	l := &threadLauncher{requests: make(chan func())}
 	go func() {
 		runtime.LockOSThread()
 		for request := range l.requests {
@@ -74,7 +83,7 @@ func newPlainLauncher() *plainLauncher {
 }
 
 // Launch implements Launcher.
-func (l *plainLauncher) Launch(c Command) (*Child, error) {
+func (l *threadLauncher) Launch(c Command) (*Child, error) {
 	if len(c.Input) > inputBytesMax {
 		return nil, fmt.Errorf("the launch line has %d bytes, at most %d are possible", len(c.Input), inputBytesMax)
 	}
@@ -98,7 +107,7 @@ func (l *plainLauncher) Launch(c Command) (*Child, error) {
 	return child, nil
 }
 
-func (l *plainLauncher) start(child *Child, c Command, stdin, stdout *os.File) error {
+func (l *threadLauncher) start(child *Child, c Command, stdin, stdout *os.File) error {
 	if err := child.Input.SetWriteDeadline(time.Now().Add(inputTime)); err != nil {
 		return err
 	}
@@ -110,31 +119,47 @@ func (l *plainLauncher) start(child *Child, c Command, stdin, stdout *os.File) e
 	if err := errors.Join(syscall.SetNonblock(int(in), false), syscall.SetNonblock(int(out), false)); err != nil {
 		return err
 	}
-	var pid int
 	var err error
 	done := make(chan struct{})
 	l.requests <- func() {
 		defer close(done)
-		attributes := processAttributes()
-		fork := func() (err error) {
-			pid, err = syscall.ForkExec(c.Argv[0], c.Argv, &syscall.ProcAttr{
-				Dir: c.Dir, Env: c.Env, Files: []uintptr{in, out, out}, Sys: attributes,
-			})
-			return err
-		}
-		if c.Group == nil {
-			err = fork()
-		} else if err = c.Group.Fork(attributes, fork); err != nil && pid > 0 {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
+		err = fork(child, c, in, out)
 	}
 	<-done
 	runtime.KeepAlive(stdin)
 	runtime.KeepAlive(stdout)
+	return err
+}
+
+// fork starts the process on the launcher's thread.
+func fork(child *Child, c Command, in, out uintptr) error {
+	within := func(_ *syscall.SysProcAttr, fork func() error) error { return fork() }
+	if c.Group != nil {
+		within = c.Group.Fork
+	}
+	if c.Sandbox.Level >= sandbox.L1 {
+		spec := c.Sandbox
+		spec.Argv, spec.Env, spec.Dir = c.Argv, c.Env, c.Dir
+		process, err := sandbox.Start(spec, in, out, within)
+		if err != nil {
+			return err
+		}
+		child.PID, child.Reaper, child.End = process.PID, process.Reaper, process.End
+		return nil
+	}
+	attributes := processAttributes()
+	err := within(attributes, func() (err error) {
+		child.PID, err = syscall.ForkExec(c.Argv[0], c.Argv, &syscall.ProcAttr{
+			Dir: c.Dir, Env: c.Env, Files: []uintptr{in, out, out}, Sys: attributes,
+		})
+		return err
+	})
 	if err != nil {
+		if child.PID > 0 {
+			_ = syscall.Kill(child.PID, syscall.SIGKILL)
+		}
 		return fmt.Errorf("%s: %w", c.Argv[0], err)
 	}
-	child.PID = pid
 	return nil
 }
 
@@ -152,8 +177,10 @@ type launchParams struct {
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 	// Variables are set in Python, out of sight of who lists processes.
 	Variables map[string]string `json:"variables,omitempty"`
-	// Policy is what the worker may do.
-	Policy sandbox.Policy `json:"policy"`
+	// Policy is what the worker may do, Visible what it reads besides its
+	// environment.
+	Policy  sandbox.Policy `json:"policy"`
+	Visible []string       `json:"visible,omitempty"`
 	// WorkerID is what the worker calls itself where that is not its id here,
 	// Logging and Provision are endpoints of their own. Only runners other
 	// than the engine have these.
@@ -164,8 +191,9 @@ type launchParams struct {
 
 const launchParamsKey = "alink:launch:v1"
 
-// command is the process of a worker; scratch is its private directory.
-func (p launchParams) command(id, endpoint, scratch string, environ []string) (Command, error) {
+// command is the process of a worker at a level; scratch is its private
+// directory.
+func (p launchParams) command(id, endpoint, scratch string, environ []string, level sandbox.Level) (Command, error) {
 	for what, path := range map[string]string{"interpreter": p.Interpreter, "harness": p.Harness} {
 		if !filepath.IsAbs(path) {
 			return Command{}, fmt.Errorf("the %s %q is not an absolute path", what, path)
@@ -193,10 +221,11 @@ func (p launchParams) command(id, endpoint, scratch string, environ []string) (C
 		return Command{}, err
 	}
 	return Command{
-		Argv:  []string{p.Interpreter, "-I", filepath.Join(p.Harness, "boot.py")},
-		Env:   workerEnv(environ, id, scratch),
-		Dir:   scratch,
-		Input: append(line, '\n'),
+		Argv:    []string{p.Interpreter, "-I", filepath.Join(p.Harness, "boot.py")},
+		Env:     workerEnv(environ, id, scratch),
+		Dir:     scratch,
+		Input:   append(line, '\n'),
+		Sandbox: p.confine(level, endpoint, scratch, environ),
 	}, nil
 }
 

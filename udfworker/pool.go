@@ -149,6 +149,9 @@ type Spec struct {
 	MemoryBytes int64
 	// Policy is what the worker may do beyond computing.
 	Policy sandbox.Policy
+	// Visible are folders that the worker reads besides those of its environment.
+	// They follow from Domain.
+	Visible []string
 	// Variables are set in the worker's environment. They may be secrets, and
 	// are not shown.
 	Variables map[string]string
@@ -168,6 +171,7 @@ type Worker struct {
 	environment *envmgr.Environment
 	memoryBytes int64
 	policy      sandbox.Policy
+	visible     []string
 	variables   map[string]string
 	domain      string
 	endpoint    Endpoint
@@ -280,7 +284,7 @@ func (p *Pool) acquire(ctx context.Context, spec Spec) (*Worker, error) {
 			return w, err
 		}
 		if id != "" {
-			w, err := p.startWorker(ctx, &Worker{id: id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, policy: spec.Policy, variables: variables(environment, spec), domain: spec.Domain, leased: true})
+			w, err := p.startWorker(ctx, &Worker{id: id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, policy: spec.Policy, visible: spec.Visible, variables: variables(environment, spec), domain: spec.Domain, leased: true})
 			if _, killed := errors.AsType[killedAtStart](err); !killed || starts == startsMax {
 				return w, err
 			}
@@ -369,12 +373,15 @@ func (p *Pool) launch(ctx context.Context, w *Worker) error {
 	w.process, err = supervisor.StartWorker(ctx, Launch{
 		ID: w.id, Interpreter: w.environment.Interpreter, Harness: p.options.Harness,
 		Endpoint: w.endpoint.URL(), Token: w.endpoint.Token(), Paths: w.environment.Paths,
-		Page: w.endpoint.Page(), MemoryBytes: w.memoryBytes, Policy: w.policy, Variables: w.variables,
+		Page: w.endpoint.Page(), MemoryBytes: w.memoryBytes, Policy: w.policy, Visible: append(slices.Clone(w.visible), filesOf(w.environment)...), Variables: w.variables,
 	})
 	if err != nil {
 		w.endpoint.Close()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if _, ok := errors.AsType[*diag.Diagnostic](err); ok {
+			return err
 		}
 		return notStarted(w.environment).WithCause(err).
 			WithHint("check that the interpreter exists and can be executed")
@@ -389,6 +396,14 @@ func (p *Pool) launch(ctx context.Context, w *Worker) error {
 	p.started++
 	p.watching.Go(func() { p.watch(w) })
 	return nil
+}
+
+// filesOf is the folder of an environment's files, if it has any.
+func filesOf(e *envmgr.Environment) []string {
+	if e.Files == "" {
+		return nil
+	}
+	return []string{e.Files}
 }
 
 // Start starts the supervisor ahead of the first worker, which then starts

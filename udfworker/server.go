@@ -13,12 +13,14 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/udfworker/cgroup"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -115,7 +117,7 @@ func ServeSupervisor() error {
 	if err := prepareSupervisor(); err != nil {
 		return fmt.Errorf("prepare to supervise: %w", err)
 	}
-	s := newServer(newPlainLauncher(), os.Environ(), os.Stderr)
+	s := newServer(newLauncher(), os.Environ(), os.Stderr)
 	go func() {
 		<-gone
 		s.shutdown()
@@ -145,6 +147,10 @@ type server struct {
 	byPID   map[int]*supervised
 	closing bool
 	pending []Event
+	// report is what the machine offers to confine workers with; it is there
+	// when probed is closed.
+	report sandbox.Report
+	probed chan struct{}
 	// changed is closed and replaced when pending grows.
 	changed chan struct{}
 	// launched wakes the reaper where it found nothing to wait for.
@@ -193,6 +199,7 @@ func newServer(launcher Launcher, environ []string, log io.Writer) *server {
 		workers:  map[string]*supervised{},
 		byPID:    map[int]*supervised{},
 		changed:  make(chan struct{}),
+		probed:   make(chan struct{}),
 		launched: make(chan struct{}, 1),
 		watched:  make(chan struct{}, 1),
 		oom:      newOOMCounter(kernelKills),
@@ -200,7 +207,15 @@ func newServer(launcher Launcher, environ []string, log io.Writer) *server {
 	s.groups, s.control = openMemoryControl()
 	s.softLevel = os.Getenv(softVariable) == ""
 	s.pending = []Event{{Kind: EventReady, PID: os.Getpid(), MemoryControl: &s.control, When: time.Now()}}
-	go s.reapAll()
+	go func() {
+		s.report = sandbox.Probe() // has children of its own, which reapAll must not take
+		s.mu.Lock()
+		s.emitLocked(Event{Kind: EventSandbox, Sandbox: &s.report, When: time.Now()})
+		s.mu.Unlock()
+		fmt.Fprintln(s.log, describe(s.report))
+		close(s.probed)
+		s.reapAll()
+	}()
 	go s.watchMemory()
 	return s
 }
@@ -212,9 +227,32 @@ var workerID = regexp.MustCompile(`^[a-z0-9]{1,32}$`)
 func (s *server) StartWorker(_ context.Context, r *fnpb.StartWorkerRequest) (*fnpb.StartWorkerResponse, error) {
 	response := &fnpb.StartWorkerResponse{}
 	if err := s.start(r); err != nil {
-		response.Error = err.Error() // Beam's way: the call itself has worked
+		response.Error = errorText(err) // Beam's way: the call itself has worked
 	}
 	return response, nil
+}
+
+// diagnosticMark begins the text of an error that is a diagnostic, as JSON.
+const diagnosticMark = "alink:diagnostic:"
+
+// errorText is an error as the response carries it; errorOf reads it.
+func errorText(err error) string {
+	if d, ok := errors.AsType[*diag.Diagnostic](err); ok {
+		if text, err := json.Marshal(d); err == nil {
+			return diagnosticMark + string(text)
+		}
+	}
+	return err.Error()
+}
+
+func errorOf(text string) error {
+	if encoded, ok := strings.CutPrefix(text, diagnosticMark); ok {
+		var d diag.Diagnostic
+		if json.Unmarshal([]byte(encoded), &d) == nil {
+			return &d
+		}
+	}
+	return errors.New(text)
 }
 
 func (s *server) start(r *fnpb.StartWorkerRequest) error {
@@ -231,18 +269,26 @@ func (s *server) start(r *fnpb.StartWorkerRequest) error {
 
 // startWith starts worker id, which finds its runner at an endpoint.
 func (s *server) startWith(id, endpoint string, params launchParams) error {
-	scratch, err := os.MkdirTemp(params.ScratchDir, id+"-")
+	<-s.probed
+	level, err := levelFor(params.Policy, s.report)
 	if err != nil {
-		return fmt.Errorf("no scratch directory: %w", err)
+		return err
 	}
-	command, err := params.command(id, endpoint, scratch, s.environ)
+	scratch, inside := "", sandbox.Scratch
+	if level < sandbox.L2 {
+		if scratch, err = os.MkdirTemp(params.ScratchDir, id+"-"); err != nil {
+			return fmt.Errorf("no scratch directory: %w", err)
+		}
+		inside = scratch
+	}
+	command, err := params.command(id, endpoint, inside, s.environ, level)
 	if err == nil {
-		err = s.launch(id, scratch, command, params.MemoryBytes)
+		err = notConfined(params.Policy, s.launch(id, scratch, command, params.MemoryBytes))
 	}
-	if err != nil {
+	if err != nil && scratch != "" {
 		return errors.Join(err, os.RemoveAll(scratch))
 	}
-	return nil
+	return err
 }
 
 func (s *server) launch(id, scratch string, command Command, memoryBytes int64) error {
@@ -263,6 +309,7 @@ func (s *server) launch(id, scratch string, command Command, memoryBytes int64) 
 		return err
 	}
 	command.Group = w.group
+	command.Sandbox.DenyUnmapped = s.groups == nil && memoryBytes > 0
 	child, err := s.launcher.Launch(command)
 	if err != nil {
 		if w.group != nil {
@@ -272,7 +319,7 @@ func (s *server) launch(id, scratch string, command Command, memoryBytes int64) 
 	}
 	w.child = child
 	s.workers[id], s.byPID[child.PID] = w, w
-	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, When: time.Now()})
+	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, Level: command.Sandbox.Level, When: time.Now()})
 	go func() {
 		defer close(w.read)
 		_, _ = io.Copy(&w.output, child.Output) // ends with the pipe, or by its deadline
@@ -361,8 +408,15 @@ func (w *supervised) askForMemory() {
 
 // strays are the processes of a living worker that left its tree, and are this
 // process's children since: those whose environment says so, and those that
-// hide it and were known before.
+// hide it and were known before. In a pid namespace they are all below its
+// process 1.
 func (s *server) strays(id string, known []int) (pids []int) {
+	s.mu.Lock()
+	w := s.workers[id]
+	s.mu.Unlock()
+	if w != nil && w.child.Reaper != 0 {
+		return []int{w.child.Reaper}
+	}
 	for _, pid := range childrenOf(os.Getpid()) {
 		s.mu.Lock()
 		worker := s.byPID[pid] != nil
@@ -414,8 +468,17 @@ func (s *server) stop(id string, ask func(*supervised)) {
 }
 
 // killGroup kills the worker's process group. The server's mu is held and the
-// worker not reaped, so the number is its own.
+// worker not reaped, so the number is its own. The kernel kills what left the
+// group when the worker is dead and its namespace ends.
 func (w *supervised) killGroup() { _ = syscall.Kill(-w.child.PID, syscall.SIGKILL) }
+
+// endNamespace has the kernel kill all that is left in the worker's pid
+// namespace.
+func (w *supervised) endNamespace() {
+	if w.child.End != nil {
+		_ = w.child.End.Close() // a pipe's end
+	}
+}
 
 // reapAll reaps children as long as the process lives.
 func (s *server) reapAll() {
@@ -442,6 +505,7 @@ func (s *server) bury(pid int) {
 	w := s.byPID[pid]
 	if w != nil {
 		w.killGroup()
+		w.endNamespace()
 	}
 	status, usage, err := reap(pid)
 	if w != nil {
@@ -504,8 +568,12 @@ func (s *server) removeGroup(w *supervised) {
 // whose worker is dead. Those that hide whose they are die with the last
 // worker, or when all is set.
 func (s *server) killOrphansLocked(all bool) {
+	reapers := map[int]bool{}
+	for _, w := range s.workers {
+		reapers[w.child.Reaper] = true
+	}
 	for _, pid := range children() {
-		if s.byPID[pid] != nil {
+		if s.byPID[pid] != nil || reapers[pid] {
 			continue
 		}
 		if all || len(s.workers) == 0 {
@@ -603,6 +671,7 @@ func (s *server) shutdown() {
 			w.killGroup()
 		}
 		s.mu.Unlock()
+		<-s.probed
 		for deadline := time.Now().Add(shutdownTime); time.Now().Before(deadline); time.Sleep(shutdownPoll) {
 			s.mu.Lock()
 			s.killOrphansLocked(true)

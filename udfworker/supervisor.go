@@ -101,13 +101,17 @@ type Supervisor struct {
 
 	mu        sync.Mutex
 	processes map[string]*Process
+	// sandbox is what the machine offers to confine workers with, once the
+	// supervisor has told.
+	sandbox *sandbox.Report
 }
 
 // Process is a worker's process.
 type Process struct {
 	id string
-	// pid may be read when started is closed, death when dead is.
+	// pid and level may be read when started is closed, death when dead is.
 	pid     int
+	level   sandbox.Level
 	started chan struct{}
 	dead    chan struct{}
 	death   Death
@@ -117,6 +121,9 @@ type Process struct {
 
 // PID is the process's number.
 func (p *Process) PID() int { return p.pid }
+
+// Level is how far it is shut in.
+func (p *Process) Level() sandbox.Level { return p.level }
 
 // Dead is closed when the process is dead.
 func (p *Process) Dead() <-chan struct{} { return p.dead }
@@ -142,8 +149,9 @@ type Launch struct {
 	MemoryBytes int64
 	// Variables are set in its Python before anything is loaded.
 	Variables map[string]string
-	// Policy is what it may do.
-	Policy sandbox.Policy
+	// Policy is what it may do, Visible what it reads besides its environment.
+	Policy  sandbox.Policy
+	Visible []string
 }
 
 // Start starts a supervisor and waits until it listens. Its errors are
@@ -266,13 +274,16 @@ func (s *Supervisor) handle(e Event) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if e.Kind == EventSandbox {
+		s.sandbox = e.Sandbox
+	}
 	p := s.processes[e.Worker]
 	if p == nil {
 		return
 	}
 	switch e.Kind {
 	case EventStarted:
-		p.pid = e.PID
+		p.pid, p.level = e.PID, e.Level
 		close(p.started)
 	case EventMemory:
 		p.memoryBytes.Store(e.MemoryBytes)
@@ -289,6 +300,17 @@ func (s *Supervisor) PID() int { return s.pid }
 // MemoryControl says by what it keeps limits of memory.
 func (s *Supervisor) MemoryControl() MemoryControl { return s.control }
 
+// Sandbox is what the machine offers to confine workers with; ok is false where
+// the supervisor has not told yet.
+func (s *Supervisor) Sandbox() (report sandbox.Report, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sandbox == nil {
+		return sandbox.Report{}, false
+	}
+	return *s.sandbox, true
+}
+
 // Lost is closed when the supervisor died or was closed.
 func (s *Supervisor) Lost() <-chan struct{} { return s.lost }
 
@@ -299,7 +321,7 @@ var errLost = errors.New("the supervisor of workers is gone")
 func (s *Supervisor) StartWorker(ctx context.Context, l Launch) (*Process, error) {
 	params, err := json.Marshal(launchParams{
 		Interpreter: l.Interpreter, Harness: l.Harness, Token: l.Token, Paths: l.Paths,
-		Page: l.Page, MemoryBytes: l.MemoryBytes, Policy: l.Policy, Variables: l.Variables,
+		Page: l.Page, MemoryBytes: l.MemoryBytes, Policy: l.Policy, Visible: l.Visible, Variables: l.Variables,
 		ScratchDir: filepath.Join(s.options.RunDir, scratchDir),
 	})
 	if err != nil {
@@ -317,7 +339,7 @@ func (s *Supervisor) StartWorker(ctx context.Context, l Launch) (*Process, error
 		Params: map[string]string{launchParamsKey: string(params)},
 	})
 	if err == nil && r.GetError() != "" {
-		err = errors.New(r.GetError())
+		err = errorOf(r.GetError())
 	}
 	if err == nil {
 		select {

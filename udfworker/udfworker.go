@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 // Event is a turn in a worker's life, as the supervisor saw it.
@@ -33,6 +35,10 @@ type Event struct {
 	Worker string    `json:"worker,omitempty"`
 	Kind   EventKind `json:"kind"`
 	PID    int       `json:"pid,omitempty"`
+	// Level is how far a started worker is shut in; Sandbox, in EventSandbox, is
+	// what the machine offers.
+	Level   sandbox.Level   `json:"level,omitempty"`
+	Sandbox *sandbox.Report `json:"sandbox,omitempty"`
 	// ExitCode is the exit status, or -1 where a signal ended the process.
 	ExitCode int `json:"exit_code"`
 	// Signal ended the process, unless it is 0.
@@ -71,6 +77,8 @@ const (
 	EventExited  EventKind = "exited"
 	// EventMemory tells what a worker holds now, where that has changed.
 	EventMemory EventKind = "memory"
+	// EventSandbox comes once, soon after EventReady.
+	EventSandbox EventKind = "sandbox"
 )
 
 // Death says how a worker ended.

@@ -28,6 +28,7 @@ DYING_WORKERS = "ALK2030"
 TOO_MANY_ERRORS = "ALK2031"
 OUTPUT_TOO_LARGE = "ALK2032"
 NOT_RUN_AGAIN = "ALK2033"
+NO_SANDBOX = "ALK2034"
 NOT_RESOLVED = "ALK3001"
 BUILD_FAILED = "ALK3002"
 NO_INTERPRETER = "ALK3003"
@@ -170,6 +171,10 @@ CODES: dict[str, tuple[str, str]] = {
     NOT_RUN_AGAIN: (
         "WorkerCrashed",
         "A worker died in the middle of a batch that must not be run twice.",
+    ),
+    NO_SANDBOX: (
+        "UdfError",
+        "A worker could not be shut in as was asked.",
     ),
     NOT_RESOLVED: (
         "EnvironmentBuildError",
