@@ -241,8 +241,11 @@ func (h *helper) ownProcesses() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGCHLD) // is kept over the execution
-	defer signal.Reset(syscall.SIGCHLD)
+	// Process 1 reaps nobody, which is kept over the execution. The program must
+	// not inherit it: it could not wait for its children. signal.Reset would
+	// leave it ignored; what is caught is reset for a new process.
+	signal.Ignore(syscall.SIGCHLD)
+	defer signal.Notify(make(chan os.Signal, 1), syscall.SIGCHLD)
 	first := firstProcess{
 		path: cString("." + reaperPath), proc: cString("proc"), target: cString("proc"),
 		flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RDONLY,

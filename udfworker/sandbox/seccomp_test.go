@@ -110,10 +110,36 @@ func TestFilter(t *testing.T) {
 			{"mq_open without one", filterOptions{}, a.audit, n(shared[4]), nil, perm},
 			{"its own limits", filterOptions{}, a.audit, n(prlimit), []uint64{0}, verdictAllow},
 			{"another's limits", filterOptions{}, a.audit, n(prlimit), []uint64{4711}, perm},
+			{"its own priority", filterOptions{}, a.audit, n(priorities[0]), []uint64{0, 0, 5}, verdictAllow},
+			{"its group's priority", filterOptions{}, a.audit, n(priorities[0]), []uint64{1, 0, 5}, verdictAllow},
+			{"another's priority", filterOptions{}, a.audit, n(priorities[0]), []uint64{0, 4711, 5}, perm},
+			{"its user's priority", filterOptions{}, a.audit, n(priorities[0]), []uint64{2, 0, 5}, perm},
+			{"its own processors", filterOptions{}, a.audit, n(scheduling[0]), []uint64{0}, verdictAllow},
+			{"another's processors", filterOptions{}, a.audit, n(scheduling[0]), []uint64{4711}, perm},
+			{"another's processors in a pid namespace", alone, a.audit, n(scheduling[0]), []uint64{4711}, verdictAllow},
+			{"openat2", alone, a.audit, n(openat2), nil, noSys},
+			{"reading, with anything for a mode", alone, a.audit, n(openers[3][0]), []uint64{0, 0, 0, 0o4755}, verdictAllow},
+			{"making a file", alone, a.audit, n(openers[3][0]), []uint64{0, 0, 0x241, 0o666}, verdictAllow},
+			{"making a setuid file", alone, a.audit, n(openers[3][0]), []uint64{0, 0, 0x241, 0o4755}, perm},
+			{"making a setgid file without a name", alone, a.audit, n(openers[3][0]), []uint64{0, 0, 0x410001, 0o2755}, perm},
 			{"another's limits in a pid namespace", alone, a.audit, n(prlimit), []uint64{4711}, verdictAllow},
 		} {
 			if got := simulate(t, a.filter(c.o), c.audit, c.number, c.args...); got != c.want {
 				t.Errorf("%s: %s: %#x, want %#x", name, c.what, got, c.want)
+			}
+		}
+		for at, calls := range moded {
+			for _, c := range calls {
+				if c.numbers[a.column] == none {
+					continue
+				}
+				for mode, want := range map[uint64]uint32{0o1777: verdictAllow, 0o4755: perm, 0o2755: perm} {
+					args := make([]uint64, at+1)
+					args[at] = mode
+					if got := simulate(t, a.filter(alone), a.audit, n(c), args...); got != want {
+						t.Errorf("%s: %s with mode %#o: %#x", name, c.name, mode, got)
+					}
+				}
 			}
 		}
 		for _, c := range denied {

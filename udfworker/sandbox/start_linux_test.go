@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -250,6 +251,21 @@ func TestReaperIsAProgram(t *testing.T) {
 			t.Errorf("%+v", file.FileHeader)
 		}
 	}
+}
+
+// A program that inherits an ignored SIGCHLD cannot wait for its children.
+func TestChildrenCanBeWaitedFor(t *testing.T) {
+	levels(t, func(t *testing.T, level Level) { //nolint:thelper // it is the test
+		spec := shell(t, level, "")
+		spec.Argv = []string{"/bin/cat", "/proc/self/status"} // a shell would catch the signal
+		out, _ := run(t, spec)
+		_, mask, _ := strings.Cut(out, "SigIgn:")
+		mask, _, _ = strings.Cut(strings.TrimSpace(mask), "\n")
+		ignored, err := strconv.ParseUint(mask, 16, 64)
+		if err != nil || ignored&(1<<(unix.SIGCHLD-1)) != 0 {
+			t.Errorf("ignored signals: %s", out)
+		}
+	})
 }
 
 // What holds for a worker, read from the kernel.
