@@ -28,6 +28,7 @@ import (
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/alink-runtime/alink/fnapi"
 	"github.com/alink-runtime/alink/udfworker"
 )
 
@@ -71,6 +72,10 @@ type Options struct {
 	BatchRows int
 	// SpillDir is the folder for data beyond memory; "" means one in RunDir.
 	SpillDir string
+	// Lane is how workers are reached: "local" or "", by frames and shared
+	// memory; "portable", by Beam's gRPC services, for which their environments
+	// need grpcio.
+	Lane string
 	// Policy is what functions may ask for; nil is everything.
 	Policy *Policy
 	// RestrictFiles lets plans read and write in Folders alone.
@@ -112,6 +117,9 @@ func (o Options) Validate() error {
 	case "", "auto", "off", "strict":
 	default:
 		return diag.New(diag.BadOption, "sandbox must be auto, strict or off, not %q", o.Sandbox)
+	}
+	if o.Lane != "" && o.Lane != string(fnapi.Local) && o.Lane != string(fnapi.Portable) {
+		return diag.New(diag.BadOption, "lane must be local or portable, not %q", o.Lane)
 	}
 	if o.SpillDir == "" {
 		return nil
@@ -381,6 +389,9 @@ type WorkerCounts struct {
 	Running, Busy   int
 	Started, Deaths int64
 }
+
+// Lane is how workers are reached.
+func (e *Engine) Lane() string { return string(e.workers.runner.Lane()) }
 
 // Status is what the engine is doing.
 type Status struct {

@@ -7,6 +7,6 @@ import "github.com/alink-runtime/alink/envmgr"
 func OpenEnvironments(options Options) (*envmgr.Store, error) {
 	return envmgr.Open(envmgr.Options{
 		CacheDir: options.CacheDir, UV: options.UV, Offline: options.Offline, SourceBuilds: options.SourceBuilds,
-		HarnessRequirements: harnessRequirements,
+		HarnessRequirements: harnessRequirements(options),
 	})
 }

@@ -27,7 +27,12 @@ const (
 
 // harnessRequirements are what the worker's program needs in an environment.
 // numpy is what vectorised functions get and makes the row loop faster.
-var harnessRequirements = []string{"pyarrow", "grpcio", "numpy"}
+func harnessRequirements(o Options) []string {
+	if fnapi.Lane(o.Lane) == fnapi.Portable {
+		return []string{"pyarrow", "numpy", "grpcio"}
+	}
+	return []string{"pyarrow", "numpy"}
+}
 
 // workers are an engine's Python side: environments, the supervisor, the pool.
 type workers struct {
@@ -73,6 +78,7 @@ func openWorkers(options Options, artifacts *artifacts) (*workers, error) {
 		Artifacts: artifacts,
 		Progress:  w.note,
 		Sandbox:   sandbox.Mode(options.Sandbox),
+		Lane:      fnapi.Lane(options.Lane),
 	})
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -47,30 +48,65 @@ var globalHeader = func() (h [elementHeaderBytes]byte) {
 // gRPC's messages are bounded, and smaller ones let control messages through.
 const pieceBytesMax = 16 << 20
 
-// encodeBatch writes a batch as an element; where names what the Data message
-// says beside the bytes, which decides the alignment. It does not take batch
-// over.
-func encodeBatch(batch arrow.RecordBatch, where dataNames) ([]byte, error) {
+// element is a batch on its way to the data stream.
+type element struct {
+	payload ipc.Payload
+	// messageBytes is the size of the IPC message.
+	messageBytes int
+}
+
+// newElement does not take batch over. The caller releases the element.
+func newElement(batch arrow.RecordBatch) (*element, error) {
 	payload, err := ipc.GetRecordBatchPayload(batch)
 	if err != nil {
 		return nil, err
 	}
-	defer payload.Release()
+	e := &element{payload: payload}
 	var size countWriter
 	if _, err := payload.WritePayload(&size); err != nil {
+		payload.Release()
 		return nil, err
 	}
-	pad := where.pad(int(size))
-	n := 1 + pad + int(size)
-	out := &sliceWriter{make([]byte, 0, elementHeaderBytes+varintBytes(n)+n)}
+	e.messageBytes = int(size)
+	return e, nil
+}
+
+func (e *element) release() { e.payload.Release() }
+
+// bytes is the element's size with the padding that pad gives for a message of
+// its size.
+func (e *element) bytes(pad func(size int) int) int {
+	n := 1 + pad(e.messageBytes) + e.messageBytes
+	return elementHeaderBytes + varintBytes(n) + n
+}
+
+// write appends the element to b, which grows where it has no room.
+func (e *element) write(b []byte, pad func(size int) int) ([]byte, error) {
+	padding := pad(e.messageBytes)
+	n := 1 + padding + e.messageBytes
+	out := &sliceWriter{slices.Grow(b, elementHeaderBytes+varintBytes(n)+n)}
 	out.b = append(out.b, globalHeader[:]...)
 	out.b = binary.AppendUvarint(out.b, uint64(n))
-	out.b = append(out.b, byte(pad))
-	out.b = out.b[:len(out.b)+pad] // fresh memory is zero
-	if _, err := payload.WritePayload(out); err != nil {
+	out.b = append(out.b, byte(padding))
+	out.b = append(out.b, zeros[:padding]...)
+	if _, err := e.payload.WritePayload(out); err != nil {
 		return nil, err
 	}
 	return out.b, nil
+}
+
+var zeros [ipcAlign]byte
+
+// encodeBatch writes a batch as an element; where names what the Data message
+// says beside the bytes, which decides the alignment. It does not take batch
+// over.
+func encodeBatch(batch arrow.RecordBatch, where dataNames) ([]byte, error) {
+	e, err := newElement(batch)
+	if err != nil {
+		return nil, err
+	}
+	defer e.release()
+	return e.write(nil, where.pad)
 }
 
 type countWriter int

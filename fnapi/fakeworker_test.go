@@ -3,7 +3,6 @@ package fnapi
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,9 +22,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -55,11 +51,7 @@ func TestMain(m *testing.M) {
 // The source text of the function is a list of commands, separated by blanks;
 // see obey. Without a command it gives twice its first argument.
 type fakeWorker struct {
-	conn    *grpc.ClientConn
-	ctx     context.Context
-	control fnpb.BeamFnControl_ControlClient
-	data    fnpb.BeamFnData_DataClient
-	logging fnpb.BeamFnLogging_LoggingClient
+	link fakeLink
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -83,11 +75,7 @@ func runFakeWorker() error {
 	if err != nil {
 		return err
 	}
-	var launch struct {
-		WorkerID string `json:"worker_id"`
-		Endpoint string `json:"endpoint"`
-		Token    string `json:"token"`
-	}
+	var launch launchLine
 	if err := json.Unmarshal(line, &launch); err != nil {
 		return err
 	}
@@ -96,37 +84,19 @@ func runFakeWorker() error {
 		os.Exit(0)
 	}()
 	signal.Ignore(syscall.SIGINT)
-	conn, err := grpc.NewClient(launch.Endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)))
+	link, err := dialFake(launch)
 	if err != nil {
 		return err
 	}
-	w := &fakeWorker{conn: conn, inputs: map[string]*fakeInput{}, stages: map[string]*fakeStage{}}
+	w := &fakeWorker{link: link, inputs: map[string]*fakeInput{}, stages: map[string]*fakeStage{}}
 	w.changed = sync.NewCond(&w.mu)
-	w.ctx = metadata.AppendToOutgoingContext(context.Background(), "worker_id", launch.WorkerID, "authorization", "Bearer "+launch.Token)
 	return w.run()
 }
 
 func (w *fakeWorker) run() error {
-	info, err := fnpb.NewProvisionServiceClient(w.conn).GetProvisionInfo(w.ctx, &fnpb.GetProvisionInfoRequest{})
-	if err != nil {
-		return err
-	}
-	if info.GetInfo().GetMetadata()[protocolKey] != protocolVersion {
-		return fmt.Errorf("metadata %v", info.GetInfo().GetMetadata())
-	}
-	if w.logging, err = fnpb.NewBeamFnLoggingClient(w.conn).Logging(w.ctx); err != nil {
-		return err
-	}
-	if w.data, err = fnpb.NewBeamFnDataClient(w.conn).Data(w.ctx); err != nil {
-		return err
-	}
-	if w.control, err = fnpb.NewBeamFnControlClient(w.conn).Control(w.ctx); err != nil {
-		return err
-	}
 	go w.readData()
 	for {
-		r, err := w.control.Recv()
+		r, err := w.link.request()
 		if err != nil {
 			return nil //nolint:nilerr // the engine is done with us
 		}
@@ -141,7 +111,7 @@ func (w *fakeWorker) run() error {
 		} else {
 			response.Response = &fnpb.InstructionResponse_ProcessBundle{ProcessBundle: &fnpb.ProcessBundleResponse{}}
 		}
-		if err := w.control.Send(response); err != nil {
+		if err := w.link.respond(response); err != nil {
 			return nil //nolint:nilerr // the engine is done with us
 		}
 	}
@@ -149,16 +119,14 @@ func (w *fakeWorker) run() error {
 
 func (w *fakeWorker) readData() {
 	for {
-		elements, err := w.data.Recv()
+		d, err := w.link.data()
 		if err != nil {
 			os.Exit(0)
 		}
 		w.mu.Lock()
-		for _, d := range elements.GetData() {
-			in := w.inputLocked(d.GetInstructionId())
-			in.Write(d.GetData())
-			in.ended = in.ended || d.GetIsLast()
-		}
+		in := w.inputLocked(d.GetInstructionId())
+		in.Write(d.GetData())
+		in.ended = in.ended || d.GetIsLast()
 		w.changed.Broadcast()
 		w.mu.Unlock()
 	}
@@ -175,7 +143,7 @@ func (w *fakeWorker) stage(id string) (*fakeStage, error) {
 	if s := w.stages[id]; s != nil {
 		return s, nil
 	}
-	d, err := fnpb.NewBeamFnControlClient(w.conn).GetProcessBundleDescriptor(w.ctx, &fnpb.GetProcessBundleDescriptorRequest{ProcessBundleDescriptorId: id})
+	d, err := w.link.descriptor(id)
 	if err != nil {
 		return nil, err
 	}
@@ -297,9 +265,7 @@ func (w *fakeWorker) answer(instruction string, output []arrow.RecordBatch) erro
 }
 
 func (w *fakeWorker) put(instruction string, piece []byte, last bool) error {
-	return w.data.Send(&fnpb.Elements{Data: []*fnpb.Elements_Data{{
-		InstructionId: instruction, TransformId: sinkTransform, Data: piece, IsLast: last,
-	}}})
+	return w.link.put(&fnpb.Elements_Data{InstructionId: instruction, TransformId: sinkTransform, Data: piece, IsLast: last})
 }
 
 // obey does what the function's text asks for at a row whose first argument is
@@ -330,7 +296,7 @@ func (w *fakeWorker) obey(instruction string, call payloadCall, value float64, r
 		case "nap":
 			time.Sleep(20 * time.Millisecond)
 		case "hangup":
-			_ = w.conn.Close()
+			w.link.hangUp()
 			select {}
 		case "raise":
 			text, _ := json.Marshal(map[string]any{
@@ -341,7 +307,7 @@ func (w *fakeWorker) obey(instruction string, call payloadCall, value float64, r
 			})
 			return errors.New(string(text))
 		case "print":
-			_ = w.logging.Send(&fnpb.LogEntry_List{LogEntries: []*fnpb.LogEntry{{
+			_ = w.link.log(&fnpb.LogEntry_List{LogEntries: []*fnpb.LogEntry{{
 				Severity: fnpb.LogEntry_Severity_NOTICE, Message: fmt.Sprintf("value %v", value), LogLocation: call.Name,
 			}}})
 		case "garbage":
@@ -350,7 +316,7 @@ func (w *fakeWorker) obey(instruction string, call payloadCall, value float64, r
 		case "rows":
 			return w.answer(instruction, []arrow.RecordBatch{floats(1, 1)})
 		case "wrongsink":
-			_ = w.data.Send(&fnpb.Elements{Data: []*fnpb.Elements_Data{{InstructionId: instruction, TransformId: "other", Data: []byte{1}}}})
+			_ = w.link.put(&fnpb.Elements_Data{InstructionId: instruction, TransformId: "other", Data: []byte{1}})
 			select {}
 		case "nonsense":
 			return errors.New("{not json")

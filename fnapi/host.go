@@ -11,14 +11,14 @@ import (
 	"path/filepath"
 
 	"github.com/alink-runtime/alink/udfworker"
-	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
-	"google.golang.org/grpc"
 )
 
 // host gives each worker an endpoint of its own. It implements udfworker.Host.
 type host struct {
 	// dir is a private directory; each endpoint has a directory in it.
 	dir string
+	// lane is what workers are reached by.
+	lane Lane
 }
 
 const socketName = "fn.sock"
@@ -47,24 +47,13 @@ func (h *host) Listen(id string) (udfworker.Endpoint, error) {
 		_ = os.RemoveAll(dir)
 		return nil, fmt.Errorf("make the endpoint of worker %s: %w", id, err)
 	}
-	e := newEndpoint(id, newToken(), dir, "unix:"+path)
+	e := newEndpoint(id, newToken(), dir)
 	e.page = shared
-	e.server = grpc.NewServer(
-		grpc.MaxRecvMsgSize(messageBytesMax),
-		grpc.MaxSendMsgSize(messageBytesMax),
-		grpc.InitialWindowSize(streamWindowBytes),
-		grpc.InitialConnWindowSize(connectionWindowBytes),
-		grpc.UnaryInterceptor(e.authorizeCall),
-		grpc.StreamInterceptor(e.authorizeStream),
-		grpc.WaitForHandlers(true),
-	)
-	fnpb.RegisterBeamFnControlServer(e.server, e)
-	fnpb.RegisterBeamFnDataServer(e.server, e)
-	fnpb.RegisterBeamFnLoggingServer(e.server, e)
-	fnpb.RegisterProvisionServiceServer(e.server, e)
-	e.serving.Go(func() {
-		_ = e.server.Serve(ownUserListener{listener}) // ends with Close
-	})
+	if h.lane == Portable {
+		e.lane = newPortable(e, ownUserListener{listener}, path)
+	} else {
+		e.lane = newLocal(e, ownUserListener{listener}, path)
+	}
 	return e, nil
 }
 

@@ -1,6 +1,7 @@
 package fnapi
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"sync"
@@ -23,9 +24,22 @@ type Options struct {
 	// Progress is told of the steps of building the environment of a stage; nil
 	// is legal. It must not block.
 	Progress func(stageID, text string)
+	// Lane is what workers are reached by; "" is Local.
+	Lane Lane
 	// Sandbox holds for functions that say nothing; "" is sandbox.Auto.
 	Sandbox sandbox.Mode
 }
+
+// Lane is a way of the Fn API's messages to a worker.
+type Lane string
+
+// The lanes.
+const (
+	// Local is frames on a unix socket and shared memory.
+	Local Lane = "local"
+	// Portable is Beam's gRPC services.
+	Portable Lane = "portable"
+)
 
 // endpointsDir is the folder of the workers' sockets in the run directory. It
 // is short because paths of sockets are bounded.
@@ -55,7 +69,7 @@ func NewRunner(options Options) (*Runner, error) {
 	if options.Artifacts == nil {
 		return nil, diag.New(diag.BadOption, "a runner of functions needs artifacts")
 	}
-	options.Pool.Host = &host{dir: filepath.Join(options.Pool.Supervisor.RunDir, endpointsDir)}
+	options.Pool.Host = &host{dir: filepath.Join(options.Pool.Supervisor.RunDir, endpointsDir), lane: options.Lane}
 	pool, err := udfworker.NewPool(options.Pool)
 	if err != nil {
 		return nil, err
@@ -64,6 +78,9 @@ func NewRunner(options Options) (*Runner, error) {
 	r.closing, r.shutOff = context.WithCancel(context.Background())
 	return r, nil
 }
+
+// Lane is what workers are reached by.
+func (r *Runner) Lane() Lane { return cmp.Or(r.options.Lane, Local) }
 
 // Start starts the supervisor of workers ahead of the first of them.
 func (r *Runner) Start(ctx context.Context) error { return r.pool.Start(ctx) }

@@ -522,10 +522,10 @@ func (s *session) send(l *lease, b *bundle) {
 	s.mu.Lock()
 	early := b.settled && !b.sentAll && s.stopped == nil && !l.lost
 	s.mu.Unlock()
-	if early && l.endpoint.data.isOpened() {
+	if early {
 		// The worker has answered without reading all; it need not wait for
 		// the rest.
-		_ = l.endpoint.send(b.instruction, nil, true)
+		_ = l.endpoint.lane.sendEnd(b.instruction)
 	}
 	s.mu.Lock()
 	b.sending, l.sending = false, false
@@ -574,10 +574,10 @@ func (s *session) sendInput(ctx context.Context, l *lease, b *bundle) error {
 	if b.careful {
 		descriptor += carefulSuffix
 	}
-	if err := l.endpoint.process(b.instruction, descriptor); err != nil {
+	if err := l.endpoint.lane.process(b.instruction, descriptor); err != nil {
 		return fmt.Errorf("%w: %w", errSend, err)
 	}
-	if err := l.endpoint.awaitData(ctx); err != nil {
+	if err := l.endpoint.lane.awaitData(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errSend, err)
 	}
 	reader, err := b.input.Open(ctx)
@@ -591,7 +591,10 @@ func (s *session) sendInput(ctx context.Context, l *lease, b *bundle) error {
 		return err
 	}
 	if batch == nil {
-		return s.sendPiece(ctx, l, b, nil, true)
+		s.mu.Lock()
+		b.sentAll = true
+		s.mu.Unlock()
+		return l.endpoint.lane.sendEnd(b.instruction)
 	}
 	for batch != nil {
 		began := time.Now()
@@ -624,47 +627,34 @@ func readBatch(ctx context.Context, reader exec.BatchReader) (arrow.RecordBatch,
 	return batch, err
 }
 
-// sendBatch sends a batch, which stays the caller's.
+// sendBatch sends a batch, which stays the caller's. It blocks while the worker
+// does not read.
 func (s *session) sendBatch(ctx context.Context, l *lease, b *bundle, batch arrow.RecordBatch, last bool) error {
 	if err := s.checkInput(batch); err != nil {
 		return err
-	}
-	data, err := encodeBatch(batch, dataNames{b.instruction, sourceTransform})
-	if err != nil {
-		return diag.From(fmt.Errorf("write a batch for %s: %w", functionNames(s.stage), err))
 	}
 	s.mu.Lock()
 	b.rows += batch.NumRows()
 	b.batchRows = append(b.batchRows, batch.NumRows())
 	b.sentAll = last
 	s.mu.Unlock()
-	for {
-		piece := data[:min(len(data), pieceBytesMax)]
-		data = data[len(piece):]
-		if err := s.sendPiece(ctx, l, b, piece, last && len(data) == 0); err != nil || len(data) == 0 {
-			return err
+	err := l.endpoint.lane.sendBatch(b.instruction, batch, last, func(bytes int) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
+		// What a fit function reads is not held here: what is on its way is
+		// bounded by the lane.
+		if s.stage.Kind != exec.StageFit {
+			s.mu.Lock()
+			b.inputBytes += int64(bytes)
+			s.mu.Unlock()
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errSend) && ctx.Err() == nil {
+		return diag.From(fmt.Errorf("write a batch for %s: %w", functionNames(s.stage), err))
 	}
-}
-
-// sendPiece sends a piece of b's data stream; it blocks while the worker does
-// not read.
-func (s *session) sendPiece(ctx context.Context, l *lease, b *bundle, piece []byte, last bool) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	s.mu.Lock()
-	// What a fit function reads is not held here: HTTP/2's flow control bounds
-	// what is on its way.
-	if s.stage.Kind != exec.StageFit {
-		b.inputBytes += int64(len(piece))
-	}
-	b.sentAll = b.sentAll || last
-	s.mu.Unlock()
-	if err := l.endpoint.send(b.instruction, piece, last); err != nil {
-		return fmt.Errorf("%w: %w", errSend, err)
-	}
-	return nil
+	return err
 }
 
 // checkInput compares a batch with what the worker was told to expect.

@@ -79,7 +79,7 @@ func newRunner(tb testing.TB, change func(*Options)) *Runner {
 			Supervisor: udfworker.SupervisorOptions{Command: []string{self}, RunDir: dir, Stderr: os.Stderr},
 			Resolver:   selfResolver{}, Harness: filepath.Join(dir, "harness"),
 		},
-		Artifacts: files{},
+		Artifacts: files{}, Lane: Lane(os.Getenv(laneVariable)),
 	}
 	if change != nil {
 		change(&options)
@@ -792,8 +792,8 @@ func (w *wrongSchema) Next(context.Context) (arrow.RecordBatch, error) {
 }
 
 // Only the worker that an endpoint was made for is let in.
-func TestStrangersAreRefused(t *testing.T) {
-	r := newRunner(t, nil)
+func TestStrangersAreRefusedByThePortableLane(t *testing.T) {
+	r := newRunner(t, func(o *Options) { o.Lane = Portable })
 	s := open(t, r, newStage(exec.StageColumns, ""))
 	defer s.Close()
 	e := s.(*session).lease.endpoint

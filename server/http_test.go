@@ -228,7 +228,7 @@ func TestMetrics(t *testing.T) {
 	for name, want := range map[string]string{
 		`alink_build_info a \"b\\c\"`: "1", "alink_draining": "0", "alink_sessions": "1", "alink_jobs_running": "1", "alink_jobs_started_total": "2",
 		"alink_jobs_ended_total succeeded": "1", "alink_jobs_ended_total failed": "0", "alink_rows_out_total table": "1000",
-		"alink_rows_in_total filter": "1000", "alink_artifact_bytes": "0", "alink_rows_out_total filter": "990", "alink_workers busy": "0", "alink_worker_deaths_total": "0",
+		"alink_rows_in_total filter": "1000", "alink_artifact_bytes": "0", "alink_rows_out_total filter": "990", "alink_workers busy": "0", "alink_lane local": "1", "alink_worker_deaths_total": "0",
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %s, not %s", name, got[name], want)

@@ -65,6 +65,7 @@ func (s *Server) families() []family {
 		{"alink_bytes_out_total", counter, "Bytes of the rows that operators have written, by operator.", "operator", bytes},
 		single("alink_late_rows_total", counter, "Rows that came after their window had ended.", float64(late)),
 		single("alink_failed_rows_total", counter, "Rows on which functions have failed, and that gave NULL or were left out.", float64(failed)),
+		{"alink_lane", gauge, "1, with the lane that workers are reached by.", "lane", map[string]float64{s.options.Engine.Lane(): 1}},
 		{"alink_workers", gauge, "Workers that live, by what they do.", "state", map[string]float64{
 			"busy": float64(workers.Busy), "idle": float64(workers.Running - workers.Busy),
 		}},

@@ -62,8 +62,10 @@ func (p launchParams) confine(level sandbox.Level, endpoint, scratch string, env
 		},
 	}
 	for _, url := range []string{endpoint, p.Logging, p.Provision} {
-		if path, ok := strings.CutPrefix(url, "unix:"); ok {
-			s.Visible = append(s.Visible, strings.TrimPrefix(path, "//"))
+		for _, scheme := range []string{"unix:", "local:"} {
+			if path, ok := strings.CutPrefix(url, scheme); ok {
+				s.Visible = append(s.Visible, strings.TrimPrefix(path, "//"))
+			}
 		}
 	}
 	if p.Page != "" {

@@ -43,7 +43,7 @@ type Host interface {
 
 // Endpoint is where one worker, and no other, reaches the engine.
 type Endpoint interface {
-	// URL is "unix:" and the path of a socket, Token what the worker has to
+	// URL is "unix:" or "local:" and the path of a socket, Token what the worker has to
 	// present there.
 	URL() string
 	Token() string
@@ -531,7 +531,7 @@ func diedAtStart(e *envmgr.Environment, death Death) error {
 		}
 		return d.WithHint("a worker needs %s: install it in that environment", name)
 	}
-	return d.WithHint("run %s -c \"import pyarrow, grpc\" to see whether the environment is whole", e.Interpreter)
+	return d.WithHint("run %s -c \"import pyarrow\" to see whether the environment is whole", e.Interpreter)
 }
 
 // watch waits for w's death and forgets it. The endpoint of a leased worker

@@ -70,6 +70,7 @@ class EngineOptions:
     offline: bool = False
     source_builds: bool = True
     sandbox: str = "auto"
+    lane: str = "local"
 
 
 # Calls that have not returned. Adding and discarding are atomic.
@@ -388,6 +389,7 @@ class EmbeddedEngine(Engine):
                 "offline": options.offline,
                 "source_builds": options.source_builds,
                 "sandbox": options.sandbox,
+                "lane": options.lane,
                 "warm": environment_to_warm(),
             }
         )

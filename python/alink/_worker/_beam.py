@@ -19,6 +19,7 @@ from ._task import Task, decode_schema
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ._elements import Send
     from ._functions import Library
 
 BYTES_URN = "beam:coder:bytes:v1"
@@ -84,9 +85,7 @@ class BeamStage:
             self._functions.append((multiplies, kind(Task(spec, INPUT, output, library, enter))))
             found = _next(transform, by_input)
 
-    def run(
-        self, bundle: str, take: Callable[[], memoryview | None], send: Callable[[bytes], None]
-    ) -> None:
+    def run(self, take: Callable[[], memoryview | None], send: Send) -> None:
         """Run a bundle: take pieces of input until the end, send pieces of output."""
         parts: list[bytes] = []
         size = 0
@@ -97,24 +96,17 @@ class BeamStage:
                 parts += [header, _wire.write_varint(len(element)), element]
                 size += len(header) + len(element) + 10
                 if size >= GATHER_BYTES:
-                    self._send(send, bundle, parts, False)
+                    self._send(send, parts, False)
                     parts, size = [], 0
-        self._send(send, bundle, parts, True)
+        self._send(send, parts, True)
 
-    def _send(
-        self, send: Callable[[bytes], None], bundle: str, parts: list[bytes], last: bool
-    ) -> None:
+    def _send(self, send: Send, parts: list[bytes], last: bool) -> None:
         if self._sink is None:
             return  # nobody reads what the last function gives
         data = memoryview(b"".join(parts))
         for start in range(0, max(len(data), 1), PIECE_BYTES_MAX):
-            piece = {
-                "instruction_id": bundle,
-                "transform_id": self._sink,
-                "data": [data[start : start + PIECE_BYTES_MAX]],
-                "is_last": last and start + PIECE_BYTES_MAX >= len(data),
-            }
-            send(_wire.encode("Elements", {"data": [piece]}))
+            end = start + PIECE_BYTES_MAX
+            send(self._sink, [data[start:end]], last and end >= len(data))
 
     def _read(self, source: ByteSource) -> Iterator[Elements]:
         headers: list[bytes] = []

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ._beam import BeamStage
+    from ._elements import Send
     from ._functions import Library
 
 SOURCE_URN = "beam:runner:source:v1"
@@ -62,11 +63,9 @@ class Stage:
             text = f"the function's payload is malformed: {type(error).__name__}: {error}"
             raise Failure("protocol", text) from None
 
-    def run(
-        self, bundle: str, take: Callable[[], memoryview | None], send: Callable[[bytes], None]
-    ) -> None:
+    def run(self, take: Callable[[], memoryview | None], send: Send) -> None:
         """Run a bundle: take pieces of input until the end, send pieces of output."""
-        writer = BatchWriter(send, bundle, self._sink)
+        writer = BatchWriter(send, self._sink)
         for batch in self._function.run(read_batches(take, self._schema)):
             writer.write(batch)
         writer.close()

@@ -19,6 +19,9 @@ from ._errors import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    #: Takes a piece of output: its transform, buffers, and whether it is the last.
+    Send = Callable[[str, list[Any], bool], None]
+
 PIECE_BYTES_MAX = 16 << 20
 # Output elements are gathered into one gRPC message up to this size: a message costs about
 # 0.3 ms whatever it carries.
@@ -117,14 +120,13 @@ class BatchWriter:
     Parameters
     ----------
     send
-        Takes a serialised message.
-    bundle, transform
-        The ids that the pieces carry.
+        Takes a piece: the transform, buffers, and whether it is the last.
+    transform
+        The transform that the pieces carry.
     """
 
-    def __init__(self, send: Callable[[bytes], None], bundle: str, transform: str) -> None:
+    def __init__(self, send: Send, transform: str) -> None:
         self._send = send
-        self._bundle = bundle
         self._transform = transform
         self._parts: list[Any] = []
         self._size = 0
@@ -176,10 +178,4 @@ class BatchWriter:
             self._parts, self._size = [], 0
 
     def _send_piece(self, parts: list[Any], last: bool) -> None:
-        piece = {
-            "instruction_id": self._bundle,
-            "transform_id": self._transform,
-            "data": parts,
-            "is_last": last,
-        }
-        self._send(_wire.encode("Elements", {"data": [piece]}))
+        self._send(self._transform, parts, last)

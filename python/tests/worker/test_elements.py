@@ -25,14 +25,13 @@ def batch(rows, width=10):
 
 def written(batches):
     """Write batches; return the pieces as (data, is_last)."""
-    messages = []
-    writer = _elements.BatchWriter(messages.append, "i1", "sink")
+    pieces = []
+    writer = _elements.BatchWriter(lambda *piece: pieces.append(piece), "sink")
     for one in batches:
         writer.write(one)
     writer.close()
-    pieces = [piece for m in messages for piece in _wire.decode("Elements", m)["data"]]
-    assert {(p["instruction_id"], p["transform_id"]) for p in pieces} == {("i1", "sink")}
-    return [(bytes(p["data"]), p["is_last"]) for p in pieces]
+    assert {transform for transform, _, _ in pieces} == {"sink"}
+    return [(b"".join(parts), last) for _, parts, last in pieces]
 
 
 def read(chunks, schema=SCHEMA):

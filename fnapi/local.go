@@ -1,0 +1,513 @@
+package fnapi
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// localScheme begins the address of a local lane.
+const localScheme = "local:"
+
+// The connections that a worker makes, each once.
+const (
+	bundlesConnection = "bundles"
+	logConnection     = "log"
+)
+
+// Bounds of a local lane.
+const (
+	// helloBytesMax and helloTime bound what somebody may say who is not known
+	// yet, and how long that may take; strangersMax how many may be at it.
+	helloBytesMax = 4 << 10
+	helloTime     = 30 * time.Second
+	strangersMax  = 8
+	// oddsBytes is what is sent beside requests and data: answers and slots.
+	oddsMax = 64
+	// readBytes is the buffer that headers and small frames are read through.
+	readBytes = 64 << 10
+)
+
+// local is the lane of frames on a unix socket, with slots of shared memory for
+// what is large. A worker makes two connections: one for bundles, in both
+// directions, and one for its log.
+//
+// Frames are sent by the session's goroutine, and by one of the lane's own for
+// what the reading goroutine has to say: it must never wait for a worker that
+// itself waits to be read. Whoever sends holds the write lock; the memory of
+// slots is used under it, or by the reading goroutine, and unmapped when both
+// have ended.
+type local struct {
+	endpoint *endpoint
+	path     string
+	listener net.Listener
+	// done is closed by close, and ended by ctx.
+	ctx    context.Context
+	cancel context.CancelFunc
+	// running counts the goroutines that accept and read.
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	taken  map[string]bool
+	closed bool
+	conns  map[net.Conn]struct{}
+
+	// write is held while a frame is sent; conn is nil until the worker is
+	// there.
+	write sync.Mutex
+	conn  *net.UnixConn
+
+	input, output slots
+	// odds are the frames that wait to be sent by the lane's own goroutine.
+	odds chan oddFrame
+}
+
+// oddFrame is a frame that the reading goroutine wants to be sent.
+type oddFrame struct {
+	frame
+	payload []byte
+	slot    *slot
+}
+
+// hello is the payload of a frameHello.
+type hello struct {
+	Worker     string `json:"worker"`
+	Token      string `json:"token"`
+	Protocol   string `json:"protocol"`
+	Connection string `json:"connection"`
+}
+
+// newLocal serves an endpoint's worker on a listener.
+func newLocal(e *endpoint, listener net.Listener, path string) *local {
+	l := &local{
+		endpoint: e, path: path, listener: listener, taken: map[string]bool{}, conns: map[net.Conn]struct{}{},
+		input: slots{input: true, max: inputSlotsMax}, output: slots{max: outputSlotsMax, first: inputSlotsMax},
+		odds: make(chan oddFrame, oddsMax),
+	}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.running.Go(l.accept)
+	return l
+}
+
+// url implements lane.
+func (l *local) url() string { return localScheme + l.path }
+
+// accept takes connections until the lane is closed.
+func (l *local) accept() {
+	places := make(chan struct{}, strangersMax)
+	for {
+		conn, err := l.listener.Accept()
+		if err != nil {
+			return
+		}
+		l.mu.Lock()
+		if l.closed {
+			l.mu.Unlock()
+			_ = conn.Close()
+			return
+		}
+		l.conns[conn] = struct{}{}
+		l.mu.Unlock()
+		select {
+		case places <- struct{}{}:
+		case <-l.ctx.Done():
+		}
+		l.running.Go(func() {
+			connection, err := l.greet(conn)
+			<-places
+			if err == nil {
+				l.serve(connection, conn.(*net.UnixConn))
+			}
+			l.forget(conn)
+		})
+	}
+}
+
+func (l *local) forget(conn net.Conn) {
+	l.mu.Lock()
+	delete(l.conns, conn)
+	l.mu.Unlock()
+	_ = conn.Close()
+}
+
+// greet reads who comes and for what, and answers.
+func (l *local) greet(conn net.Conn) (connection string, err error) {
+	if err := conn.SetDeadline(time.Now().Add(helloTime)); err != nil {
+		return "", err
+	}
+	f, err := readFrame(conn)
+	if err == nil && (f.kind != frameHello || f.payloadBytes > helloBytesMax) {
+		err = malformed("a frame of kind %d is no hello", f.kind)
+	}
+	var text []byte
+	if err == nil {
+		text, err = f.payload(conn)
+	}
+	if err != nil {
+		return "", err
+	}
+	var h hello
+	if err = json.Unmarshal(text, &h); err == nil {
+		err = l.admit(h)
+	}
+	answer, said := frame{kind: frameWelcome, slot: noSlot}, ""
+	if err != nil {
+		answer.kind, said = frameRefused, err.Error()
+	}
+	answer.payloadBytes = len(said)
+	if _, writeErr := conn.Write(append(answer.append(nil), said...)); writeErr != nil || err != nil {
+		return "", errors.Join(err, writeErr)
+	}
+	return h.Connection, conn.SetDeadline(time.Time{})
+}
+
+// admit takes a connection for a worker that knows its secret.
+func (l *local) admit(h hello) error {
+	if !sameSecret(h.Token, l.endpoint.token) || h.Worker != l.endpoint.id {
+		return errors.New("this endpoint belongs to another worker")
+	}
+	if h.Protocol != protocolVersion {
+		return fmt.Errorf("the engine speaks protocol %s, this worker %s", protocolVersion, h.Protocol)
+	}
+	if h.Connection != bundlesConnection && h.Connection != logConnection {
+		return fmt.Errorf("there is no connection %q", h.Connection)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.taken[h.Connection] {
+		return errors.New("a worker makes each connection once")
+	}
+	l.taken[h.Connection] = true
+	return nil
+}
+
+// serve reads a connection to its end.
+func (l *local) serve(connection string, conn *net.UnixConn) {
+	if connection == logConnection {
+		l.readLog(conn)
+		return
+	}
+	l.write.Lock()
+	l.conn = conn
+	l.write.Unlock()
+	l.running.Go(l.sendOdds)
+	l.endpoint.heardHello()
+	_ = l.readBundles(conn) // the worker has hung up, however it did
+	l.endpoint.lose()
+}
+
+func (l *local) readLog(conn net.Conn) {
+	r := bufio.NewReaderSize(conn, readBytes)
+	for {
+		f, err := readFrame(r)
+		if err != nil || f.kind != frameLog {
+			return
+		}
+		text, err := f.payload(r)
+		list := &fnpb.LogEntry_List{}
+		if err != nil || proto.Unmarshal(text, list) != nil {
+			return
+		}
+		l.endpoint.heardLog(list)
+	}
+}
+
+// readBundles reads what the worker sends. It never waits for the worker.
+func (l *local) readBundles(conn net.Conn) error {
+	r := bufio.NewReaderSize(conn, readBytes)
+	for {
+		f, err := readFrame(r)
+		if err != nil {
+			return err
+		}
+		text, err := f.payload(r)
+		if err == nil {
+			err = l.heard(f, text)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// heard handles a frame; the payload is its own.
+func (l *local) heard(f frame, payload []byte) error {
+	switch f.kind {
+	case frameResponse:
+		r := &fnpb.InstructionResponse{}
+		if err := proto.Unmarshal(payload, r); err != nil {
+			return malformed("an answer: %v", err)
+		}
+		l.endpoint.heardResponse(l.ctx, r)
+	case frameData:
+		data, err := l.dataOf(f, payload)
+		if err != nil {
+			return err
+		}
+		l.endpoint.heardData(&fnpb.Elements_Data{
+			InstructionId: instructionID(f.instruction), TransformId: sinkTransform, Data: data, IsLast: f.last,
+		})
+	case frameAsk:
+		r := &fnpb.GetProcessBundleDescriptorRequest{}
+		if err := proto.Unmarshal(payload, r); err != nil {
+			return malformed("a request of a descriptor: %v", err)
+		}
+		return l.answer(r.GetProcessBundleDescriptorId())
+	case frameFree:
+		for ; len(payload) >= 2; payload = payload[2:] {
+			if !l.input.give(binary.LittleEndian.Uint16(payload)) {
+				return malformed("a slot comes back that the worker does not have")
+			}
+		}
+	default:
+		return malformed("a worker sends no frames of kind %d", f.kind)
+	}
+	return nil
+}
+
+// dataOf gives a piece of data. What lies in a slot is copied before anybody
+// looks at it: the worker could change it while it is checked.
+func (l *local) dataOf(f frame, payload []byte) ([]byte, error) {
+	if f.slot == noSlot {
+		if len(payload) > inlineBytesMax {
+			l.lendOutput()
+		}
+		return payload, nil
+	}
+	lent := l.output.lent(f.slot)
+	if lent == nil || f.slotBytes > len(lent.memory) || len(payload) > 0 {
+		return nil, malformed("data in a slot that the worker does not have, or more than that holds")
+	}
+	data := append(make([]byte, 0, f.slotBytes), lent.memory[:f.slotBytes]...)
+	l.output.give(f.slot)
+	l.lendOutput()
+	return data, nil
+}
+
+// lendOutput hands the worker an output slot, unless it has all of them.
+func (l *local) lendOutput() {
+	lent, made := l.output.take()
+	if lent == nil {
+		return
+	}
+	odd := oddFrame{frame: frame{kind: frameFree, slot: noSlot, payloadBytes: 2}, payload: binary.LittleEndian.AppendUint16(nil, lent.number)}
+	if made {
+		odd = oddFrame{frame: frame{kind: frameOutputSlot, slot: lent.number, slotBytes: len(lent.memory)}, slot: lent}
+	}
+	l.say(odd)
+}
+
+// answer sends the descriptor that a worker asks for.
+func (l *local) answer(id string) error {
+	var text []byte
+	if d := l.endpoint.descriptor(id); d != nil {
+		var err error
+		if text, err = proto.Marshal(d); err != nil {
+			return fmt.Errorf("write a descriptor: %w", err)
+		}
+	}
+	l.say(oddFrame{frame: frame{kind: frameDescriptor, slot: noSlot, payloadBytes: len(text)}, payload: text})
+	return nil
+}
+
+// say has a frame sent by the lane's own goroutine. A worker for which more wait
+// than there is room asks without reading, and is of no use.
+func (l *local) say(odd oddFrame) {
+	select {
+	case l.odds <- odd:
+	default:
+		l.cutOff()
+	}
+}
+
+// cutOff ends the worker's connection.
+func (l *local) cutOff() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for conn := range l.conns {
+		_ = conn.Close()
+	}
+}
+
+// sendOdds is the lane's goroutine that sends.
+func (l *local) sendOdds() {
+	for {
+		select {
+		case odd := <-l.odds:
+			l.write.Lock()
+			err := l.sendLocked(odd.frame, odd.payload, odd.slot)
+			l.write.Unlock()
+			if err != nil {
+				return
+			}
+		case <-l.ctx.Done():
+			return
+		case <-l.endpoint.lost:
+			return
+		}
+	}
+}
+
+// sendLocked sends a frame, with the descriptor of a slot where there is one.
+// The write lock is held.
+func (l *local) sendLocked(f frame, payload []byte, handed *slot) error {
+	if l.conn == nil {
+		return errSend
+	}
+	var err error
+	switch {
+	case handed != nil:
+		_, _, err = l.conn.WriteMsgUnix(f.append(nil), handed.rights(), nil)
+	case len(payload) <= inlineBytesMax:
+		whole := make([]byte, 0, frameHeaderBytes+len(payload))
+		_, err = l.conn.Write(append(f.append(whole), payload...))
+	default:
+		buffers := net.Buffers{f.append(nil), payload}
+		_, err = buffers.WriteTo(l.conn)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errSend, err)
+	}
+	return nil
+}
+
+// process implements lane.
+func (l *local) process(instruction, descriptor string) error {
+	text, err := proto.Marshal(processRequest(instruction, descriptor))
+	if err != nil {
+		return err
+	}
+	l.write.Lock()
+	defer l.write.Unlock()
+	return l.sendLocked(frame{kind: frameRequest, slot: noSlot, payloadBytes: len(text)}, text, nil)
+}
+
+// awaitData implements lane: data travels where requests do.
+func (l *local) awaitData(context.Context) error { return nil }
+
+// sendEnd implements lane.
+func (l *local) sendEnd(instruction string) error {
+	l.write.Lock()
+	defer l.write.Unlock()
+	return l.sendLocked(frame{kind: frameData, slot: noSlot, instruction: instructionNumber(instruction), last: true}, nil, nil)
+}
+
+// sendBatch implements lane. A batch goes inline where it is small, or where
+// no slot is free, and else in a slot; what does not fit into one goes in
+// pieces.
+func (l *local) sendBatch(instruction string, batch arrow.RecordBatch, last bool, sent func(int) error) error {
+	element, err := newElement(batch)
+	if err != nil {
+		return err
+	}
+	defer element.release()
+	f := frame{kind: frameData, slot: noSlot, instruction: instructionNumber(instruction)}
+	if size := element.bytes(localPad); size > inlineBytesMax && size <= slotBytes {
+		if err := sent(size); err != nil {
+			return err
+		}
+		f.last = last
+		if done, err := l.sendInSlot(f, element, size); done || err != nil {
+			return err
+		}
+		return l.sendInline(f, element)
+	}
+	return l.sendPieces(f, element, last, sent)
+}
+
+// localPad puts an IPC message at a multiple of ipcAlign from the start of the
+// piece.
+func localPad(size int) int {
+	for lengthBytes := 1; lengthBytes < 10; lengthBytes++ {
+		at := elementHeaderBytes + lengthBytes + 1
+		pad := (ipcAlign - at%ipcAlign) % ipcAlign
+		if varintBytes(1+pad+size) == lengthBytes {
+			return pad
+		}
+	}
+	return 0
+}
+
+// sendInSlot sends an element in a slot, if one is free.
+func (l *local) sendInSlot(f frame, element *element, size int) (done bool, err error) {
+	l.write.Lock()
+	defer l.write.Unlock()
+	lent, made := l.input.take()
+	if lent == nil {
+		return false, nil
+	}
+	if made {
+		handed := frame{kind: frameInputSlot, slot: lent.number, slotBytes: len(lent.memory)}
+		if err := l.sendLocked(handed, nil, lent); err != nil {
+			return false, err
+		}
+	}
+	if _, err := element.write(lent.memory[:0], localPad); err != nil {
+		return false, err
+	}
+	f.slot, f.slotBytes = lent.number, size
+	return true, l.sendLocked(f, nil, nil)
+}
+
+// sendInline sends an element in the frame itself.
+func (l *local) sendInline(f frame, element *element) error {
+	data, err := element.write(nil, localPad)
+	if err != nil {
+		return err
+	}
+	f.payloadBytes = len(data)
+	l.write.Lock()
+	defer l.write.Unlock()
+	return l.sendLocked(f, data, nil)
+}
+
+// sendPieces sends an element that is small, or too large for one frame.
+func (l *local) sendPieces(f frame, element *element, last bool, sent func(int) error) error {
+	data, err := element.write(nil, localPad)
+	if err != nil {
+		return err
+	}
+	for {
+		piece := data[:min(len(data), pieceBytesMax)]
+		data = data[len(piece):]
+		if err := sent(len(piece)); err != nil {
+			return err
+		}
+		f.last, f.payloadBytes = last && len(data) == 0, len(piece)
+		l.write.Lock()
+		err := l.sendLocked(f, piece, nil)
+		l.write.Unlock()
+		if err != nil || len(data) == 0 {
+			return err
+		}
+	}
+}
+
+// close implements lane. Connections are closed first, so that whoever sends
+// or reads comes to an end; then the memory of the slots goes.
+func (l *local) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.cancel()
+	_ = l.listener.Close()
+	l.cutOff()
+	l.running.Wait()
+	l.write.Lock()
+	defer l.write.Unlock()
+	l.conn = nil
+	l.input.close()
+	l.output.close()
+	_ = os.Remove(l.path) // the listener has removed it already, or its folder goes
+}

@@ -1,0 +1,414 @@
+package fnapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/alink-runtime/alink/engine/exec"
+)
+
+// heard is a receiver that keeps what it gets.
+type heard struct {
+	mu        sync.Mutex
+	pieces    []*fnpb.Elements_Data
+	responses []*fnpb.InstructionResponse
+	gone      bool
+}
+
+func (h *heard) data(d *fnpb.Elements_Data) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pieces = append(h.pieces, d)
+}
+
+func (h *heard) response(r *fnpb.InstructionResponse) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.responses = append(h.responses, r)
+}
+
+func (h *heard) log(*fnpb.LogEntry) {}
+
+func (h *heard) hungUp() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gone = true
+}
+
+func (h *heard) pieceCount() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.pieces)
+}
+
+// listen makes a local lane without a worker.
+func listen(t *testing.T) (*endpoint, *heard) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "l")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	made, err := (&host{dir: dir}).Listen("w1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, to := made.(*endpoint), &heard{}
+	t.Cleanup(e.Close)
+	e.attach(to, []*fnpb.ProcessBundleDescriptor{{Id: "stage"}})
+	return e, to
+}
+
+func pathOf(e *endpoint) string { return strings.TrimPrefix(e.URL(), localScheme) }
+
+// dialAs makes the worker's connections.
+func dialAs(t *testing.T, e *endpoint) *localLink {
+	t.Helper()
+	l, err := dialLocal(pathOf(e), launchLine{WorkerID: e.id, Token: e.token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.hangUp)
+	return l
+}
+
+func TestStrangersAreRefusedByTheLocalLane(t *testing.T) {
+	e, _ := listen(t)
+	good := hello{e.id, e.token, protocolVersion, bundlesConnection}
+	for name, change := range map[string]func(*hello){
+		"no token":     func(h *hello) { h.Token = "" },
+		"wrong token":  func(h *hello) { h.Token = newToken() },
+		"wrong worker": func(h *hello) { h.Worker = "w99" },
+		"old":          func(h *hello) { h.Protocol = "0" },
+		"odd":          func(h *hello) { h.Connection = "door" },
+	} {
+		h := good
+		change(&h)
+		if conn, err := helloTo(pathOf(e), h); err == nil {
+			t.Errorf("%s is let in", name)
+			_ = conn.Close()
+		}
+	}
+	select {
+	case <-e.Ready():
+		t.Error("a stranger counts as the worker")
+	default:
+	}
+	for _, connection := range []string{bundlesConnection, logConnection} {
+		good.Connection = connection
+		conn, err := helloTo(pathOf(e), good)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := helloTo(pathOf(e), good); err == nil || !strings.Contains(err.Error(), "each connection once") {
+			t.Errorf("twice: %v", err)
+		}
+	}
+	<-e.Ready()
+	info, err := os.Stat(e.dir)
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("directory: %v, %v", info, err)
+	}
+}
+
+// Who says nothing, or nonsense, keeps nobody out.
+func TestStrangersDoNotHoldTheDoor(t *testing.T) {
+	e, _ := listen(t)
+	for _, said := range []string{"", "GET / HTTP/1.1\r\n\r\n", strings.Repeat("\xff", 100)} {
+		for range strangersMax / 3 {
+			conn, err := net.Dial("unix", pathOf(e))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := conn.Write([]byte(said)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dialAs(t, e)
+}
+
+// TestHostileWorkers: what a worker may send at all ends in a lane that is cut
+// off, or is handed on to be checked; the engine lives.
+func TestHostileWorkers(t *testing.T) {
+	request := func(m proto.Message) []byte {
+		text, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	with := func(f frame, payload string) []byte {
+		f.payloadBytes = len(payload)
+		return append(f.append(nil), payload...)
+	}
+	for name, bytes := range map[string][]byte{
+		"a slot that it was not lent":  with(frame{kind: frameData, slot: 3, slotBytes: 10, instruction: 1}, ""),
+		"an input slot as output":      with(frame{kind: frameData, slot: 0, slotBytes: 10, instruction: 1}, ""),
+		"a slot that there is not":     with(frame{kind: frameData, slot: 999, slotBytes: 10, instruction: 1}, ""),
+		"giving back what it has not":  with(frame{kind: frameFree, slot: noSlot}, "\x00\x00"),
+		"an answer that is none":       with(frame{kind: frameResponse, slot: noSlot}, "\xff\xff\xff"),
+		"a question that is none":      with(frame{kind: frameAsk, slot: noSlot}, "\xff\xff\xff"),
+		"a request":                    with(frame{kind: frameRequest, slot: noSlot}, "x"),
+		"a hello":                      with(frame{kind: frameHello, slot: noSlot}, "{}"),
+		"a log entry among bundles":    with(frame{kind: frameLog, slot: noSlot}, ""),
+		"a kind that there is not":     with(frame{kind: 99, slot: noSlot}, ""),
+		"no kind":                      make([]byte, frameHeaderBytes),
+		"more than a message may have": frame{kind: frameData, slot: noSlot, payloadBytes: messageBytesMax + 1}.append(nil),
+		"a flag that there is not":     append(with(frame{kind: frameData, slot: noSlot}, "")[:19], 2, 0, 0, 0, 0),
+		"text instead of frames":       []byte(strings.Repeat("hello, engine! ", 10)),
+		"a thousand questions at once": []byte(strings.Repeat(string(with(frame{kind: frameAsk, slot: noSlot}, string(request(&fnpb.GetProcessBundleDescriptorRequest{ProcessBundleDescriptorId: strings.Repeat("x", 100)})))), 1000)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, to := listen(t)
+			conn, err := helloTo(pathOf(e), hello{e.id, e.token, protocolVersion, bundlesConnection})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if name == "a thousand questions at once" { // with an answer that fills the socket
+				big := &fnpb.ProcessBundleDescriptor{Id: strings.Repeat("x", 100)}
+				big.StateApiServiceDescriptor = nil
+				e.attach(to, []*fnpb.ProcessBundleDescriptor{big})
+			}
+			_, err = conn.Write(bytes)
+			if err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatal(err)
+			}
+			if name == "a thousand questions at once" {
+				_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+				_, _ = io.Copy(io.Discard, conn)
+				return // it was answered, or cut off; either way the engine did not wait for it
+			}
+			select {
+			case <-e.lost:
+			case <-time.After(5 * time.Second):
+				t.Fatal("the worker is still served")
+			}
+			if to.pieceCount() > 0 {
+				t.Error("something was handed on")
+			}
+			if err := e.lane.process("b1", "stage"); !errors.Is(err, errSend) && err != nil {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// A frame that is cut off is the end of the worker, and not of a bundle.
+func TestFrameCutOff(t *testing.T) {
+	e, to := listen(t)
+	l := dialAs(t, e)
+	f := frame{kind: frameData, slot: noSlot, instruction: 1, payloadBytes: 100, last: true}
+	if _, err := l.bundles.Write(append(f.append(nil), "only this"...)); err != nil {
+		t.Fatal(err)
+	}
+	l.hangUp()
+	<-e.lost
+	if to.pieceCount() > 0 {
+		t.Error("part of a frame was handed on")
+	}
+}
+
+// What a worker changes in a slot after it has sent it changes nothing.
+func TestWorkerChangesASlotItHasSent(t *testing.T) {
+	e, to := listen(t)
+	l := dialAs(t, e)
+	large := strings.Repeat("a", inlineBytesMax+1)
+	put := func(text string) {
+		t.Helper()
+		if err := l.put(&fnpb.Elements_Data{InstructionId: "b1", TransformId: sinkTransform, Data: []byte(text)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(large) // inline: no slot has been lent yet
+	eventually(t, "a slot is lent", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.free) > 0
+	})
+	put(large)
+	eventually(t, "both have come", func() bool { return to.pieceCount() == 2 })
+	for _, slot := range l.output {
+		copy(slot, "changed")
+	}
+	if got := string(to.pieces[1].GetData()); got != large {
+		t.Errorf("%.20s…", got)
+	}
+}
+
+// TestSlotsAreLentAgain: batches of every size arrive whole, in slots and
+// beside them, and a worker that keeps its slots is sent what it needs inline.
+func TestSlotsAreLentAgain(t *testing.T) {
+	allocator := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	defer allocator.AssertSize(t, 0)
+	e, _ := listen(t)
+	l := dialAs(t, e)
+	<-e.Ready()
+	d, err := newDecoder(xSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	for round, rows := range []int{1, 100, 8_190, 8_192, 65_536, 520_000, 600_000, 3_000_000, 65_536, 65_536, 0} {
+		batch := numbers(allocator, rows)
+		var sent int
+		var pieces [][]byte
+		done := make(chan error, 1)
+		go func() {
+			done <- e.lane.sendBatch(instructionID(uint64(round+1)), batch, true, func(n int) error {
+				sent += n
+				return nil
+			})
+		}()
+		for {
+			piece, err := l.data()
+			if err != nil {
+				t.Fatal(err)
+			}
+			pieces = append(pieces, piece.GetData())
+			if piece.GetIsLast() {
+				break
+			}
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if total := len(strings.Join(texts(pieces), "")); sent != total {
+			t.Errorf("%d bytes were told, %d came", sent, total)
+		}
+		got, err := d.decode(pieces)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != 1 || !array.RecordEqual(got[0], batch) {
+			t.Errorf("%d rows came as %v", rows, got)
+		}
+		releaseAll(got)
+		batch.Release()
+	}
+	local := e.lane.(*local)
+	if n := len(local.input.all); n == 0 || n > inputSlotsMax {
+		t.Errorf("%d input slots", n)
+	}
+}
+
+func texts(pieces [][]byte) (all []string) {
+	for _, p := range pieces {
+		all = append(all, string(p))
+	}
+	return all
+}
+
+func numbers(allocator memory.Allocator, rows int) arrow.RecordBatch {
+	b := array.NewFloat64Builder(allocator)
+	defer b.Release()
+	for i := range rows {
+		b.Append(float64(i))
+	}
+	column := b.NewArray()
+	defer column.Release()
+	return array.NewRecordBatch(xSchema, []arrow.Array{column}, int64(rows))
+}
+
+// TestSlotsAreGivenBack: nothing of a worker's shared memory outlives it.
+func TestSlotsAreGivenBack(t *testing.T) {
+	count := func() (n int) {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("there is no /proc")
+		}
+		for _, entry := range entries {
+			if target, _ := os.Readlink("/proc/self/fd/" + entry.Name()); strings.Contains(target, "alink-slot") {
+				n++
+			}
+		}
+		return n
+	}
+	before := count()
+	r := newRunner(t, func(o *Options) { o.Lane = Local })
+	for range 5 {
+		for _, source := range []string{"die@70001", ""} {
+			stage := newStage(exec.StageColumns, source)
+			stage.Retries = 0
+			s := open(t, r, stage)
+			_, err := one(s, rowsOf(100_000), 0)
+			if (err == nil) != (source == "") {
+				t.Errorf("%q: %v", source, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if n := count() - before; n < 1 || n > inputSlotsMax+outputSlotsMax {
+		t.Errorf("%d slots while one worker is kept warm", n)
+	}
+	r.Close()
+	eventually(t, "all slots are gone", func() bool { return count() == before })
+}
+
+// rowsOf gives the numbers from 0 on, in one batch.
+type rowsOf int
+
+func (n rowsOf) Open(context.Context) (exec.BatchReader, error) {
+	return &rowsReader{batch: numbers(memory.DefaultAllocator, int(n))}, nil
+}
+
+type rowsReader struct{ batch arrow.RecordBatch }
+
+func (r *rowsReader) Close() {}
+func (r *rowsReader) Next(context.Context) (arrow.RecordBatch, error) {
+	if r.batch == nil {
+		return nil, io.EOF
+	}
+	batch := r.batch
+	r.batch = nil
+	return batch, nil
+}
+
+// FuzzFrames: whatever bytes come, reading frames gives frames or an error, and
+// no more than was there.
+func FuzzFrames(f *testing.F) {
+	f.Add(frame{kind: frameData, slot: noSlot, instruction: 7, last: true}.append(nil))
+	f.Add(append(frame{kind: frameFree, slot: noSlot, payloadBytes: 4}.append(nil), 0, 0, 1, 0))
+	f.Add(frame{kind: frameData, slot: 3, slotBytes: slotBytes + 1}.append(nil))
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		r := strings.NewReader(string(b))
+		l := &local{
+			endpoint: newEndpoint("w", "t", ""), odds: make(chan oddFrame, oddsMax), conns: map[net.Conn]struct{}{},
+			input: slots{input: true, max: 2}, output: slots{max: 2, first: 2},
+		}
+		defer l.input.close()
+		defer l.output.close()
+		for {
+			header, err := readFrame(r)
+			if err != nil {
+				return
+			}
+			if header.payloadBytes > 1<<20 {
+				return // what is not there is not worth the memory here
+			}
+			payload, err := header.payload(r)
+			if err != nil || l.heard(header, payload) != nil {
+				return
+			}
+		}
+	})
+}

@@ -1,0 +1,160 @@
+"""What crosses to workers by shared memory, and by gRPC where that is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import alink as al
+
+ROWS = 2_000_000  # many batches that are too large for the socket
+BATCH_ROWS = 20_000
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    return pa.table({"x": np.arange(ROWS, dtype=np.float64)})
+
+
+class KeepsArrays:
+    """Keeps what it got, and checks at every call that nothing of it has changed."""
+
+    def setup(self):
+        self.kept = []
+
+    def __call__(self, x):
+        for first, piece in self.kept:
+            assert piece[0] == first
+            assert piece[-1] == first + len(piece) - 1
+        self.kept.append((float(x[10]), x[10:]))
+        return x * 2
+
+
+class KeepsViews:
+    """Keeps memoryviews of the arrays."""
+
+    def setup(self):
+        self.kept = []
+
+    def __call__(self, x):
+        for first, view in self.kept:
+            assert view[0] == first
+        view = memoryview(np.asarray(x))
+        self.kept.append((view[0], view))
+        return x * 2
+
+
+class KeepsSeries:
+    def setup(self):
+        self.kept = []
+
+    def __call__(self, x):
+        for first, series in self.kept:
+            assert series.iloc[0] == first
+        self.kept.append((x.iloc[0], x))
+        return x * 2
+
+
+class KeepsCycles:
+    """Keeps arrays in garbage that only the collector finds."""
+
+    def __call__(self, x):
+        knot = [x]
+        knot.append(knot)
+        return x * 2
+
+
+class KeepsArrow:
+    def setup(self):
+        self.kept = []
+
+    def __call__(self, x):
+        for first, array in self.kept:
+            assert array[0].as_py() == first
+        self.kept.append((x[5].as_py(), x.slice(5)))
+        return pa.array(x.to_numpy() * 2)
+
+
+@pytest.mark.parametrize(
+    ("keeps", "batch"),
+    [
+        (KeepsArrays, "numpy"),
+        (KeepsViews, "numpy"),
+        (KeepsCycles, "numpy"),
+        (KeepsSeries, "pandas"),
+        (KeepsArrow, "arrow"),
+    ],
+)
+def test_what_a_function_keeps_stays_as_it_was(shared_ctx, numbers, keeps, batch):
+    double = al.udf("double", batch=batch, batch_rows=BATCH_ROWS, workers=1)(keeps)
+    got = shared_ctx.from_arrow(numbers).select(y=double("x")).to_arrow()
+    assert np.array_equal(got["y"].to_numpy(), np.arange(ROWS) * 2.0)
+
+
+def test_large_and_small_values(shared_ctx):
+    texts = ["x" * n for n in (0, 1, 70_000, 5_000_000, 20_000_000, 3)]
+    shout = al.udf("string")(lambda t: t.upper())
+    got = shared_ctx.from_arrow(pa.table({"t": texts})).select(y=shout("t")).to_arrow()
+    assert got["y"].to_pylist() == [t.upper() for t in texts]
+
+
+def test_jobs_leave_no_memory_behind(ctx):
+    """Segments are those of the workers that are kept warm, however many jobs have run."""
+    table = ctx.from_arrow(pa.table({"x": np.arange(100_000.0)}))
+    double = al.udf("double", batch="numpy")(lambda x: x * 2)
+
+    def segments():
+        folder = f"/proc/{ctx.engine().pid}/fd"
+        names = (os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))  # noqa: PTH115, PTH208
+        return sum("alink-slot" in name for name in names if name)
+
+    for _ in range(5):
+        table.select(y=double("x")).to_arrow()
+    first = segments()
+    for _ in range(100):
+        table.select(y=double("x")).to_arrow()
+    assert 0 < segments() <= max(first, 9 * len(os.sched_getaffinity(0)))
+
+
+def test_the_portable_lane_gives_the_same(script_environment, tmp_path):
+    """All that crosses, crosses by gRPC too."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import json, sys
+            import numpy as np, pyarrow as pa, alink as al
+
+            @al.udf("bigint")
+            def grpc_is_loaded(x):
+                import sys
+                return int("grpc" in sys.modules)
+
+            @al.udf("double", batch="numpy")
+            def double(x):
+                print("doubling")
+                return x * 2
+
+            with al.connect() as ctx:
+                t = ctx.from_arrow(pa.table({"x": np.arange(300_000.0)}))
+                got = t.select(y=double("x"), g=grpc_is_loaded("x")).to_arrow()
+                print(json.dumps([got["y"].to_numpy().sum(), got["g"].unique().to_pylist()]))
+            """
+        )
+    )
+    for lane, loaded in (("local", [0]), ("portable", [1])):
+        done = subprocess.run(
+            [sys.executable, str(script)], env=script_environment | {"ALINK_LANE": lane},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        total, seen = json.loads(done.stdout.splitlines()[-1])
+        assert total == sum(range(300_000)) * 2
+        assert seen == loaded, lane
