@@ -15,8 +15,8 @@ import (
 // something that is not the function's doing, as far as one can tell: SIGKILL
 // from outside, the end of the supervisor. It is far more than chance brings,
 // and bounds what a function can do that kills itself in this way.
-// probeKillsMax is that of a part of a bundle that has failed: it is short, and
-// suspected already.
+// probeKillsMax is that of a part of a bundle that has failed, which is then run
+// in parts itself; a single row is only given up after killsMax.
 const (
 	killsMax      = 8
 	probeKillsMax = 2
@@ -68,8 +68,8 @@ func (s *session) blameLocked(l *lease, death udfworker.Death, at progress) erro
 	}
 	row := b.rowOf(at)
 	kind := killedBy(l, death)
-	// A kill from outside hits another row each time.
-	outside := kind == exec.FailedKilled && (row < 0 || row != b.row) || death.Kind == udfworker.SupervisorLost
+	// A kill from outside hits another row each time, where there are others.
+	outside := kind == exec.FailedKilled && (row < 0 || row != b.row || b.rows == 1) || death.Kind == udfworker.SupervisorLost
 	if b.row = row; row >= 0 {
 		b.call = at.call
 	}
@@ -95,7 +95,7 @@ func (s *session) killsOf(b *bundle) int {
 	switch {
 	case s.stage.Retries == 0:
 		return 0
-	case b.probe:
+	case b.probe && b.rows > 1:
 		return probeKillsMax
 	}
 	return killsMax
@@ -105,12 +105,12 @@ func (s *session) killsOf(b *bundle) int {
 // bundle of one row need not ask.
 func (b *bundle) rowOf(at progress) int64 {
 	switch {
-	case at.instruction != instructionNumber(b.instruction) || at.loading:
+	case at.loading:
 		return -1
-	case at.exact && at.row >= 0 && at.row < b.rows:
-		return at.row
 	case b.rows == 1 && b.sentAll && b.session.stage.Narrows:
 		return 0
+	case at.instruction == instructionNumber(b.instruction) && at.exact && at.row >= 0 && at.row < b.rows:
+		return at.row
 	}
 	return -1
 }
