@@ -384,7 +384,7 @@ func TestFilesAreNotShared(t *testing.T) {
 	s := open(t, Options{})
 	one := resolve(t, s, Spec{Requirements: []string{"colour==1.0"}})
 	two := resolve(t, s, Spec{Requirements: []string{"colour==1.0", "harness-lib"}})
-	python(t, one, "import colour; open(colour.__file__, 'a').write('version = \"changed\"\\n')")
+	python(t, one, "import colour, os; os.chmod(colour.__file__, 0o600); open(colour.__file__, 'a').write('version = \"changed\"\\n')")
 	if got := python(t, two, "import colour; print(colour.version)"); got != "1.0" {
 		t.Errorf("a write in one environment reached another: %s", got)
 	}

@@ -229,9 +229,10 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// seal takes the right to write from everything below dir: an environment is
+// seal takes the right to write from every file below dir: an environment is
 // only read. It guards against accidents; a worker of the same user could give
-// itself the right back where no sandbox holds it.
+// itself the right back where no sandbox holds it. Folders stay as they are, so
+// that people can remove a cache by hand.
 func seal(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -239,7 +240,7 @@ func seal(dir string) error {
 	}
 	defer func() { _ = root.Close() }() // a handle of a folder
 	return fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.Type()&fs.ModeSymlink != 0 {
+		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
 		info, err := entry.Info()
@@ -250,7 +251,8 @@ func seal(dir string) error {
 	})
 }
 
-// removeTree removes what seal has sealed, and anything else.
+// removeTree removes a folder, also where a build has left folders in it that
+// cannot be written to.
 func removeTree(dir string) error {
 	err := os.RemoveAll(dir)
 	if !errors.Is(err, os.ErrPermission) {

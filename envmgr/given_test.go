@@ -395,17 +395,18 @@ func TestPrebuiltEnvironment(t *testing.T) {
 	wantDiagnostic(t, err, diag.BadOption, "nothing can be installed into it")
 }
 
-// A worker of another user's, or one that means no harm, cannot write to an
-// environment; it is removed all the same.
+// A worker that means no harm cannot write to the files of an environment.
 func TestEnvironmentsAreReadOnly(t *testing.T) {
 	newIndex(t)
 	s := open(t, Options{})
 	env := resolve(t, s, Spec{Requirements: []string{"colour"}, Files: []File{given(t, "d/f", nil)}})
+	n := 0
 	for _, dir := range []string{filepath.Dir(filepath.Dir(env.Interpreter)), env.Files} {
 		must(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.Type()&fs.ModeSymlink != 0 {
+			if err != nil || !entry.Type().IsRegular() {
 				return err
 			}
+			n++
 			info, err := entry.Info()
 			if err == nil && info.Mode().Perm()&0o222 != 0 {
 				t.Errorf("%s has mode %v", path, info.Mode())
@@ -413,9 +414,26 @@ func TestEnvironmentsAreReadOnly(t *testing.T) {
 			return err
 		}))
 	}
+	if n < 10 {
+		t.Errorf("only %d files were looked at", n)
+	}
 	must(t, s.Close())
 	gone, stay, err := s.Collect(context.Background(), Collection{BytesMax: 0})
 	if err != nil || len(gone) != 2 || len(stay) != 0 {
 		t.Errorf("went %v, stayed %v, %v", gone, stay, err)
 	}
+}
+
+// What a build has left in a folder that cannot be written to is removed too.
+func TestRemoveTree(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	must(t, os.MkdirAll(filepath.Join(dir, "a", "b"), 0o700))
+	must(t, os.WriteFile(filepath.Join(dir, "a", "b", "f"), nil, 0o400))
+	must(t, os.Chmod(filepath.Join(dir, "a", "b"), 0o100))
+	must(t, os.Chmod(filepath.Join(dir, "a"), 0o500))
+	must(t, removeTree(dir))
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	must(t, removeTree(dir)) // there is nothing
 }

@@ -163,14 +163,17 @@ def found():
     yield repr(dict(os.environ))
     pid = os.getpid()
     while pid > 1 and os.path.exists("/proc/%d" % pid):
-        for name in ("environ", "cmdline"):
-            yield open("/proc/%d/%s" % (pid, name)).read()
-        for fd in os.listdir("/proc/%d/fd" % pid):
+        try:
+            for name in ("environ", "cmdline"):
+                yield open("/proc/%d/%s" % (pid, name)).read()
+            fds = os.listdir("/proc/%d/fd" % pid)
+        except PermissionError:
+            break  # of another user
+        for fd in fds:
             path = "/proc/%d/fd/%s" % (pid, fd)
             if os.readlink(path).startswith("pipe:") and fd not in ("0", "1", "2"):
-                os.set_blocking(f := os.open(path, os.O_RDONLY | os.O_NONBLOCK), False)
                 try:
-                    yield repr(os.read(f, 65536))
+                    yield repr(os.read(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 65536))
                 except OSError:
                     pass
         pid = int(open("/proc/%d/stat" % pid).read().rpartition(")")[2].split()[1])
