@@ -88,6 +88,15 @@ def global_names(code: CodeType) -> set[str]:
     return names
 
 
+def stored_names(code: CodeType) -> set[str]:
+    """Give the names that code of modules and class bodies binds, those within included."""
+    names = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_NAME"}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= stored_names(constant)
+    return names
+
+
 def what_is(value: Any) -> str:
     if isinstance(value, io.IOBase):
         return "an open file"

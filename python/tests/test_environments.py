@@ -347,17 +347,21 @@ def test_a_prebuilt_environment_runs(shared_ctx, tmp_path):
         pytest.skip(f"there is no Python 3.{minor} on this machine")
     path = Path(json.loads(built.stdout)["path"]) / "venv"
 
+    labels = {1: "one"}
+
     @al.udf("string", env=al.Environment(path=path, variables={"A": "b"}))
-    def look(x):
-        import sys
+    class Look:
+        def setup(self):
+            import six
 
-        import six
+            self.version = six.__version__
 
-        return f"{six.__version__} {sys.version_info[1]} {os.environ['A']} {x}"
+        def __call__(self, x):
+            return f"{self.version} {sys.version_info[1]} {os.environ['A']} {labels[x]}"
 
-    # Its Python is another than the client's: the function travels as source.
+    # Its Python is another than the client's: the class travels as source.
     rows = shared_ctx.from_arrow(pa.table({"x": [1]}))
-    assert rows.select(y=look("x")).collect() == [{"y": f"1.17.0 {minor} b 1"}]
+    assert rows.select(y=Look("x")).collect() == [{"y": f"1.17.0 {minor} b one"}]
 
 
 # --- credentials ---

@@ -477,6 +477,116 @@ def _make_closure(y):
 
 
 _closure = _make_closure(1)
+_other_closure = _make_closure(2)
+
+
+def _calls_two_closures(x):
+    return _closure(x) + _other_closure(x)
+
+
+def test_source_text_of_what_stands_in_a_function(run_elsewhere):
+    import math as mathematics
+    from math import sqrt
+
+    weights = {"a": [1, 2.5], "b": None}
+    largest = max
+    root = np.sqrt
+
+    def scaled(x):
+        return x * weights["a"][1]
+
+    def factorial(x):
+        return 1 if x == 0 else x * factorial(x - 1)
+
+    def inner(x, power=2):
+        def innermost(y):
+            return mathematics.floor(scaled(y) ** power)
+
+        return largest(innermost(x), factorial(3)) + sqrt(x)
+
+    def of_numpy(x):
+        return root(x)
+
+    assert "from numpy import sqrt as root" in ship(of_numpy, "f", False).code["source"]
+    assert run_elsewhere(inner, 4, same_python=False) == 102
+
+
+def _counted(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args)
+
+    return wrapper
+
+
+SCRIPT_OF_CLASSES = """
+import dataclasses
+import math
+import sys
+import types
+from math import floor
+
+import alink as al
+from alink._ship import ship
+
+OFFSET = 10
+
+@dataclasses.dataclass
+class Line:
+    slope: float
+    offset: float = OFFSET / 4
+
+    @property
+    def shifted(self):
+        return floor(self.offset + OFFSET)
+
+class Base:
+    kind = "base"
+    label = kind.upper()
+
+    def name(self):
+        return f"{self.label} {type(self).__name__} {type(self).__module__}"
+
+def make():
+    factor = 3
+
+    @al.udf("string")
+    class Score(Base):
+        def setup(self):
+            self.line = Line(2.0)
+
+        def __call__(self, x):
+            return f"{super().name()} {x * factor} {self.line.shifted} {self.line} {math.pi:.2}"
+
+    return Score
+
+shipment = ship(make().target, "score", False)
+module = sys.modules["anew"] = types.ModuleType("anew")  # as a worker does
+exec(compile(shipment.code["source"], "anew.py", "exec"), module.__dict__)
+score = getattr(module, shipment.code["name"])()
+score.setup()
+print(score(2))
+"""
+
+
+def test_source_text_of_classes(tmp_path, script_environment):
+    """A class, those that it inherits from and uses, and their decorators."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT_OF_CLASSES)
+    command = [sys.executable, str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=script_environment
+    )
+    assert done.stdout == "BASE Score anew 6 12 Line(slope=2.0, offset=2.5) 3.1\n", done.stderr
+    # In a notebook the text is in no file.
+    cell = f"import linecache\ntext = open({str(script)!r}).read()\n"
+    cell += "linecache.cache['<cell>'] = (len(text), None, text.splitlines(True), '<cell>')\n"
+    cell += "exec(compile(text, '<cell>', 'exec'))\n"
+    again = subprocess.run(
+        [sys.executable, "-c", cell],
+        capture_output=True, text=True, check=False, env=script_environment,
+    )  # fmt: skip
+    assert again.stdout == done.stdout, again.stderr
 
 
 def test_source_text_of_functions_that_call_others(run_elsewhere, monkeypatch):
@@ -488,9 +598,11 @@ def test_source_text_of_functions_that_call_others(run_elsewhere, monkeypatch):
     assert run_elsewhere(_calls_helpers, 2, same_python=False) == expected
     monkeypatch.setattr(_closure, "__module__", "__main__")
     monkeypatch.setattr(_calls_a_closure, "__module__", "__main__")
+    assert run_elsewhere(_calls_a_closure, 4, same_python=False) == 5
+    monkeypatch.setattr(_other_closure, "__module__", "__main__")
     with pytest.raises(al.PlanError) as caught:
-        ship(_calls_a_closure, "f", False)
-    assert 'of closure, which it calls: it closes over "y"' in caught.value.diagnostic.message
+        ship(_calls_two_closures, "f", False)
+    assert 'which it calls: two things have the name "closure"' in caught.value.diagnostic.message
 
 
 def _calls_helpers_here(x):
@@ -503,8 +615,38 @@ def test_source_text_that_is_refused():
     def closure(x):
         return closed_over
 
+    calls = 0
+
+    def counter(x):
+        nonlocal calls
+        calls += 1
+
+    @_counted
+    def decorated(x):
+        return x
+
+    def late(x):
+        return assigned_later
+
+    def own_scale(x):
+        SCALE = 7
+
+        def scaled(x):
+            return x * SCALE
+
+        return scaled
+
+    scaled = own_scale(1)
+
+    def names_clash(x):
+        return scaled(x) * SCALE
+
     for function, words in [
-        (closure, 'it closes over "closed_over"'),
+        (closure, 'it uses "closed_over", an object'),
+        (counter, 'it changes "calls", outside of it'),
+        (decorated, "a decorator has put another function in its place"),
+        (late, '"assigned_later" is not defined'),
+        (names_clash, 'two things have the name "SCALE"'),
         (lambda x: x, "it is not a plain function"),
         (uses_object, 'it uses "OBJECT"'),
     ]:
@@ -512,6 +654,7 @@ def test_source_text_that_is_refused():
             ship(function, "f", False)
         assert words in str(caught.value)
         assert "al.Environment(python=" in str(caught.value)
+    assigned_later = 1
 
 
 OBJECT = object()
