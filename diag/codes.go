@@ -31,6 +31,7 @@ const (
 	WorkerNotStarted  Code = "ALK2007"
 	WorkerTimedOut    Code = "ALK2020"
 	WorkerTooLarge    Code = "ALK2021"
+	ScratchTooLarge   Code = "ALK2022"
 	DyingWorkers      Code = "ALK2030"
 	TooManyErrors     Code = "ALK2031"
 	OutputTooLarge    Code = "ALK2032"
@@ -172,6 +173,10 @@ var Entries = []Entry{
 	{
 		WorkerTooLarge, "WorkerMemoryExceeded", "The Python process that ran a function held more memory than it may.",
 		"The limit, memory=, is for a worker with all the processes that it starts; the default is 1 GiB. The engine looks at its workers up to forty times a second and ends one that is over its limit: a watch, not a wall, so a worker may be over it for a moment. Pages of files that are mapped do not count. The batch was run again on a fresh worker as often as retries= allows. Raise memory=, or lower batch_rows= so that less is held at a time.",
+	},
+	{
+		ScratchTooLarge, "WorkerCrashed", "The Python process that ran a function wrote more temporary files than it may.",
+		"Temporary files may take as much as the function's memory=, and a worker may have 65,536 of them; files that are deleted but still open count. Where workers have a file system of their own for them, writing fails instead, with \"No space left on device\". They are looked at once a second. Write large files to a folder that the function is given: mounts={\"/data\": \"rw\"}.",
 	},
 	{
 		DyingWorkers, "WorkerCrashed", "The workers of a function die again and again.",

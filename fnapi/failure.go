@@ -187,6 +187,8 @@ func workerDied(stage *exec.FunctionStage, begun []*bundle, l *lease, death udfw
 	switch {
 	case death.Kind == udfworker.OverLimit:
 		d = diag.New(diag.WorkerTooLarge, "%s needed more memory than its limit of %s (tried %s)", names, udfworker.FormatBytes(death.LimitBytes), times)
+	case death.Kind == udfworker.OverScratch:
+		d = diag.New(diag.ScratchTooLarge, "%s wrote more temporary files than its worker may hold: %s (tried %s)", names, death.Scratch, times)
 	case death.Kind == udfworker.KernelOOM:
 		d.Message = fmt.Sprintf("the kernel ended the Python worker of %s %s, for want of memory (%s)", names, times, death.SignalText())
 	case death.Kind == udfworker.SupervisorLost:
@@ -210,7 +212,7 @@ func workerDied(stage *exec.FunctionStage, begun []*bundle, l *lease, death udfw
 	d.Facts = append(d.Facts, death.Facts()...)
 	d.Cause = death.LastWords(outputLinesMax)
 	d.Hint = deathHint(death)
-	if l.silent && death.Kind != udfworker.OverLimit {
+	if l.silent && death.Kind != udfworker.OverLimit && death.Kind != udfworker.OverScratch {
 		d.Hint = "the function, or a library that it calls, closed descriptors that are not its own (os.closerange does that)"
 	}
 	return d.At(stage.Calls[0].Operator, stage.Calls[0].Origin)
@@ -220,6 +222,8 @@ func deathHint(death udfworker.Death) string {
 	switch {
 	case death.Kind == udfworker.OverLimit:
 		return "raise the limit (memory=\"4GiB\"), or hold less at a time: a smaller batch_rows="
+	case death.Kind == udfworker.OverScratch:
+		return "delete files when they are done with, or write to a folder that the function is given: mounts={\"/data\": \"rw\"}"
 	case death.Kind == udfworker.KernelOOM, death.ProbablyKernel():
 		return "the machine has too little memory for this: a smaller batch_rows= or fewer workers= hold less at a time"
 	case death.Kind == udfworker.SupervisorLost:

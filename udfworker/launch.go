@@ -160,6 +160,7 @@ func fork(child *Child, c Command, in, out uintptr) error {
 		}
 		return fmt.Errorf("%s: %w", c.Argv[0], err)
 	}
+	preferVictim(child.PID) // in a sandbox it does so itself
 	return nil
 }
 

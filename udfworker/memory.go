@@ -3,6 +3,7 @@ package udfworker
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -99,6 +100,14 @@ func ProbeMemoryControl() MemoryControl {
 		groups.Close()
 	}
 	return control
+}
+
+// dataBytes is the backstop behind a watched limit: what one process may ask
+// for of private memory. Stacks of threads count, used or not, and libraries
+// start threads by the processor.
+func dataBytes(limitBytes int64) int64 {
+	const stackBytes, threadsPerProcessor, restBytes = 8 << 20, 16, 256 << 20
+	return 2*limitBytes + int64(runtime.NumCPU())*threadsPerProcessor*stackBytes + restBytes
 }
 
 // processes tells of the memory of processes; a process that is gone holds

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,6 +120,27 @@ func (procProcesses) temporary(pid int) (n int64) {
 		n += int64(use.Blocks-use.Bfree) * use.Bsize
 	}
 	return n
+}
+
+// deleted adds the files that a process has open and that are in no folder.
+func (u *scratchUse) deleted(pid int) {
+	entries, err := os.ReadDir(procFile(pid, "fd"))
+	if err != nil {
+		return // it has ended
+	}
+	for _, entry := range entries {
+		info, err := os.Stat(procFile(pid, "fd/"+entry.Name()))
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		if !ok || stat.Nlink > 0 || u.seen[[2]uint64{stat.Dev, stat.Ino}] {
+			continue
+		}
+		u.seen[[2]uint64{stat.Dev, stat.Ino}] = true
+		u.files++
+		u.add(info)
+	}
 }
 
 // kernelKills is how often the kernel has killed a process for want of memory,

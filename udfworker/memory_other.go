@@ -17,6 +17,8 @@ func (procProcesses) temporary(int) int64 { return 0 }
 
 func childrenOf(int) []int { return nil }
 
+func (*scratchUse) deleted(int) {}
+
 func kernelKills() (int64, bool) { return 0, false }
 
 func machineBytes() int64 { return 0 }

@@ -43,6 +43,13 @@ func prefer() {
 	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), nice) // root may
 }
 
+// preferVictim makes the kernel, short of memory, end a worker before an
+// engine, which holds the data of all jobs.
+func preferVictim(pid int) {
+	const score = "500"
+	_ = os.WriteFile(procFile(pid, "oom_score_adj"), []byte(score), 0) // a wish
+}
+
 // nextDead waits for a child to die and gives its number, without reaping it:
 // as long as it is not reaped, number and process group are its own. ECHILD
 // says that there is no child.

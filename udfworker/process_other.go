@@ -32,6 +32,8 @@ func prepareSupervisor() error {
 // prefer does nothing here: there is no watch.
 func prefer() {}
 
+func preferVictim(int) {}
+
 // died holds what nextDead has reaped already: these systems cannot wait
 // without reaping through x/sys. Only the reaper's goroutine uses it.
 var died struct {

@@ -189,6 +189,10 @@ type supervised struct {
 	limitBytes int64
 	peakBytes  int64
 	overLimit  bool
+	// scratchBytes bounds the files in scratch; overScratch is what was found
+	// there beyond that.
+	scratchBytes int64
+	overScratch  string
 }
 
 func newServer(launcher Launcher, environ []string, log io.Writer) *server {
@@ -217,6 +221,7 @@ func newServer(launcher Launcher, environ []string, log io.Writer) *server {
 		s.reapAll()
 	}()
 	go s.watchMemory()
+	go s.watchScratch()
 	return s
 }
 
@@ -283,7 +288,7 @@ func (s *server) startWith(id, endpoint string, params launchParams) error {
 	}
 	command, err := params.command(id, endpoint, inside, s.environ, level)
 	if err == nil {
-		err = notConfined(params.Policy, s.launch(id, scratch, command, params.MemoryBytes))
+		err = notConfined(params.Policy, s.launch(id, scratch, command, params))
 	}
 	if err != nil && scratch != "" {
 		return errors.Join(err, os.RemoveAll(scratch))
@@ -291,7 +296,7 @@ func (s *server) startWith(id, endpoint string, params launchParams) error {
 	return err
 }
 
-func (s *server) launch(id, scratch string, command Command, memoryBytes int64) error {
+func (s *server) launch(id, scratch string, command Command, params launchParams) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -304,12 +309,14 @@ func (s *server) launch(id, scratch string, command Command, memoryBytes int64) 
 	case len(s.pending) >= eventsMax:
 		return fmt.Errorf("%d events were not read", eventsMax)
 	}
-	w := &supervised{id: id, scratch: scratch, limitBytes: memoryBytes, read: make(chan struct{})}
+	w := &supervised{id: id, scratch: scratch, limitBytes: params.MemoryBytes, scratchBytes: params.scratchBytes(), read: make(chan struct{})}
 	if err := s.limitLocked(w); err != nil {
 		return err
 	}
 	command.Group = w.group
-	command.Sandbox.DenyUnmapped = s.groups == nil && memoryBytes > 0
+	if s.groups == nil && w.limitBytes > 0 { // the watch is all there is
+		command.Sandbox.DenyUnmapped, command.Sandbox.Limits.DataBytes = true, dataBytes(w.limitBytes)
+	}
 	child, err := s.launcher.Launch(command)
 	if err != nil {
 		if w.group != nil {
@@ -517,7 +524,7 @@ func (s *server) bury(pid int) {
 		e := Event{
 			Worker: w.id, Kind: EventExited, PID: pid, ExitCode: -1, Stopped: w.stopped,
 			PeakBytes: max(int64(usage.Maxrss)*rssUnitBytes, w.peakBytes), //nolint:unconvert // int32 on some systems
-			OverLimit: w.overLimit, LimitBytes: w.limitBytes,
+			OverLimit: w.overLimit, OverScratch: w.overScratch, LimitBytes: w.limitBytes,
 			CPUTime: time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
 			When:    time.Now(),
 		}

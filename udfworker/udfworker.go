@@ -57,9 +57,11 @@ type Event struct {
 	// OverLimit says that the watch, or the kernel for the worker's control
 	// group, ended it for passing the limit; KernelOOM that the kernel ended it
 	// for want of memory elsewhere.
-	OverLimit bool          `json:"over_limit,omitempty"`
-	KernelOOM bool          `json:"kernel_oom,omitempty"`
-	CPUTime   time.Duration `json:"cpu_time_ns,omitempty"`
+	OverLimit bool `json:"over_limit,omitempty"`
+	// OverScratch says what made the supervisor end it for its temporary files.
+	OverScratch string        `json:"over_scratch,omitempty"`
+	KernelOOM   bool          `json:"kernel_oom,omitempty"`
+	CPUTime     time.Duration `json:"cpu_time_ns,omitempty"`
 	// Output is the end of what the process wrote to its standard output and
 	// error, at most outputBytesMax.
 	Output string    `json:"output,omitempty"`
@@ -93,6 +95,8 @@ type Death struct {
 	CPUTime    time.Duration
 	Output     string
 	When       time.Time
+	// Scratch says how much a worker wrote that died of OverScratch.
+	Scratch string
 }
 
 // DeathKind classifies a Death.
@@ -105,6 +109,8 @@ const (
 	// OverLimit: it was ended since it held more than its limit, or, in a
 	// control group, asked for more.
 	OverLimit DeathKind = "memory limit"
+	// OverScratch: it wrote more temporary files than it may.
+	OverScratch DeathKind = "scratch limit"
 	// KernelOOM: the kernel ended it for want of memory.
 	KernelOOM DeathKind = "kernel out of memory"
 	// Signalled: a signal ended it that the engine had not asked for.
@@ -123,6 +129,8 @@ func deathOf(e Event) Death {
 	switch {
 	case e.OverLimit: // also where the engine had asked for the end meanwhile
 		d.Kind = OverLimit
+	case e.OverScratch != "":
+		d.Kind, d.Scratch = OverScratch, e.OverScratch
 	case e.KernelOOM:
 		d.Kind = KernelOOM
 	case e.Stopped:
@@ -140,6 +148,8 @@ func (d Death) String() string {
 		return "the supervisor of workers died"
 	case d.Kind == OverLimit:
 		return fmt.Sprintf("it held more than its limit of %s", FormatBytes(d.LimitBytes))
+	case d.Kind == OverScratch:
+		return "it wrote " + d.Scratch
 	case d.Kind == KernelOOM:
 		return "the kernel ended it, since the machine or its control group was out of memory"
 	case d.ProbablyKernel():

@@ -24,6 +24,7 @@ MODULE_MISSING = "ALK2006"
 WORKER_NOT_STARTED = "ALK2007"
 WORKER_TIMED_OUT = "ALK2020"
 WORKER_TOO_LARGE = "ALK2021"
+SCRATCH_TOO_LARGE = "ALK2022"
 DYING_WORKERS = "ALK2030"
 TOO_MANY_ERRORS = "ALK2031"
 OUTPUT_TOO_LARGE = "ALK2032"
@@ -155,6 +156,10 @@ CODES: dict[str, tuple[str, str]] = {
     WORKER_TOO_LARGE: (
         "WorkerMemoryExceeded",
         "The Python process that ran a function held more memory than it may.",
+    ),
+    SCRATCH_TOO_LARGE: (
+        "WorkerCrashed",
+        "The Python process that ran a function wrote more temporary files than it may.",
     ),
     DYING_WORKERS: (
         "WorkerCrashed",

@@ -517,15 +517,6 @@ func counter(text, name string) int64 {
 	return 0
 }
 
-// Procs are the files that a process writes "0" into to be in the group.
-func (g *Group) Procs() []string {
-	files := []string{path.Join(g.dir, "cgroup.procs")}
-	if g.tasks != "" {
-		files = append(files, path.Join(g.tasks, "cgroup.procs"))
-	}
-	return files
-}
-
 // Kill kills all processes in the group, wherever they went in the tree of
 // processes.
 func (g *Group) Kill() {
