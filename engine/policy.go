@@ -131,10 +131,12 @@ func (p *Policy) apply(f *plan.Function, engineSandbox string) *diag.Diagnostic 
 	if o.Network && !p.Network {
 		return allow(refused("%s asks for the network, which functions of this server do not get", f.Name), "network = true")
 	}
-	for _, m := range o.Mounts {
+	o.Mounts = slices.Clone(o.Mounts)
+	for i, m := range o.Mounts {
 		if problem := p.checkMount(f.Name, m); problem != nil {
 			return problem
 		}
+		o.Mounts[i].Exact = !slices.Contains(p.Read, "/")
 	}
 	if p.MemoryBytes > 0 {
 		if o.MemoryBytes > p.MemoryBytes {
@@ -171,14 +173,14 @@ func (p *Policy) capTime(f *plan.Function) *diag.Diagnostic {
 }
 
 // checkMount compares a mount with the folders that are allowed. A path that
-// leads through links is refused: where it leads may change before it is
-// mounted.
+// leads through links is refused, here and again when it is mounted: a function
+// that may write there could change where it leads.
 func (p *Policy) checkMount(function string, m plan.Mount) *diag.Diagnostic {
 	folders, key := slices.Concat(p.Read, p.Write), "read"
 	if m.Write {
 		folders, key = p.Write, "write"
 	}
-	if slices.Contains(folders, "/") {
+	if slices.Contains(p.Read, "/") && slices.Contains(folders, "/") {
 		return nil // wherever it leads
 	}
 	if within(folders, m.Path) {

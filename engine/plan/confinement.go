@@ -28,6 +28,9 @@ type Mount struct {
 	Path string `json:"path"`
 	// Write lets the function write there.
 	Write bool `json:"write,omitempty"`
+	// Exact says that no part of the path may be a link: where it leads was
+	// checked, and must not change.
+	Exact bool `json:"exact,omitempty"`
 }
 
 // Secret is a value that is not shown: it can be read from JSON, and is never

@@ -130,7 +130,7 @@ func (h *helper) rules() []wanted {
 }
 
 func addRule(ruleset int, handled uint64, w wanted) error {
-	fd, err := unix.Open(w.path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	fd, err := w.at()
 	if err != nil {
 		return &os.PathError{Op: "open", Path: w.path, Err: err}
 	}

@@ -39,6 +39,9 @@ type Mount struct {
 	Path string `json:"path"`
 	// Write lets the worker write there.
 	Write bool `json:"write,omitempty"`
+	// Exact says that no part of the path may be a link: where it leads was
+	// checked, and must not change.
+	Exact bool `json:"exact,omitempty"`
 }
 
 // Policy is what a worker may do beyond computing. The zero value is the

@@ -98,6 +98,22 @@ type wanted struct {
 	write, optional bool
 	device          bool
 	mount           bool
+	// exact says that no part of the path may be a link.
+	exact bool
+}
+
+// at opens what a path names, as a place to work from.
+func (w wanted) at() (fd int, err error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC}
+	if !w.exact {
+		return unix.Open(w.path, int(how.Flags), 0)
+	}
+	how.Resolve = unix.RESOLVE_NO_SYMLINKS
+	fd, err = unix.Openat2(unix.AT_FDCWD, w.path, &how)
+	if errors.Is(err, unix.ELOOP) {
+		err = errors.New("it leads through a link")
+	}
+	return fd, err
 }
 
 // wants lists what is shown, a folder before what lies in it. Where a path is
@@ -120,7 +136,7 @@ func (h *helper) wants() []wanted {
 	add(h.Optional, wanted{optional: true})
 	add(h.Writable, wanted{write: true})
 	for _, m := range h.Mounts {
-		list = append(list, wanted{path: m.Path, write: m.Write, mount: true, device: strings.HasPrefix(m.Path, "/dev/")})
+		list = append(list, wanted{path: m.Path, write: m.Write, mount: true, exact: m.Exact, device: strings.HasPrefix(m.Path, "/dev/")})
 	}
 	byPath := map[string]wanted{}
 	for _, w := range list {
@@ -176,7 +192,12 @@ func isShown(w wanted, shown []wanted) bool {
 }
 
 func cutTree(w wanted) (tree, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, w.path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	at, err := w.at()
+	if err != nil {
+		return tree{}, err
+	}
+	defer unix.Close(at)
+	fd, err := unix.OpenTree(at, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return tree{}, err
 	}

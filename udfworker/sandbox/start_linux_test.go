@@ -204,6 +204,34 @@ func TestMounts(t *testing.T) {
 
 // No signal from the namespace ends its process 1, and no process outlives it,
 // whatever group and session it is in.
+// An exact mount is where its path says, whoever has put a link there since.
+func TestExactMounts(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("/etc", link); err != nil {
+		t.Fatal(err)
+	}
+	for _, level := range []Level{L1, L2} {
+		for _, path := range []string{link, filepath.Join(link, "passwd")} {
+			s := shell(t, level, "cat /etc/shadow "+path)
+			s.Mounts = []Mount{{Path: path, Exact: true}}
+			_, _, err := begin(t, s)
+			failed, ok := errors.AsType[*Error](err)
+			if !ok || failed.Path != path || !strings.Contains(failed.Text, "leads through a link") {
+				t.Errorf("%s, %s: %v", level, path, err)
+			}
+		}
+		s := shell(t, level, "ls "+dir)
+		s.Mounts = []Mount{{Path: dir, Exact: true}}
+		if out, _ := run(t, s); out != "link" {
+			t.Errorf("%s: %s", level, out)
+		}
+	}
+}
+
 func TestNothingLeavesTheNamespace(t *testing.T) {
 	script := "for s in 1 2 3 6 9 11 15 20; do kill -$s 1 2> /dev/null; done; (setsid sleep 1000 &) ; (setsid sh -c 'trap \"\" HUP TERM; sleep 1000 & sleep 1000' &); sleep 0.05; ls -d /proc/[0-9]* | wc -l; echo; exec sleep 1000"
 	p, output, err := begin(t, shell(t, L2, script))
