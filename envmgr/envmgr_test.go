@@ -696,3 +696,30 @@ func TestCacheThatCannotBeUsed(t *testing.T) {
 	_, err := Open(Options{CacheDir: filepath.Join(file, "cache")})
 	wantDiagnostic(t, err, diag.BuildFailed, "not a directory", "hint: set ALINK_CACHE_DIR")
 }
+
+// BenchmarkSecondResolve is what a job waits for whose environment is built: a
+// store as a new engine opens it asks interpreter and uv what they are, and
+// finds what was chosen and built.
+func BenchmarkSecondResolve(b *testing.B) {
+	uv := os.Getenv("ALINK_UV")
+	if uv == "" {
+		b.Skip("set ALINK_UV")
+	}
+	cache := b.TempDir()
+	resolve := func() {
+		s, err := Open(Options{CacheDir: cache, UV: uv})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.Resolve(b.Context(), Spec{}, nil); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	resolve()
+	for b.Loop() {
+		resolve()
+	}
+}

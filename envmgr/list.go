@@ -162,15 +162,23 @@ func (s *Store) Packages(id string) ([]string, error) {
 
 // Get finds an environment by its name or the beginning of it.
 func (s *Store) Get(id string) (Entry, error) {
-	list, err := s.List()
+	folders, err := os.ReadDir(s.envs)
 	if err != nil {
-		return Entry{}, err
+		return Entry{}, cacheError(s.options.CacheDir, err)
 	}
 	var found []Entry
-	for _, e := range list {
-		if id != "" && strings.HasPrefix(e.ID, id) {
-			found = append(found, e)
+	for _, folder := range folders {
+		if id == "" || !strings.HasPrefix(folder.Name(), id) || strings.HasPrefix(folder.Name(), buildPrefix) {
+			continue // its size is not looked at, which takes long
 		}
+		entry, err := s.entry(folder.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // not whole, or removed meanwhile
+		}
+		if err != nil {
+			return Entry{}, cacheError(s.options.CacheDir, err)
+		}
+		found = append(found, entry)
 	}
 	switch len(found) {
 	case 1:
