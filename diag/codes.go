@@ -250,7 +250,10 @@ var Entries = []Entry{
 	{Internal, "Error", "The engine failed in a way it does not know.", "This is a fault of the engine. Please report it with the text of the message."},
 	{NoRelational, "PlanError", "This engine was built without its relational part.", "Filter, join, aggregate, sort and limit need an engine built with cgo."},
 	{EngineNotFound, "ConnectionLost", "The engine's binary was not found or did not start.", "The message lists where it was looked for. ALINK_PYRUNNER may name its path."},
-	{OutOfMemory, "PlanError", "A relational step needs more memory than the engine's limit allows.", "Raise memory= at al.connect, or --memory on the command line, or give it a spill directory with room."},
+	{
+		OutOfMemory, "PlanError", "A step needs more memory than the engine's limit allows, or than the machine has.",
+		"Where a relational step is named: raise memory= at al.connect, or --memory on the command line, or give it a spill directory with room. Where the job was ended to keep the engine alive: the engine was over its limit and the machine, or its container, had next to nothing left, so the job that moved most data was ended before the kernel would have ended them all.",
+	},
 	{CheckpointFailed, "DataError", "A checkpoint could not be written or read.", "The folder is missing, permission is lacking or the disk is full. The job ends; started again, it goes on from the last checkpoint that is complete."},
 	{CheckpointInUse, "DataError", "Another job is using the checkpoint folder.", "Each job needs a folder of its own. The lock ends with the engine that holds it, however that ends."},
 	{CheckpointDamaged, "DataError", "None of the checkpoints in a folder can be read.", "Files have been altered or removed since they were written. Starting over would write again what the output holds already, so the job does not start. To start over, remove the checkpoint folder and the job's output."},

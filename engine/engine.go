@@ -138,6 +138,8 @@ type Engine struct {
 	folders   *folders
 	tables    *tables
 	budget    *budget
+	// stopGuard ends the guard of the engine's memory.
+	stopGuard func()
 	workers   *workers
 
 	mu      sync.Mutex
@@ -189,8 +191,11 @@ func (e *Engine) open() (err error) {
 		return err
 	}
 	e.tables = newTables(exec.SpoolOptions{Memory: exec.NewAllowance(e.shares().tableBytes), Dir: e.options.SpillDir}, e.options.TableBytesMax)
-	e.workers, err = openWorkers(e.options, e.artifacts)
-	return err
+	if e.workers, err = openWorkers(e.options, e.artifacts); err != nil {
+		return err
+	}
+	e.stopGuard = newGuard(e).start()
+	return nil
 }
 
 func (e *Engine) shares() shares { return sharesOf(e.options.MemoryLimitBytes) }
@@ -451,6 +456,7 @@ func (e *Engine) Close() error {
 		<-job.done
 		job.forget()
 	}
+	e.stopGuard()
 	e.workers.close()
 	return errors.Join(e.tables.close(), e.removeDir())
 }

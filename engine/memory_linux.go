@@ -1,6 +1,14 @@
 package engine
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/alink-runtime/alink/udfworker/cgroup"
+)
 
 // machineMemoryBytes is the size of the machine's memory.
 func machineMemoryBytes() int64 {
@@ -13,3 +21,36 @@ func machineMemoryBytes() int64 {
 
 // memoryBytesUnknown is assumed where the machine does not tell.
 const memoryBytesUnknown = 4 << 30
+
+// heldBytes is what this process holds: its private and shared memory, without
+// files.
+func heldBytes() int64 {
+	lines := kibLines("/proc/self/status")
+	return (lines["RssAnon"] + lines["RssShmem"]) << 10
+}
+
+// roomBytes is what may still be had: of the machine, and within the control
+// groups that this process is in.
+func roomBytes() int64 {
+	room := kibLines("/proc/meminfo")["MemAvailable"] << 10
+	if within, ok := cgroup.Room(); ok {
+		room = min(room, within)
+	}
+	return room
+}
+
+// kibLines reads the lines "name: N kB" of a file.
+func kibLines(file string) map[string]int64 {
+	lines := map[string]int64{}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return lines // as if nothing were held
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		if fields := strings.Fields(value); len(fields) == 2 && fields[1] == "kB" {
+			lines[name], _ = strconv.ParseInt(fields[0], 10, 64) // 0 where it is no number
+		}
+	}
+	return lines
+}

@@ -47,7 +47,7 @@ var rooms = []room{
 	{"engine/connector", []string{"diag", "engine/plan", "engine/exec"}, nil, "connectors know nothing of workers"},
 	{
 		"engine",
-		[]string{"diag", "engine/plan", "engine/exec", "engine/state", "engine/ops", "engine/checkpoint", "engine/duck", "engine/connector", "fnapi", "udfworker", "udfworker/sandbox", "envmgr", "python"},
+		[]string{"diag", "engine/plan", "engine/exec", "engine/state", "engine/ops", "engine/checkpoint", "engine/duck", "engine/connector", "fnapi", "udfworker", "udfworker/cgroup", "udfworker/sandbox", "envmgr", "python"},
 		nil,
 		"it wires the rooms below; its front doors are above",
 	},

@@ -271,7 +271,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     OUT_OF_MEMORY: (
         "PlanError",
-        "A relational step needs more memory than the engine's limit allows.",
+        "A step needs more memory than the engine's limit allows, or than the machine has.",
     ),
     CHECKPOINT_FAILED: (
         "DataError",
