@@ -42,8 +42,6 @@ type command struct {
 	config []byte
 	// line is told each line of stderr as it comes; nil is legal.
 	line func(string)
-	// confine may change the command before it is started; nil is legal.
-	confine func(*exec.Cmd) error
 }
 
 // run runs a program in a process group of its own, which is killed when ctx
@@ -74,12 +72,6 @@ func run(ctx context.Context, c command) (stdout, stderr string, err error) {
 	cmd.SysProcAttr = processAttributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = killWait
-
-	if c.confine != nil {
-		if err := c.confine(cmd); err != nil {
-			return "", "", fmt.Errorf("confine %s: %w", filepath.Base(c.path), err)
-		}
-	}
 
 	// The signal at the parent's death follows the thread that started the
 	// program, so that thread must stay.

@@ -29,7 +29,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 
@@ -53,19 +52,27 @@ type Options struct {
 	// SourceBuilds lets an environment ask for packages to be built from
 	// source, which runs their code. Without it there are wheels only.
 	SourceBuilds bool
-	// Confine shuts in a uv that builds from source: it is called with the
-	// command before it is started, and may change it. nil leaves such builds
-	// unconfined; they have no credentials in either case.
-	Confine func(cmd *exec.Cmd, c Confinement) error
+	// Confine runs a uv that builds from source, shut in. Where this machine
+	// cannot do so its error wraps errors.ErrUnsupported, and the build runs
+	// unconfined, as it does where Confine is nil; it has no credentials in
+	// either case.
+	Confine func(context.Context, Confined) (output string, err error)
 }
 
-// Confinement is what a confined uv may do.
-type Confinement struct {
-	// Read are files and folders that it needs besides the system's own
-	// libraries; Write those that it changes.
-	Read, Write []string
+// Confined is a program to run shut in.
+type Confined struct {
+	// Argv[0] is the absolute path of the program, Env its whole environment.
+	Argv, Env []string
+	// Stdin is what it finds on standard input, at most pipeBytesMax bytes.
+	Stdin []byte
+	// Interpreters are Pythons that it runs; Read are files and folders that it
+	// needs besides, Write those that it changes. The first of Write is where it
+	// starts.
+	Interpreters, Read, Write []string
 	// Network says that it fetches packages.
 	Network bool
+	// Line is told each line that it writes, as it comes.
+	Line func(string)
 }
 
 // Validate reports the first option that cannot be used.

@@ -3,6 +3,7 @@ package envmgr
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/url"
 	"os"
 	"os/exec"
@@ -122,7 +123,11 @@ func (u installer) compile(ctx context.Context, b *build, constraints string, he
 	if constraints != "" {
 		args = append(args, "--constraints", constraints)
 	}
-	stdout, stderr, err := u.run(ctx, b, held, b.input(), append(args, b.kinds()...)...)
+	args = append(args, b.kinds()...)
+	stdout, stderr, err := u.confined(ctx, b, "", args...)
+	if errors.Is(err, errors.ErrUnsupported) {
+		stdout, stderr, err = u.run(ctx, b, held, b.input(), args...)
+	}
 	if err == nil {
 		return stdout, nil
 	}
@@ -231,7 +236,13 @@ func (u installer) install(ctx context.Context, b *build, dir, lockFile string, 
 		}, b.kinds()...))
 	}
 	for _, args := range steps {
-		_, stderr, err := u.run(ctx, b, held, "", args...)
+		stderr, err := "", errors.ErrUnsupported
+		if args[0] != "venv" {
+			_, stderr, err = u.confined(ctx, b, dir, args...)
+		}
+		if errors.Is(err, errors.ErrUnsupported) {
+			_, stderr, err = u.run(ctx, b, held, "", args...)
+		}
 		if err == nil {
 			continue
 		}
@@ -278,17 +289,46 @@ func (u installer) run(ctx context.Context, b *build, held *os.File, stdin strin
 	if len(u.indexes) > 0 {
 		c.config = indexConfig(u.indexes)
 	}
-	if confine := b.store.options.Confine; confine != nil && b.spec.SourceBuilds {
-		c.confine = func(cmd *exec.Cmd) error {
-			return confine(cmd, Confinement{
-				Read:    []string{u.path, b.python.Executable, b.store.locks},
-				Write:   []string{b.store.envs},
-				Network: !u.offline,
-			})
-		}
-	}
 	stdout, stderr, err = run(ctx, c)
 	return stdout, b.secrets.without(stderr), err
+}
+
+// confined is run for a uv that builds from source, where that can be shut in;
+// otherwise its error wraps errors.ErrUnsupported. It takes the requirements
+// from a file and writes the lock to one, since its standard input is the
+// pipe with the indexes and its output is one with its messages. dir, where it
+// is not "", is the folder of the environment.
+func (u installer) confined(ctx context.Context, b *build, dir string, args ...string) (stdout, messages string, err error) {
+	if b.store.options.Confine == nil || !b.spec.SourceBuilds {
+		return "", "", errors.ErrUnsupported
+	}
+	c := Confined{
+		Env: b.environment(), Stdin: indexConfig(u.indexes), Interpreters: []string{b.python.Executable}, Read: []string{u.path},
+		Write: []string{b.scratch}, Network: !u.offline, Line: b.tell,
+	}
+	input, output := filepath.Join(b.scratch, "input.txt"), filepath.Join(b.scratch, "chosen.txt")
+	compiles := dir == ""
+	if compiles {
+		args = slices.Clone(args)
+		args[slices.Index(args, "-")] = input
+		args = append(args, "--output-file", output)
+		if err := os.WriteFile(input, []byte(b.input()), 0o600); err != nil {
+			return "", "", err
+		}
+	} else {
+		c.Write = append(c.Write, dir)
+	}
+	if u.offline {
+		args = append(args, "--offline")
+	}
+	c.Argv = append(append([]string{u.path}, args...), "--config-file", "/dev/stdin")
+	messages, err = b.store.options.Confine(ctx, c)
+	messages = b.secrets.without(messages)
+	if err != nil || !compiles {
+		return "", messages, err
+	}
+	text, err := os.ReadFile(output)
+	return string(text), messages, err
 }
 
 // tell passes on what uv says while it works, of what takes long.

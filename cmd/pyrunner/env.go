@@ -31,7 +31,7 @@ func store(command *cobra.Command) (*envmgr.Store, *config.Settings, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	opened, err := engine.OpenEnvironments(engine.Options{CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), SourceBuilds: sourceBuilds(s)})
+	opened, err := engine.OpenEnvironments(engine.Options{CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), SourceBuilds: sourceBuilds(s), Sandbox: s.Text("sandbox")})
 	return opened, s, err
 }
 
