@@ -38,6 +38,9 @@ const (
 	jobsRunningMax = 64
 	// jobsKeptMax is the number of ended jobs whose outcome can be asked for.
 	jobsKeptMax = 64
+	// lettersBytesMax bounds the dead letters of ended jobs, all together; those
+	// of the oldest are given up first.
+	lettersBytesMax = 256 << 20
 	// parserMemoryBytes is what reading a query may take.
 	parserMemoryBytes = 64 << 20
 )
@@ -335,6 +338,19 @@ func (e *Engine) forget() {
 		delete(e.jobs, id)
 		return true
 	})
+	e.forgetLetters(lettersBytesMax)
+}
+
+// forgetLetters gives up the dead letters of the oldest ended jobs; mu is held.
+func (e *Engine) forgetLetters(bytesMax int64) {
+	bytes := int64(0)
+	for _, id := range slices.Backward(e.order) {
+		if job := e.jobs[id]; job.ended() {
+			if bytes += job.lettersBytes(); bytes > bytesMax {
+				job.releaseLetters()
+			}
+		}
+	}
 }
 
 // Job finds a job by its name.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/engine/plan"
 )
 
 func zipOf(t *testing.T, files map[string]string) []byte {
@@ -208,6 +209,32 @@ func TestASandboxThatIsNoneIsRefused(t *testing.T) {
 		err := Options{Sandbox: sandbox}.Validate()
 		if (err == nil) != (message == "") || err != nil && !strings.Contains(err.Error(), message) {
 			t.Errorf("%q: %v", sandbox, err)
+		}
+	}
+}
+
+func TestLettersOfTheOldestJobsAreForgotten(t *testing.T) {
+	rows := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	e := &Engine{jobs: map[string]*Job{}}
+	bytes := int64(0)
+	for _, id := range []string{"j1", "j2", "j3"} {
+		f := exec.NewFailures(exec.FunctionCall{Function: &plan.Function{Name: "f"}}, rows)
+		b := array.NewRecordBuilder(memory.DefaultAllocator, rows)
+		b.Field(0).(*array.Int64Builder).Append(1)
+		if err := f.Add([]exec.FailedRow{{Kind: exec.FailedExit, Message: "why"}}, b.NewRecordBatch()); err != nil {
+			t.Fatal(err)
+		}
+		b.Release()
+		bytes = f.Bytes()
+		e.jobs[id] = &Job{ID: id, done: make(chan struct{}), failures: []*exec.Failures{f}}
+		e.order = append(e.order, id)
+	}
+	close(e.jobs["j1"].done)
+	close(e.jobs["j2"].done) // j3 runs
+	e.forgetLetters(bytes)
+	for id, want := range map[string]int64{"j1": 0, "j2": bytes, "j3": bytes} {
+		if got := e.jobs[id].lettersBytes(); got != want {
+			t.Errorf("%s keeps %d bytes, want %d", id, got, want)
 		}
 	}
 }

@@ -268,9 +268,22 @@ func (j *Job) DeadLetters() []*exec.Failures {
 // forget gives up what is kept of an ended job for those who ask.
 func (j *Job) forget() {
 	j.drop()
+	j.releaseLetters()
+}
+
+// releaseLetters gives up the dead letters.
+func (j *Job) releaseLetters() {
 	for _, f := range j.failures {
 		f.Release()
 	}
+}
+
+// lettersBytes are those of the dead letters.
+func (j *Job) lettersBytes() (bytes int64) {
+	for _, f := range j.failures {
+		bytes += f.Bytes()
+	}
+	return bytes
 }
 
 // drop releases results that nobody has read.

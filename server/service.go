@@ -198,7 +198,7 @@ func sendLetters(job *engine.Job, index int, stream flight.FlightService_DoGetSe
 	}
 	reader, err := kept[index].Letters()
 	if err != nil {
-		return status.Error(codes.Internal, string(diag.From(err).JSON()))
+		return status.Error(codes.NotFound, string(diag.From(err).JSON()))
 	}
 	defer reader.Release()
 	writer := flight.NewRecordWriter(stream, ipc.WithSchema(reader.Schema()))

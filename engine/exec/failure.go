@@ -115,6 +115,8 @@ type Failures struct {
 	level   float64
 	batches []arrow.RecordBatch
 	bytes   int64
+	// gone says that dead letters have been forgotten.
+	gone bool
 }
 
 // NewFailures makes the failures of a call. rows is the schema of the columns
@@ -326,7 +328,18 @@ func (f *Failures) Letters() (array.RecordReader, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.gone {
+		return nil, diag.New(diag.UnknownJob, "the dead letters of function %s have been given up for those of later jobs", f.Function()).
+			WithHint("write them to a file when their job has ended: job.dead_letters().write_parquet(…)")
+	}
 	return array.NewRecordReader(f.letters, f.batches)
+}
+
+// Bytes are those of the dead letters.
+func (f *Failures) Bytes() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bytes
 }
 
 // Release forgets the dead letters.
@@ -336,5 +349,6 @@ func (f *Failures) Release() {
 	for _, batch := range f.batches {
 		batch.Release()
 	}
-	f.batches = nil
+	f.gone = f.gone || len(f.batches) > 0
+	f.batches, f.bytes = nil, 0
 }

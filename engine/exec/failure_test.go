@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/plan"
@@ -85,6 +87,38 @@ func TestFailuresAreBounded(t *testing.T) {
 	}
 	if f.Total() != deathRowsMax+1 || !strings.Contains(f.Summary(), "gave NULL for 1001 rows") {
 		t.Errorf("%d: %s", f.Total(), f.Summary())
+	}
+}
+
+func TestLettersThatAreGone(t *testing.T) {
+	rows := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	f := NewFailures(FunctionCall{Function: &plan.Function{Name: "f"}}, rows)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, rows)
+	defer b.Release()
+	b.Field(0).(*array.Int64Builder).Append(7)
+	read := func() (rows int64, err error) {
+		reader, err := f.Letters()
+		if err != nil {
+			return 0, err
+		}
+		defer reader.Release()
+		for reader.Next() {
+			rows += reader.RecordBatch().NumRows()
+		}
+		return rows, reader.Err()
+	}
+	if n, err := read(); n != 0 || err != nil {
+		t.Errorf("%d rows: %v", n, err)
+	}
+	if err := f.Add([]FailedRow{{Index: 3, Kind: FailedExit, Message: "why"}}, b.NewRecordBatch()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := read(); n != 1 || err != nil || f.Bytes() == 0 {
+		t.Errorf("%d rows of %d bytes: %v", n, f.Bytes(), err)
+	}
+	f.Release()
+	if _, err := read(); diag.From(err).Code != diag.UnknownJob || f.Bytes() != 0 {
+		t.Errorf("after their release: %v", err)
 	}
 }
 
