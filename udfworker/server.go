@@ -325,6 +325,11 @@ func (s *server) launch(id, scratch string, command Command, params launchParams
 		return err
 	}
 	w.child = child
+	if w.group != nil {
+		if err := w.group.OnLimit(func() { s.atLimit(w) }); err != nil {
+			fmt.Fprintf(s.log, "worker %s: its control group tells nothing: %v\n", id, err) // it is looked at all the same
+		}
+	}
 	s.workers[id], s.byPID[child.PID] = w, w
 	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, Level: command.Sandbox.Level, When: time.Now()})
 	go func() {
@@ -404,6 +409,21 @@ func (s *server) lookAt(w *supervised) (pause time.Duration) {
 		w.askForMemory()
 	}
 	return pause
+}
+
+// atLimit ends a worker of which the kernel kills one process, before another
+// of them finds that one dead and goes on.
+func (s *server) atLimit(w *supervised) {
+	u, err := w.group.Usage()
+	if err != nil || !u.AtLimit {
+		return // the group is gone, or another one is out of memory
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.workers[w.id] == w {
+		w.overLimit = true
+		w.killGroup()
+	}
 }
 
 // askForMemory has the worker give back what it does not need: a byte on its
@@ -549,7 +569,7 @@ func (w *supervised) askGroup(e *Event) {
 		return
 	}
 	u, err := w.group.Usage()
-	if err != nil || u.Kills == 0 {
+	if err != nil || u.Kills == 0 && !e.OverLimit {
 		return
 	}
 	e.OverLimit, e.KernelOOM = e.OverLimit || u.AtLimit, !u.AtLimit && e.Signal == int(syscall.SIGKILL)

@@ -403,7 +403,8 @@ type Group struct {
 	limitBytes int64
 	// tasks is where its processes are counted in version 1, or "".
 	tasks string
-	// handle is the open folder of a group of version 2.
+	// handle is the open folder of a group of version 2, or what tells of its
+	// limit in version 1.
 	handle io.Closer
 	fd     int
 }

@@ -128,6 +128,40 @@ func (kernel) Open(dir string) (io.Closer, int, error) {
 	return f, int(f.Fd()), nil
 }
 
+// OnLimit has f called, on a goroutine of its own, each time when version 1 is
+// about to kill a process of the group for its limit or that of a group around
+// it: it kills that process alone, and the rest should not find it dead and go
+// on. It is called once more when the group is removed. Version 2 kills all.
+func (g *Group) OnLimit(f func()) error {
+	if g.control.kind == V2 {
+		return nil
+	}
+	counter, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	events := os.NewFile(uintptr(counter), "eventfd")
+	state, err := os.Open(path.Join(g.dir, "memory.oom_control"))
+	if err == nil {
+		err = g.control.tree.Write(path.Join(g.dir, "cgroup.event_control"), fmt.Sprintf("%d %d", counter, state.Fd()))
+		err = errors.Join(err, state.Close())
+	}
+	if err != nil {
+		return errors.Join(err, events.Close())
+	}
+	g.handle = events // closed by Remove, which ends the goroutine
+	go func() {
+		var count [8]byte
+		for {
+			if _, err := events.Read(count[:]); err != nil {
+				return
+			}
+			f()
+		}
+	}()
+	return nil
+}
+
 // Fork calls fork, which starts a process with the attributes, so that the
 // process is in the group from the beginning. The caller's goroutine must be
 // locked to its thread: in version 1 the thread itself is in the group

@@ -169,6 +169,8 @@ func TestKernelKeepsTheLimit(t *testing.T) {
 				control[kind] = openKernel(t, kind)
 				g, err := control[kind].New("w1", Limits{MemoryBytes: limit, TasksMax: 64})
 				must(t, err)
+				told := make(chan struct{}, 100)
+				must(t, g.OnLimit(func() { told <- struct{}{} }))
 				pid, output := start(t, g, how)
 				if how == "child" && kind == V1 {
 					// The kernel kills the child alone.
@@ -183,6 +185,9 @@ func TestKernelKeepsTheLimit(t *testing.T) {
 				}
 				u, err := g.Usage()
 				must(t, err)
+				if kind == V1 {
+					<-told
+				}
 				// Each processor charges some pages ahead.
 				const aheadBytes = 1 << 20
 				if u.Kills == 0 || !u.AtLimit || u.PeakBytes > limit+aheadBytes || u.PeakBytes < limit/2 {
