@@ -227,14 +227,15 @@ def test_wheels_files_archives_and_variables(shared_ctx, folder):
         if name == "variables":
             return f"{os.environ['GREETING']} {os.environ['OMP_NUM_THREADS']}"
         if name == "write":
-            modes = [path.stat().st_mode & 0o222 for path in Path(files).rglob("*")]
-            return f"{len(modes) > 5} {max(modes)}"
+            inside = (path for path in Path(files).rglob("*") if path.is_file())
+            modes = [path.stat().st_mode & 0o222 for path in inside]
+            return f"{len(modes)} {max(modes)}"
         return Path(files, name).read_text()
 
     expected = {
         "versions": "1.0+local 1.17.0",
         "variables": "hello 3",
-        "write": "True 0",
+        "write": "3 0",
         "m/model.bin": "weights",
         "tree/inside.txt": "inside",
         "data/tree/inside.txt": "inside",
@@ -294,6 +295,18 @@ def _locked(folder):
     path = folder / "requirements.lock"
     path.write_text("six==1.17.0\n")
     return path
+
+
+def test_source_builds_are_the_servers_to_allow(server):
+    @al.udf("bigint", env=al.Environment(requirements=["six"], source_builds=True))
+    def f(x):
+        return x
+
+    with server.connect() as ctx:
+        table = ctx.from_arrow(pa.table({"x": [1]})).select(y=f("x"))
+        with pytest.raises(al.Error, match=r"ALK5041.*built from source") as caught:
+            table.collect()
+    assert "source_builds = true" in str(caught.value)
 
 
 @al.udf("string")
