@@ -28,6 +28,9 @@ const formatVersion = 2
 const (
 	marker      = ".complete"
 	buildPrefix = ".build-"
+	// scratchPrefix begins the names of scratch folders, where keys stand
+	// otherwise.
+	scratchPrefix = "scratch"
 	// kindFiles is the kind of what holds files instead of packages.
 	kindFiles    = "files"
 	kindPackages = "packages"
@@ -229,7 +232,7 @@ func (b *build) openScratch(ctx context.Context) (err error) {
 	if b.scratch != "" {
 		return nil
 	}
-	name := "scratch" + strings.ToLower(rand.Text())
+	name := scratchPrefix + strings.ToLower(rand.Text())
 	if b.scratchLock, err = b.store.lock(ctx, name, func() {}); err != nil {
 		return b.store.lockError(ctx, err)
 	}
@@ -549,7 +552,11 @@ func (s *Store) sweepOne(key, dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, marker)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return removeTree(dir)
+	err = removeTree(dir)
+	if strings.HasPrefix(key, scratchPrefix) { // nobody else waits for the lock of one
+		err = errors.Join(err, removeIfThere(held.Name()))
+	}
+	return err
 }
 
 // writeWhole writes a file beside its place and renames it. The caller holds

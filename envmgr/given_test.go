@@ -437,3 +437,23 @@ func TestRemoveTree(t *testing.T) {
 	}
 	must(t, removeTree(dir)) // there is nothing
 }
+
+// A build that was killed leaves a scratch folder and its lock; both go.
+func TestScratchIsSwept(t *testing.T) {
+	s := open(t, Options{UV: "not-needed"})
+	dir := filepath.Join(s.envs, buildPrefix+scratchPrefix+"abc-")
+	must(t, os.Mkdir(dir, 0o700))
+	held, err := s.lock(t.Context(), scratchPrefix+"abc", func() {})
+	must(t, err)
+	must(t, s.sweep())
+	if _, err := os.Stat(dir); err != nil {
+		t.Errorf("it was swept while it was in use: %v", err)
+	}
+	must(t, held.Close())
+	must(t, s.sweep())
+	for _, path := range []string{dir, held.Name()} {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there", path)
+		}
+	}
+}
