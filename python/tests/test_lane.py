@@ -46,7 +46,7 @@ class KeepsViews:
     def __call__(self, x):
         for first, view in self.kept:
             assert view[0] == first
-        view = memoryview(np.asarray(x))
+        view = memoryview(np.asarray(x))  # pyright: ignore[reportArgumentType]
         self.kept.append((view[0], view))
         return x * 2
 
