@@ -30,6 +30,7 @@ import (
 	"github.com/alink-runtime/alink/engine/plan"
 	"github.com/alink-runtime/alink/fnapi"
 	"github.com/alink-runtime/alink/udfworker"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 // Limits of an engine.
@@ -402,6 +403,20 @@ func (e *Engine) MemoryControl() MemoryControl { return e.workers.runner.MemoryC
 // ProbeMemoryControl finds by what limits would be kept on this machine.
 func ProbeMemoryControl() MemoryControl { return udfworker.ProbeMemoryControl() }
 
+// SandboxStatus says how far workers are shut in, and why not further.
+type SandboxStatus = udfworker.SandboxStatus
+
+// Sandbox says how far workers are shut in where their functions leave it to
+// the engine. It is empty as long as no supervisor of workers has told.
+func (e *Engine) Sandbox() SandboxStatus { return e.workers.runner.Sandbox() }
+
+// ProbeSandbox finds how far workers would be shut in on this machine, and what
+// each layer needs.
+func ProbeSandbox() (SandboxStatus, []sandbox.Layer) {
+	status, report := udfworker.ProbeSandbox()
+	return status, report.Layers
+}
+
 // WorkerCounts is what the pool of workers has been through.
 func (e *Engine) WorkerCounts() WorkerCounts { return e.workers.counts() }
 
@@ -421,6 +436,8 @@ type Status struct {
 	Workers       []WorkerStatus `json:"workers"`
 	// MemoryControl is by what the limits of workers' memory are kept.
 	MemoryControl MemoryControl `json:"memory_control"`
+	// Sandbox is how far workers are shut in where functions do not say.
+	Sandbox SandboxStatus `json:"sandbox"`
 	// ArrowBytes are held by Arrow buffers of the engine's process.
 	ArrowBytes int64       `json:"arrow_bytes"`
 	Jobs       []JobStatus `json:"jobs"`
@@ -432,6 +449,8 @@ type WorkerStatus struct {
 	PID         int    `json:"pid"`
 	Environment string `json:"environment"`
 	Busy        bool   `json:"busy"`
+	// Sandbox is the level at which it is shut in.
+	Sandbox string `json:"sandbox"`
 }
 
 // JobStatus is one job.
@@ -444,7 +463,7 @@ type JobStatus struct {
 func (e *Engine) Status() Status {
 	s := Status{
 		EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(),
-		MemoryControl: e.MemoryControl(), ArrowBytes: arrowMemory.live(), Jobs: []JobStatus{},
+		MemoryControl: e.MemoryControl(), Sandbox: e.Sandbox(), ArrowBytes: arrowMemory.live(), Jobs: []JobStatus{},
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -153,7 +153,7 @@ func (w *workers) supervisorPID() int { return w.runner.SupervisorPID() }
 func (w *workers) status() []WorkerStatus {
 	out := []WorkerStatus{}
 	for _, s := range w.runner.Workers() {
-		out = append(out, WorkerStatus{ID: s.ID, PID: s.PID, Environment: s.Environment, Busy: s.Busy})
+		out = append(out, WorkerStatus{ID: s.ID, PID: s.PID, Environment: s.Environment, Busy: s.Busy, Sandbox: s.Level})
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/udfworker"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 // killsMax is how often a bundle is run again after its worker was ended by
@@ -174,7 +175,7 @@ func killedBy(l *lease, death udfworker.Death) exec.FailureKind {
 // failedLocked takes a worker's word on a bundle that it could not do.
 func (l *lease) failedLocked(b *bundle, text string) {
 	s := l.session
-	d := failureOf(s.stage, text, b.firstRow)
+	d := failureOf(s.stage, text, b.firstRow, l.worker.Level() > sandbox.L0)
 	if l.overdue != nil && l.overdue.bundle == b {
 		s.settleLocked(b, l.timedOut(d))
 		return

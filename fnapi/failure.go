@@ -58,7 +58,8 @@ var failureCodes = map[string]diag.Code{
 // failureOf makes a diagnostic of what a worker said of a bundle whose first
 // row is firstRow. Everything in it is text from a process that is not
 // trusted: it is bounded, and nothing is concluded from it but how to show it.
-func failureOf(stage *exec.FunctionStage, text string, firstRow int64) *diag.Diagnostic {
+// confined says that the worker is in a sandbox.
+func failureOf(stage *exec.FunctionStage, text string, firstRow int64, confined bool) *diag.Diagnostic {
 	var f failure
 	if len(text) > failureBytesMax || json.Unmarshal([]byte(text), &f) != nil || f.Message == "" {
 		return strange(stage, cut(text))
@@ -88,6 +89,9 @@ func failureOf(stage *exec.FunctionStage, text string, firstRow int64) *diag.Dia
 		d.WithFact("peak memory of the worker %s, limit %s", udfworker.FormatBytes(f.PeakBytes), udfworker.FormatBytes(stage.MemoryBytes))
 	}
 	d.Hint = cut(f.Hint)
+	if d.Hint == "" && confined {
+		d.Hint = sandboxHint(f.Exception, stage.Confinement)
+	}
 	if d.Hint == "" {
 		d.Hint = hintOf(&f)
 	}

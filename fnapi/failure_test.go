@@ -61,7 +61,7 @@ func TestFailures(t *testing.T) {
 		"another's message": {`{"error":"raised","function":"f9","name":"made_up","message":"m \ufffd"}`, diag.FunctionRaised, 7, []string{"m �"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := failureOf(stage, test.text, 100)
+			d := failureOf(stage, test.text, 100, true)
 			text := d.Render()
 			if d.Code != test.code || d.Source.Line != test.line || d.Hint == "" {
 				t.Errorf("%+v", d)
@@ -87,8 +87,35 @@ func TestFailureBounds(t *testing.T) {
 	if len(text) > failureBytesMax {
 		t.Fatalf("the test's text has %d bytes", len(text))
 	}
-	d := failureOf(newStage(exec.StageColumns, ""), text, 0)
+	d := failureOf(newStage(exec.StageColumns, ""), text, 0, true)
 	if len(d.Frames) != framesMax || len(d.Row.Values) != valuesMax || len([]rune(d.Message)) != textCharsMax || len([]rune(d.Frames[0].Text)) != textCharsMax {
 		t.Errorf("%d frames, %d values, message of %d", len(d.Frames), len(d.Row.Values), len(d.Message))
+	}
+}
+
+func TestHintsOfTheSandbox(t *testing.T) {
+	c := plan.Confinement{Mounts: []plan.Mount{{Path: "/data"}, {Path: "/out", Write: true}}}
+	for _, test := range []struct{ kind, message, says string }{
+		{"FileNotFoundError", "[Errno 2] No such file or directory: '/srv/x/y.csv'", `does not show /srv/x/y.csv to functions: mounts={"/srv/x": "ro"}`},
+		{"PermissionError", "[Errno 13] Permission denied: '/srv/y.csv'", `mounts={"/srv": "ro"}`},
+		{"FileNotFoundError", "[Errno 2] No such file or directory: '/lone'", `mounts={"/lone": "ro"}`},
+		{"OSError", "[Errno 30] Read-only file system: '/data/x'", `mounts={"/data": "rw"}`},
+		{"FileNotFoundError", "[Errno 2] No such file or directory: '/data/x'", ""},
+		{"FileNotFoundError", "[Errno 2] No such file or directory: '/out/x'", ""},
+		{"FileNotFoundError", "[Errno 2] No such file or directory: '/tmp/x'", ""},
+		{"FileNotFoundError", "[Errno 2] No such file or directory: 'x'", ""},
+		{"PermissionError", "[Errno 13] Permission denied", "network=True"},
+		{"gaierror", "[Errno -3] Temporary failure in name resolution", "network=True"},
+		{"requests.exceptions.ConnectionError", "no", "network=True"},
+		{"ValueError", "x", ""},
+	} {
+		got := sandboxHint(&diag.Exception{Type: test.kind, Message: test.message}, c)
+		if test.says == "" && got != "" || !strings.Contains(got, test.says) {
+			t.Errorf("%s: %s: %q", test.kind, test.message, got)
+		}
+	}
+	c.Network = true
+	if got := sandboxHint(&diag.Exception{Type: "gaierror"}, c); got != "" {
+		t.Errorf("with a network: %q", got)
 	}
 }

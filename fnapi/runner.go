@@ -115,6 +115,10 @@ func (r *Runner) SupervisorPID() int { return r.pool.SupervisorPID() }
 // where no supervisor runs.
 func (r *Runner) MemoryControl() udfworker.MemoryControl { return r.pool.MemoryControl() }
 
+// Sandbox says how far workers are shut in where their functions leave it to
+// the engine; it is empty where no supervisor has told.
+func (r *Runner) Sandbox() udfworker.SandboxStatus { return r.pool.Sandbox() }
+
 // Workers lists the workers that run.
 func (r *Runner) Workers() []udfworker.WorkerStatus { return r.pool.Workers() }
 

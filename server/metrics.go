@@ -72,6 +72,9 @@ func (s *Server) families() []family {
 		{"alink_memory_control", gauge, "1, with what keeps the limits of workers' memory: cgroup2, cgroup1, watch or none.", "kind", map[string]float64{
 			cmp.Or(s.engine.MemoryControl().Kind, "unknown"): 1,
 		}},
+		{"alink_sandbox", gauge, "1, with how far workers are shut in where functions do not say: L0 to L3.", "level", map[string]float64{
+			cmp.Or(s.engine.Sandbox().Level, "unknown"): 1,
+		}},
 		single("alink_workers_started_total", counter, "Workers that were started.", float64(workers.Started)),
 		single("alink_worker_deaths_total", counter, "Workers that died without being told to end.", float64(workers.Deaths)),
 		single("alink_arrow_bytes", gauge, "Bytes of Arrow buffers in the engine's process, garbage included.", float64(s.engine.ArrowBytes())),

@@ -3,12 +3,12 @@ package udfworker
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/udfworker/cgroup"
 	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
@@ -29,12 +29,12 @@ const (
 // levelFor is the level that a policy gets on this machine.
 func levelFor(policy sandbox.Policy, report sandbox.Report) (sandbox.Level, error) {
 	switch {
+	case policy.Mode == sandbox.Off:
+		return sandbox.L0, nil
 	case policy.Mode == sandbox.Strict && report.Level < sandbox.L2:
 		return sandbox.L0, notStrict(report)
-	case policy.Mode == sandbox.Strict, policy.Mode != sandbox.Off && os.Getenv(sandbox.LevelMaxVariable) != "":
-		return report.Level, nil
 	}
-	return sandbox.L0, nil
+	return report.Level, nil
 }
 
 // notStrict says which layer keeps a worker from being shut in as was asked.
@@ -55,17 +55,22 @@ func (p launchParams) confine(level sandbox.Level, endpoint, scratch string, env
 	}
 	s := sandbox.Spec{
 		Level: level, Network: p.Policy.Network, Mounts: p.Policy.Mounts,
-		Visible:  append(sandbox.InterpreterPaths(p.Interpreter), p.Harness),
-		Optional: slices.Concat(libraryFolders(environ), p.Paths, p.Visible),
+		Visible: sandbox.InterpreterPaths(p.Interpreter),
+		// What is missing of these, the worker finds missing itself.
+		Optional: slices.Concat([]string{p.Harness}, libraryFolders(environ), p.Paths, p.Visible),
 		Limits: sandbox.Limits{
 			OpenFiles: openFilesMax, Processes: processesMax, ScratchFiles: scratchFilesMax, ScratchBytes: p.scratchBytes(),
 		},
 	}
 	for _, url := range []string{endpoint, p.Logging, p.Provision} {
-		for _, scheme := range []string{"unix:", "local:"} {
-			if path, ok := strings.CutPrefix(url, scheme); ok {
-				s.Visible = append(s.Visible, strings.TrimPrefix(path, "//"))
-			}
+		path, ok := strings.CutPrefix(url, "unix:")
+		if !ok {
+			path, ok = strings.CutPrefix(url, "local:")
+		}
+		if ok {
+			s.Visible = append(s.Visible, strings.TrimPrefix(path, "//"))
+		} else if url != "" { // a runner of Beam is reached over the network
+			s.Network = true
 		}
 	}
 	if p.Page != "" {
@@ -130,11 +135,50 @@ func notConfined(policy sandbox.Policy, err error) error {
 				WithHint("the engine's user must be able to open it; leave it out of the function's mounts= otherwise")
 		}
 	}
+	if failed.Layer == sandbox.LayerProgram {
+		return fmt.Errorf("%s: %s", failed.Path, failed.Text)
+	}
 	d := diag.New(diag.NoSandbox, "a worker's sandbox could not be made: %s failed", failed.Layer).WithCause(errors.New(failed.Text))
 	if failed.Path != "" {
 		d = d.WithFact("path %s", failed.Path)
 	}
 	return d.WithHint("pyrunner doctor shows what this machine offers; sandbox=\"off\" does without")
+}
+
+// SandboxStatus says how far workers are shut in.
+type SandboxStatus struct {
+	// Level is sandbox.Level's name, or "".
+	Level string `json:"level"`
+	// Reason is why it is not higher, "" where it is the highest.
+	Reason string `json:"reason,omitempty"`
+}
+
+// sandboxStatus puts together what the machine offers for processes and for
+// memory: L3 is L2 with control groups of version 2.
+func sandboxStatus(report sandbox.Report, control MemoryControl) SandboxStatus {
+	status := SandboxStatus{Level: reached(report.Level, control.Kind == string(cgroup.V2)).String()}
+	switch missing := report.Missing(); {
+	case missing.Name != "":
+		status.Reason = fmt.Sprintf("%s is missing: %s", missing.Name, missing.Reason)
+	case report.Level == sandbox.L2 && status.Level != sandbox.L3.String():
+		status.Reason = "limits of memory are kept by " + control.Kind + ", not by a control group of version 2"
+	}
+	return status
+}
+
+// reached is a level with what a control group of version 2 adds.
+func reached(level sandbox.Level, group bool) sandbox.Level {
+	if level == sandbox.L2 && group {
+		return sandbox.L3
+	}
+	return level
+}
+
+// ProbeSandbox finds how far workers would be shut in on this machine, layer by
+// layer.
+func ProbeSandbox() (SandboxStatus, sandbox.Report) {
+	report := sandbox.Probe()
+	return sandboxStatus(report, ProbeMemoryControl()), report
 }
 
 // describe is one line on what this machine offers.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/alink-runtime/alink/envmgr"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 // engineVariable makes the test binary an engine that starts one worker of the
@@ -167,7 +168,7 @@ func fakeEngine(behaviour string) {
 	host := &testHost{dir: dir}
 	p, err := NewPool(poolOptions(host, dir, behaviour))
 	must(err)
-	w, err := p.Acquire(context.Background(), Spec{})
+	w, err := p.Acquire(context.Background(), Spec{Policy: sandbox.Policy{Mode: sandbox.Off}}) // it says the numbers of processes
 	must(err)
 	p.starting.Lock()
 	fmt.Println(p.supervisor.command.Process.Pid, w.PID(), strings.Join(host.said(w.ID()), " "))

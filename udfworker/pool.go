@@ -190,6 +190,9 @@ func (w *Worker) ID() string { return w.id }
 // PID is the number of the worker's process.
 func (w *Worker) PID() int { return w.process.pid }
 
+// Level is how far the worker is shut in.
+func (w *Worker) Level() sandbox.Level { return w.process.level }
+
 // MemoryBytes is what the worker and its processes held when the watch last
 // told; 0 before it has, and where the worker has no limit.
 func (w *Worker) MemoryBytes() int64 { return w.process.memoryBytes.Load() }
@@ -214,6 +217,8 @@ type WorkerStatus struct {
 	Interpreter   string `json:"interpreter"`
 	PythonVersion string `json:"python_version"`
 	Busy          bool   `json:"busy"`
+	// Level is how far the worker is shut in.
+	Level string `json:"level"`
 }
 
 // NewPool makes a pool without workers.
@@ -429,6 +434,17 @@ func (p *Pool) MemoryControl() MemoryControl {
 		return s.MemoryControl()
 	}
 	return MemoryControl{}
+}
+
+// Sandbox says how far workers are shut in where their functions leave it to
+// the engine. It is empty where no supervisor runs, or has not told yet.
+func (p *Pool) Sandbox() SandboxStatus {
+	if s := p.livingSupervisor(); s != nil {
+		if report, ok := s.Sandbox(); ok {
+			return sandboxStatus(report, s.MemoryControl())
+		}
+	}
+	return SandboxStatus{}
 }
 
 // livingSupervisor is the supervisor that runs, or nil.
@@ -651,7 +667,7 @@ func (p *Pool) Workers() []WorkerStatus {
 	for i, w := range workers {
 		list[i] = WorkerStatus{
 			ID: w.id, PID: w.PID(), Busy: w.leased, Environment: w.environment.ID,
-			Interpreter: w.environment.Interpreter, PythonVersion: w.environment.PythonVersion,
+			Interpreter: w.environment.Interpreter, PythonVersion: w.environment.PythonVersion, Level: w.process.Level().String(),
 		}
 	}
 	return list

@@ -14,6 +14,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/envmgr"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 // newPool makes a pool whose workers behave as told, and checks at the end
@@ -56,7 +57,12 @@ func newPool(t *testing.T, behaviour string, change func(*PoolOptions)) (*Pool, 
 
 func acquire(t *testing.T, p *Pool, python string) *Worker {
 	t.Helper()
-	w, err := p.Acquire(t.Context(), Spec{Environment: envmgr.Spec{Python: python}})
+	return acquireWith(t, p, python, "")
+}
+
+func acquireWith(t *testing.T, p *Pool, python string, mode sandbox.Mode) *Worker {
+	t.Helper()
+	w, err := p.Acquire(t.Context(), Spec{Policy: sandbox.Policy{Mode: mode}, Environment: envmgr.Spec{Python: python}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,8 +291,15 @@ func TestWorkerEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer syscall.Close(fd)
+	for _, mode := range []sandbox.Mode{sandbox.Off, sandbox.Auto} {
+		t.Run(string(mode), func(t *testing.T) { testEnvironment(t, mode, secret) })
+	}
+}
+
+func testEnvironment(t *testing.T, mode sandbox.Mode, secret string) {
+	t.Helper()
 	p, host := newPool(t, "env", nil)
-	w := acquire(t, p, "")
+	w := acquireWith(t, p, "", mode)
 	said := host.said(w.ID())
 	env := map[string]string{}
 	for _, variable := range said {
@@ -294,7 +307,11 @@ func TestWorkerEnvironment(t *testing.T) {
 		env[name] = value
 	}
 	scratch := env["cwd"]
-	if !strings.HasPrefix(scratch, filepath.Join(host.dir, scratchDir)) || env["HOME"] != scratch || env["TMPDIR"] != scratch {
+	within := filepath.Join(host.dir, scratchDir)
+	if w.process.Level() >= sandbox.L2 { // a file system of its own
+		within = sandbox.Scratch
+	}
+	if !strings.HasPrefix(scratch, within) || env["HOME"] != scratch || env["TMPDIR"] != scratch {
 		t.Errorf("scratch: %v", said)
 	}
 	if env["LC_ALL"] != "C.UTF-8" || env["OMP_NUM_THREADS"] != "3" || env["PATH"] == "" || env[workerVariable] != w.ID() {
@@ -315,13 +332,14 @@ func TestWorkerEnvironment(t *testing.T) {
 }
 
 // A worker's processes die with it: those in its group, and those that left it.
+// (A pid namespace does that by itself: sandbox.TestNothingLeavesTheNamespace.)
 func TestDescendantsDieWithTheirWorker(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs a subreaper")
 	}
 	p, host := newPool(t, "fork", nil)
-	other := acquire(t, p, "other")
-	w := acquire(t, p, "")
+	other := acquireWith(t, p, "other", sandbox.Off)
+	w := acquireWith(t, p, "", sandbox.Off)
 	var left []int
 	for _, word := range host.said(w.ID())[:2] {
 		pid, err := strconv.Atoi(word)

@@ -318,6 +318,7 @@ func (s *server) launch(id, scratch string, command Command, params launchParams
 		command.Sandbox.DenyUnmapped, command.Sandbox.Limits.DataBytes = true, dataBytes(w.limitBytes)
 	}
 	child, err := s.launcher.Launch(command)
+	wake(s.launched) // a sandbox that could not be made leaves processes too
 	if err != nil {
 		if w.group != nil {
 			s.finishing.Go(func() { s.removeGroup(w) })
@@ -331,18 +332,21 @@ func (s *server) launch(id, scratch string, command Command, params launchParams
 		}
 	}
 	s.workers[id], s.byPID[child.PID] = w, w
-	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, Level: command.Sandbox.Level, When: time.Now()})
+	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, Level: reached(command.Sandbox.Level, w.group != nil && s.control.Kind == string(cgroup.V2)), When: time.Now()})
 	go func() {
 		defer close(w.read)
 		_, _ = io.Copy(&w.output, child.Output) // ends with the pipe, or by its deadline
 	}()
-	for _, wake := range []chan struct{}{s.launched, s.watched} {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	}
+	wake(s.watched)
 	return nil
+}
+
+// wake has whoever waits at a channel with room for one look again.
+func wake(sleeper chan struct{}) {
+	select {
+	case sleeper <- struct{}{}:
+	default:
+	}
 }
 
 // limitLocked prepares what keeps worker w's limit of memory.

@@ -29,8 +29,10 @@ type finding struct {
 
 // checkup is the answer of `pyrunner doctor`.
 type checkup struct {
-	// Isolation is what engines of this version do to workers.
+	// Isolation is the level at which workers are shut in here where their
+	// functions do not say, and Reason why it is not higher.
 	Isolation string    `json:"isolation"`
+	Reason    string    `json:"reason,omitempty"`
 	Machine   []finding `json:"machine"`
 	Sandbox   []finding `json:"sandbox"`
 	// MemoryControl is by what the limits of workers' memory are kept: the best
@@ -41,25 +43,17 @@ type checkup struct {
 	Disk          []finding `json:"disk"`
 }
 
-// isolationNow says honestly what confines workers in this version.
-const isolationNow = "processes only: workers are separate processes, not sandboxed; no layer below is enforced yet"
-
 func (c *cli) doctorCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "doctor", Short: "What this machine offers: sandbox layers, memory control, Pythons, uv, disk",
 		Long: "Probes, by doing, what this machine offers to the engine, and says for each part\n" +
-			"why there is not more. Layers of a sandbox are reported whether or not this\n" +
-			"version uses them; the first line says what is enforced.",
+			"why there is not more. The layers of the sandbox are found by starting a process\n" +
+			"in all of them; the first line says what workers get.",
 		Args: cobra.NoArgs,
 	}
-	probe := command.Flags().Bool("probe-namespaces", false, "")
-	_ = command.Flags().MarkHidden("probe-namespaces") // fails only for a flag that is not there
 	settingFlags(command, "cache_dir", "uv")
 	asJSON := jsonFlag(command)
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		if *probe {
-			return probeInNamespaces()
-		}
 		s, err := settings(command)
 		if err != nil {
 			return err
@@ -75,7 +69,18 @@ func (c *cli) doctorCommand() *cobra.Command {
 }
 
 func examine(ctx context.Context, options engine.Options) checkup {
-	report := checkup{Isolation: isolationNow, Sandbox: sandboxFindings(ctx), MemoryControl: engine.ProbeMemoryControl().Kind, Memory: memoryFindings()}
+	status, layers := engine.ProbeSandbox()
+	report := checkup{Isolation: status.Level, Reason: status.Reason, MemoryControl: engine.ProbeMemoryControl().Kind, Memory: memoryFindings()}
+	for _, l := range layers {
+		f := finding{Name: l.Level.String() + " " + l.Name, OK: l.OK, Value: l.Value, Reason: l.Reason}
+		if f.OK && f.Value == "" {
+			f.Value = "works"
+		}
+		if l.Remedy != "" {
+			f.Reason += "; hint: " + l.Remedy
+		}
+		report.Sandbox = append(report.Sandbox, f)
+	}
 	report.Machine = append([]finding{
 		{Name: "platform", OK: runtime.GOOS == "linux", Value: runtime.GOOS + "/" + runtime.GOARCH, Reason: ifNot(runtime.GOOS == "linux", "Linux is what is tested")},
 		{Name: "processors", OK: true, Value: fmt.Sprint(runtime.NumCPU()), Reason: "the default of parallelism"},
@@ -154,13 +159,13 @@ func ifAny(prefix, text string) string {
 
 func (r checkup) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "isolation of workers now: %s\n", r.Isolation)
+	fmt.Fprintf(w, "sandbox of workers: %s%s\n", r.Isolation, ifAny("; not higher: ", r.Reason))
 	for _, part := range []struct {
 		title string
 		list  []finding
 	}{
 		{"machine", r.Machine},
-		{"sandbox layers (not enforced yet)", r.Sandbox},
+		{"layers of the sandbox", r.Sandbox},
 		{"memory control of workers: " + r.MemoryControl, r.Memory},
 		{"Python", r.Python},
 		{"disk", r.Disk},
@@ -185,13 +190,4 @@ func reasonText(f finding) string {
 		return f.Reason
 	}
 	return " (" + f.Reason + ")"
-}
-
-// executable is this program's path, to run itself as a probe.
-func executable() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	return filepath.EvalSymlinks(self)
 }

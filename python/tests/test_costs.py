@@ -70,7 +70,7 @@ def test_metrics_of_a_job_that_has_ended(numbers, tmp_path):
 def test_a_worker_that_was_replaced_is_counted(shared_ctx, tmp_path):
     path = str(tmp_path / "died")
 
-    @al.udf("bigint", workers=1)
+    @al.udf("bigint", workers=1, mounts={tmp_path: "rw"})
     def dies_once(n):
         import os
 

@@ -360,7 +360,7 @@ def test_memory_of_child_processes_counts(table):
 
 
 def test_a_worker_without_memory_is_replaced(pyrunner):
-    @al.udf("bigint")
+    @al.udf("bigint", sandbox="off")  # where every worker is process 2
     def pid_or_error(x):
         import os
 
@@ -379,7 +379,7 @@ def test_a_worker_without_memory_is_replaced(pyrunner):
 
 @pytest.mark.parametrize("child", ["sleeps", "returns"])
 def test_a_fork_that_outlives_its_function(pyrunner, is_running, eventually, child):
-    @al.udf("bigint", retries=0)
+    @al.udf("bigint", retries=0, sandbox="off")  # it says the number that its child has here
     def forks(x):
         import os
         import time
@@ -429,7 +429,7 @@ def test_a_lost_connection(pyrunner):
 def test_the_supervisor_dies(pyrunner, eventually, tmp_path):
     running = tmp_path / "running"
 
-    @al.udf("bigint", retries=0)
+    @al.udf("bigint", retries=0, mounts={tmp_path: "rw"})
     def waits(x):
         import time
 

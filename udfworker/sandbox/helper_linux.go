@@ -190,7 +190,7 @@ func (h *helper) become() error {
 		return nil
 	}
 	if err := os.Chdir(h.Dir); err != nil {
-		return &Error{Layer: layerProgram, Path: h.Dir, Text: reason(err)}
+		return &Error{Layer: LayerProgram, Path: h.Dir, Text: reason(err)}
 	}
 	if err := syscall.Exec(h.Argv[0], h.Argv, h.Env); err != nil {
 		return programError(h.Argv[0], err)
@@ -217,7 +217,7 @@ func (h *helper) spawn() error {
 }
 
 func programError(path string, err error) error {
-	return &Error{Layer: layerProgram, Path: path, Missing: errors.Is(err, unix.ENOENT), Text: reason(err)}
+	return &Error{Layer: LayerProgram, Path: path, Missing: errors.Is(err, unix.ENOENT), Text: reason(err)}
 }
 
 // reason is an error without the path that it is about.

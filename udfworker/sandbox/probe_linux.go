@@ -79,7 +79,7 @@ func tryLevel(level Level) (answer, error) {
 		wait(process.Reaper)
 	}
 	if !status.Exited() || status.ExitStatus() != 0 {
-		return told, &Error{Layer: layerProgram, Text: fmt.Sprintf("a program ended with wait status %#x", status)}
+		return told, &Error{Layer: LayerProgram, Text: fmt.Sprintf("a program ended with wait status %#x", status)}
 	}
 	return told, nil
 }

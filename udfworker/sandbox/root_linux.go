@@ -209,7 +209,9 @@ func cutTree(w wanted) (tree, error) {
 	if !w.device {
 		attributes.Attr_set |= unix.MOUNT_ATTR_NODEV
 	}
-	if !w.write {
+	// Devices are written all the same; but who owns one must not change its
+	// mode, which is the machine's.
+	if !w.write || w.device {
 		attributes.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
 	// A read-only remount would leave out what is mounted below.

@@ -69,7 +69,9 @@ const (
 	layerPrivileges   = "no_new_privs"
 	layerLandlock     = "Landlock"
 	layerSeccomp      = "seccomp"
-	layerProgram      = "program"
+
+	// LayerProgram is no layer: the program itself could not be started.
+	LayerProgram = "program"
 )
 
 // Scratch is the folder for temporary files of a process at L2: a file system

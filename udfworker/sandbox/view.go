@@ -48,6 +48,7 @@ func (v *view) add(path string) {
 // program adds the prefix of a program, and of what it is a link to.
 func (v *view) program(path string) {
 	for range linksMax {
+		v.add(path)
 		v.prefix(filepath.Dir(filepath.Dir(path)))
 		target, err := os.Readlink(path)
 		if err != nil {
