@@ -37,7 +37,7 @@ var filePath = regexp.MustCompile(`^\[Errno (2|13|30)\] [^:]+: '(/[^']+)'`)
 var networkErrors = []string{"gaierror", "URLError", "ConnectionError", "ConnectError", "NewConnectionError", "MaxRetryError", "NameResolutionError"}
 
 // Places that a worker has of its own, of which no mount is missing.
-var ownPlaces = []string{"/tmp/", "/dev/", "/proc/"}
+var ownPlaces = []string{"/dev/", "/proc/"}
 
 // sandboxHint is what to ask for where an exception looks as if the sandbox had
 // kept something from the function, or "". It does not say whether a file is

@@ -21,6 +21,7 @@ import (
 	"github.com/alink-runtime/alink/engine/plan"
 	"github.com/alink-runtime/alink/envmgr"
 	"github.com/alink-runtime/alink/udfworker"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"

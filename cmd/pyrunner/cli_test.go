@@ -12,13 +12,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/alink-runtime/alink/config"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 var update = flag.Bool("update", false, "write docs/cli.md and the golden files anew")
 
 // TestMain lets the test binary be what commands start it as.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "doctor" || os.Getenv("PYRUNNER_TEST_MAIN") != "" {
+	if os.Getenv("PYRUNNER_TEST_MAIN") != "" {
 		main()
 	}
 	for _, key := range config.Keys {
@@ -180,8 +181,8 @@ func TestDoctor(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &got); code != exitDone || err != nil {
 		t.Fatal(code, err, stderr)
 	}
-	if got.Isolation == "" {
-		t.Error("it does not say what is enforced")
+	if level, err := sandbox.ParseLevel(got.Isolation); err != nil || level < sandbox.L3 && got.Reason == "" {
+		t.Errorf("it does not say what workers get: %q, %q", got.Isolation, got.Reason)
 	}
 	first := slices.IndexFunc(got.Memory, func(f finding) bool { return f.OK })
 	if first >= 0 && got.MemoryControl != got.Memory[first].Name {
@@ -198,7 +199,7 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 	code, text, _ := run1(t, "doctor")
-	if code != exitDone || !strings.Contains(text, "Landlock") || !strings.HasPrefix(text, "isolation of workers now: ") {
+	if code != exitDone || !strings.Contains(text, "Landlock") || !strings.HasPrefix(text, "sandbox of workers: L") {
 		t.Errorf("exit %d\n%s", code, text)
 	}
 }

@@ -17,7 +17,7 @@ def calls(tmp_path):
     """Give a function of columns that leaves a line for each call, and its number of calls."""
     path = str(tmp_path / "calls")
 
-    @al.udf("bigint", workers=1)
+    @al.udf("bigint", workers=1, mounts={tmp_path: "rw"})
     def counted(x):
         with open(path, "a") as file:  # noqa: PTH123 for workers of any Python
             file.write("x\n")
@@ -73,7 +73,7 @@ def test_empty_tables_are_kept(ctx, calls):
 def test_a_failure_keeps_nothing_and_the_next_use_computes_anew(ctx, tmp_path):
     path = str(tmp_path / "ready")
 
-    @al.udf("bigint")
+    @al.udf("bigint", mounts={tmp_path: "ro"})
     def fails(x):
         with open(path):  # noqa: PTH123
             return x
