@@ -69,6 +69,9 @@ func (s *session) blameLocked(l *lease, death udfworker.Death, at progress) erro
 	}
 	row := b.rowOf(at)
 	kind := killedBy(l, death)
+	if death.Kind == udfworker.OverLimit {
+		s.stage.Meter.Crowded(b.rows)
+	}
 	// A kill from outside hits another row each time, where there are others.
 	outside := kind == exec.FailedKilled && (row < 0 || row != b.row || b.rows == 1) || death.Kind == udfworker.SupervisorLost
 	if b.row = row; row >= 0 {

@@ -56,6 +56,8 @@ type attempt struct {
 	// input was waited for meanwhile.
 	begunAt     time.Time
 	inputWaited time.Duration
+	// near is what the worker's Near was then.
+	near int64
 	// stopReading ends the reading of the input.
 	stopReading context.CancelFunc
 	// inputBytes, rows and batchRows are what has been sent, sentAll that this

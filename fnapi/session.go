@@ -320,6 +320,9 @@ func (s *session) settleLocked(b *bundle, err error) {
 				s.praiseLocked(b)
 			}
 			s.learnLocked(b)
+			if s.lease.worker.Near() > b.near {
+				s.stage.Meter.Crowded(b.rows)
+			}
 			s.stage.Meter.Bundle(s.lease.workedLocked(b))
 		}
 	}
@@ -558,6 +561,7 @@ func (s *session) begin(l *lease, b *bundle) (ctx context.Context, ok bool) {
 	b.instruction = l.endpoint.newInstruction()
 	b.sending, l.sending = true, true
 	b.begunAt = time.Now()
+	b.near = l.worker.Near()
 	ctx, b.stopReading = context.WithCancel(l.ctx)
 	l.bundles[b.instruction] = b
 	l.running[b.instruction] = struct{}{}

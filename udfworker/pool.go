@@ -197,6 +197,10 @@ func (w *Worker) Level() sandbox.Level { return w.process.level }
 // told; 0 before it has, and where the worker has no limit.
 func (w *Worker) MemoryBytes() int64 { return w.process.memoryBytes.Load() }
 
+// Near counts how often the worker was asked to give memory back, because it
+// was near its limit.
+func (w *Worker) Near() int64 { return w.process.near.Load() }
+
 // Environment is what the worker runs in.
 func (w *Worker) Environment() *envmgr.Environment { return w.environment }
 

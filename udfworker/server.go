@@ -411,6 +411,9 @@ func (s *server) lookAt(w *supervised) (pause time.Duration) {
 		w.killGroup()
 	case s.softLevel && m.soft(time.Now()):
 		w.askForMemory()
+		if len(s.pending) < eventsMax/2 {
+			s.emitLocked(Event{Worker: w.id, Kind: EventMemory, MemoryBytes: m.nowBytes, Near: true, When: time.Now()})
+		}
 	}
 	return pause
 }

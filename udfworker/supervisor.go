@@ -117,6 +117,8 @@ type Process struct {
 	death   Death
 	// memoryBytes is what was last heard.
 	memoryBytes atomic.Int64
+	// near counts how often it was asked to give memory back.
+	near atomic.Int64
 }
 
 // PID is the process's number.
@@ -287,6 +289,9 @@ func (s *Supervisor) handle(e Event) {
 		close(p.started)
 	case EventMemory:
 		p.memoryBytes.Store(e.MemoryBytes)
+		if e.Near {
+			p.near.Add(1)
+		}
 	case EventExited:
 		p.death = deathOf(e)
 		close(p.dead)

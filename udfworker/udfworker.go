@@ -50,6 +50,8 @@ type Event struct {
 	PeakBytes int64 `json:"peak_bytes,omitempty"`
 	// MemoryBytes is what all the worker's processes hold, in EventMemory.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	// Near says, in EventMemory, that the worker was asked to give memory back.
+	Near bool `json:"near,omitempty"`
 	// LimitBytes is the worker's limit of memory, 0 where it has none.
 	LimitBytes int64 `json:"limit_bytes,omitempty"`
 	// MemoryControl is by what limits are kept, in EventReady.

@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -16,6 +17,34 @@ type Meter struct {
 	held           map[*int]func() int64
 	workersMax     int
 	memoryBytesMax int64
+	// rowsMax bounds the rows of the bundles to come; 0 is no bound.
+	rowsMax int64
+}
+
+// Crowded says that a worker came near its limit of memory while it ran a
+// bundle of so many rows: those to come have half as many at most.
+func (m *Meter) Crowded(rows int64) {
+	if m == nil || rows < 2 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.rowsMax == 0 || rows/2 < m.rowsMax {
+		m.rowsMax = rows / 2
+	}
+}
+
+// RowsMax is the most rows that a bundle should have.
+func (m *Meter) RowsMax() int64 {
+	if m == nil {
+		return math.MaxInt64
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.rowsMax == 0 {
+		return math.MaxInt64
+	}
+	return m.rowsMax
 }
 
 // Bundle counts a bundle that a worker has run, and how long that took.

@@ -116,16 +116,17 @@ func (f *Function) end(widths []int64, begin, rows int64, batch arrow.RecordBatc
 }
 
 // submitBatch makes bundles of a batch, which it takes over: the first one of
-// so many rows, and the following of more. It gives the size of the next.
+// so many rows, and the following of more; fewer where a worker came near its
+// limit of memory. It gives the size of the next.
 func (f *Function) submitBatch(ctx context.Context, e exec.Element, rows int64, b *bundler) (int64, error) {
 	widths := f.widths(e.Batch)
-	if e.Batch.NumRows() <= rows && (widths == nil || f.end(widths, 0, rows, e.Batch) == e.Batch.NumRows()) {
+	if e.Batch.NumRows() <= min(rows, f.Stage.Meter.RowsMax()) && (widths == nil || f.end(widths, 0, rows, e.Batch) == e.Batch.NumRows()) {
 		return f.grown(rows, e.Batch.NumRows()), b.submit(ctx, newOneBatch(e.Batch, f.Columns, f.Stage.Input), e.FirstRow, f.task(e.Batch, e.FirstRow, exec.BatchBytes(e.Batch), b))
 	}
 	defer e.Release()
 	bytes := exec.BatchBytes(e.Batch) // the pieces keep the same memory
 	for begin := int64(0); begin < e.Batch.NumRows(); {
-		end := f.end(widths, begin, rows, e.Batch)
+		end := f.end(widths, begin, min(rows, f.Stage.Meter.RowsMax()), e.Batch)
 		piece := e.Batch.NewSlice(begin, end)
 		if err := b.submit(ctx, newOneBatch(piece, f.Columns, f.Stage.Input), e.FirstRow+begin, f.task(piece, e.FirstRow+begin, bytes, b)); err != nil {
 			return rows, err

@@ -38,3 +38,24 @@ def test_garbage_is_collected_in_time(pyrunner, monkeypatch, control):
     with al.connect(parallelism=1) as ctx, pytest.raises(al.WorkerMemoryExceeded) as caught:
         run(ctx)
     assert "limit 256 MiB" in str(caught.value)
+
+
+@al.map_batches("rows bigint", memory=LIMIT, retries=0, workers=1)
+def squared(batch):
+    """Need memory for each row of a batch: 200 MiB for 65,536 of them."""
+    import time
+
+    import numpy as np
+
+    room = np.ones(batch.num_rows * 3_200, np.uint8)
+    time.sleep(0.3)
+    return pa.record_batch({"rows": [batch.num_rows + 0 * int(room[-1])]})
+
+
+def test_batches_get_smaller_near_the_limit(pyrunner, monkeypatch):
+    with al.connect(parallelism=1) as ctx:
+        table = ctx.from_arrow(pa.table({"x": range(65_536 * 6)}))
+        rows = table.map_batches(squared).to_arrow().column("rows").to_pylist()
+    assert sum(rows) == 65_536 * 6
+    assert rows[0] == 65_536
+    assert rows[-1] <= 65_536 // 2, rows
