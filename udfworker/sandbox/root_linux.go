@@ -140,6 +140,7 @@ func (h *helper) wants() []wanted {
 	}
 	byPath := map[string]wanted{}
 	for _, w := range list {
+		w.path = throughLinks(w.path)
 		byPath[w.path] = w // the later are the more particular
 	}
 	list = list[:0]
@@ -148,6 +149,25 @@ func (h *helper) wants() []wanted {
 	}
 	slices.SortFunc(list, func(a, b wanted) int { return strings.Compare(a.path, b.path) })
 	return list
+}
+
+// throughLinks is where a path in a folder of the system is that is a link, as
+// /bin is to /usr/bin: the link is shown, and what it leads to is in place before
+// what lies there.
+func throughLinks(path string) string {
+	for _, folder := range systemFolders {
+		rest, ok := strings.CutPrefix(path, folder+"/")
+		if !ok {
+			continue
+		}
+		if target, err := os.Readlink(folder); err == nil {
+			if !filepath.IsAbs(target) {
+				target = filepath.Join("/", target)
+			}
+			return filepath.Join(target, rest)
+		}
+	}
+	return path
 }
 
 // cut opens what is shown. Links stay links where they stand for a part of the

@@ -317,3 +317,15 @@ func TestState(t *testing.T) {
 		}
 	})
 }
+
+// An interpreter may be named by a path through a link of the system.
+func TestProgramBehindALink(t *testing.T) {
+	if _, err := os.Readlink("/bin"); err != nil {
+		t.Skip("/bin is no link here")
+	}
+	spec := shell(t, L2, "true")
+	spec.Visible = []string{"/bin/sh"}
+	if out, status := run(t, spec); status != 0 {
+		t.Errorf("%#x\n%s", status, out)
+	}
+}
