@@ -76,11 +76,11 @@ func (p launchParams) confine(level sandbox.Level, endpoint, scratch string, env
 	if p.Page != "" {
 		s.Writable = append(s.Writable, p.Page)
 	}
+	if !p.writes() { // where it may write elsewhere, files may be of any size
+		s.Limits.FileBytes = s.Limits.ScratchBytes
+	}
 	if level < sandbox.L2 {
 		s.Writable = append(s.Writable, scratch)
-		if !p.writes() { // where it may write elsewhere, files may be of any size
-			s.Limits.FileBytes = s.Limits.ScratchBytes
-		}
 	}
 	return s
 }

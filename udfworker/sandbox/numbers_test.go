@@ -30,7 +30,7 @@ func TestNumbers(t *testing.T) {
 		if len(known) < 300 {
 			t.Fatalf("%s: %d calls were found", goarch, len(known))
 		}
-		for _, c := range slices.Concat(denied, unmapped, shared, []call{clone, clone3, ioctl, socket, prlimit, openat2}, moded[1], moded[2], openers[2], openers[3], scheduling, priorities) {
+		for _, c := range slices.Concat(denied, unmapped, shared, outside, []call{clone, clone3, ioctl, socket, prlimit, openat2}, moded[1], moded[2], openers[2], openers[3], scheduling, priorities) {
 			want, ok := known[c.name]
 			if !ok {
 				want = none

@@ -196,6 +196,7 @@ var denied = []call{
 	{"io_uring_enter", [2]int{426, 426}},
 	{"io_uring_register", [2]int{427, 427}},
 	{"vmsplice", [2]int{278, 75}},
+	{"memfd_secret", [2]int{447, 447}},
 	{"init_module", [2]int{175, 105}},
 	{"finit_module", [2]int{313, 273}},
 	{"delete_module", [2]int{176, 106}},
@@ -223,7 +224,6 @@ var denied = []call{
 // group can count it.
 var unmapped = []call{
 	{"memfd_create", [2]int{319, 279}},
-	{"memfd_secret", [2]int{447, 447}},
 	{"shmget", [2]int{29, 194}},
 }
 
@@ -235,6 +235,20 @@ var shared = []call{
 	{"msgget", [2]int{68, 186}},
 	{"semget", [2]int{64, 190}},
 	{"mq_open", [2]int{240, 180}},
+}
+
+// outside calls reach files past Landlock: where there is no root of the
+// worker's own they are refused. So are not stat, chmod and utime, without
+// which ordinary programs do not live.
+var outside = []call{
+	{"setxattr", [2]int{188, 5}},
+	{"lsetxattr", [2]int{189, 6}},
+	{"removexattr", [2]int{197, 14}},
+	{"lremovexattr", [2]int{198, 15}},
+	{"chown", [2]int{92, none}},
+	{"lchown", [2]int{94, none}},
+	{"fchownat", [2]int{260, 54}},
+	{"inotify_add_watch", [2]int{254, 27}},
 }
 
 // filterOptions say what the filter leaves to the worker.
@@ -284,6 +298,7 @@ func (a arch) filter(o filterOptions) []bpf {
 	p = append(p, equal(a.number(ioctl), 0, 5), argument(1), equal(ioctlFakeInput, 1, 0), equal(ioctlConsole, 0, 1), errno(errnoPerm), verdict(verdictAllow))
 	p = append(p, a.modes()...)
 	if !o.ownProcesses {
+		deny(outside)
 		p = append(p, a.otherProcesses()...)
 	}
 	return append(p, a.sockets(o.network)...)
