@@ -32,7 +32,9 @@ const (
 	// yet, and how long that may take; strangersMax how many may be at it.
 	helloBytesMax = 4 << 10
 	helloTime     = 30 * time.Second
-	strangersMax  = 8
+	// frameTime is how long a worker may take to write a frame that it has begun.
+	frameTime    = 20 * time.Second
+	strangersMax = 8
 	// oddsBytes is what is sent beside requests and data: answers and slots.
 	oddsMax = 64
 	// readBytes is the buffer that headers and small frames are read through.
@@ -210,11 +212,10 @@ func (l *local) serve(connection string, conn *net.UnixConn) {
 func (l *local) readLog(conn net.Conn) {
 	r := bufio.NewReaderSize(conn, readBytes)
 	for {
-		f, err := readFrame(r)
+		f, text, err := nextFrame(conn, r)
 		if err != nil || f.kind != frameLog {
 			return
 		}
-		text, err := f.payload(r)
 		list := &fnpb.LogEntry_List{}
 		if err != nil || proto.Unmarshal(text, list) != nil {
 			return
@@ -223,15 +224,41 @@ func (l *local) readLog(conn net.Conn) {
 	}
 }
 
+// nextFrame waits for a frame, however long, and reads it, which must not take
+// longer than frameTime: a worker writes each in one go. One that has begun a
+// frame waits for nothing else, so no other limit of time would end it.
+func nextFrame(conn net.Conn, r *bufio.Reader) (f frame, payload []byte, err error) {
+	if _, err := r.Peek(1); err != nil {
+		return f, nil, err
+	}
+	bounded := false
+	bound := func(bytes int) error {
+		if bounded || r.Buffered() >= bytes {
+			return nil
+		}
+		bounded = true
+		return conn.SetReadDeadline(time.Now().Add(frameTime))
+	}
+	if err := bound(frameHeaderBytes); err != nil {
+		return f, nil, err
+	}
+	if f, err = readFrame(r); err != nil {
+		return f, nil, err
+	}
+	if err := bound(f.payloadBytes); err != nil {
+		return f, nil, err
+	}
+	if payload, err = f.payload(r); err == nil && bounded {
+		err = conn.SetReadDeadline(time.Time{})
+	}
+	return f, payload, err
+}
+
 // readBundles reads what the worker sends. It never waits for the worker.
 func (l *local) readBundles(conn net.Conn) error {
 	r := bufio.NewReaderSize(conn, readBytes)
 	for {
-		f, err := readFrame(r)
-		if err != nil {
-			return err
-		}
-		text, err := f.payload(r)
+		f, text, err := nextFrame(conn, r)
 		if err == nil {
 			err = l.heard(f, text)
 		}

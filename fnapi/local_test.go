@@ -1,6 +1,7 @@
 package fnapi
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -411,4 +413,35 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A worker that begins a frame and never ends it is found out: its job would
+// have no end, since nothing else is waited for.
+func TestFrameWithoutAnEnd(t *testing.T) {
+	for name, begun := range map[string][]byte{
+		"header":  frame{kind: frameLog}.append(nil)[:5],
+		"payload": frame{kind: frameLog, payloadBytes: 1 << 20}.append(nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				defer ours.Close()
+				defer theirs.Close()
+				whole := append(frame{kind: frameLog, payloadBytes: 2}.append(nil), "ok"...)
+				go func() {
+					time.Sleep(time.Hour) // between frames there is no limit
+					_, _ = theirs.Write(whole)
+					_, _ = theirs.Write(begun)
+				}()
+				r := bufio.NewReader(ours)
+				if _, text, err := nextFrame(ours, r); err != nil || string(text) != "ok" {
+					t.Fatalf("%q, %v", text, err)
+				}
+				began := time.Now()
+				if _, _, err := nextFrame(ours, r); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != frameTime {
+					t.Errorf("%v after %s", err, time.Since(began))
+				}
+			})
+		})
+	}
 }

@@ -16,7 +16,8 @@ import (
 const (
 	openFilesMax = 4096
 	// processesMax counts threads too, of which numeric libraries start as many
-	// as there are cores.
+	// as there are cores. It is the worker's group's limit, where it has one, and
+	// in a user namespace its user's, which the kernel does not hold root to.
 	processesMax = 1024
 	// scratchBytesMax is what a worker's temporary files may take where it has
 	// no limit of memory, of which they are a part at L2; scratchBytesMin is

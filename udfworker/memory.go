@@ -39,10 +39,6 @@ const (
 	kernelTime = 2 * time.Second
 )
 
-// tasksMax is how many processes and threads the group of a worker may have: a
-// bound for what forks without end, not for work.
-const tasksMax = 4096
-
 // MemoryControl says by what the limits of workers' memory are kept.
 type MemoryControl struct {
 	// Kind is "cgroup2", "cgroup1", "watch", or "none" where a system does not

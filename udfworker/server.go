@@ -357,7 +357,7 @@ func (s *server) limitLocked(w *supervised) (err error) {
 		w.memory = &memoryWatch{memoryMeter: meter, system: procProcesses{}}
 	default:
 		s.launches++
-		w.group, err = s.groups.New(fmt.Sprintf("%s-%d", w.id, s.launches), cgroup.Limits{MemoryBytes: w.limitBytes, TasksMax: tasksMax})
+		w.group, err = s.groups.New(fmt.Sprintf("%s-%d", w.id, s.launches), cgroup.Limits{MemoryBytes: w.limitBytes, TasksMax: processesMax})
 		w.memory = &memoryGroup{memoryMeter: meter, group: w.group}
 	}
 	return err
