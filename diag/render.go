@@ -105,7 +105,6 @@ func causeLines(cause string) []string {
 	return lines
 }
 
-// cut shortens a line to n characters.
 // Harmless shows what would move a terminal's cursor, or turn the direction of
 // text around, as escapes: what is rendered may hold a worker's words.
 func Harmless(line string) string {
@@ -129,6 +128,7 @@ func Harmless(line string) string {
 	return b.String()
 }
 
+// cut shortens a line to n characters.
 func cut(line string, n int) string {
 	if utf8.RuneCountInString(line) <= n {
 		return line
