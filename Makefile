@@ -83,6 +83,10 @@ wheel-test-one: wheel
 random-plans: build ## plans with seeds that nobody has tried, against plain Python
 	@ALINK_PLANS=$${ALINK_PLANS:-2000} $(VENV)/bin/python -m pytest -o timeout=0 python/tests/test_random_plans.py
 
+.PHONY: attack
+attack: build ## hostile functions at every level of the sandbox, as root and as an ordinary user
+	@PYTHONPATH=python/tests $(VENV)/bin/python -m attack
+
 .PHONY: soak
 soak: build ## streams whose engines and workers are killed a hundred times
 	@ALINK_SOAK_KILLS=$${ALINK_SOAK_KILLS:-100} $(GO) test -race -count=1 -timeout 120m -v -run '^TestKilledEngines' ./go-tests
