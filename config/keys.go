@@ -58,6 +58,7 @@ var Keys = []Key{
 	{Name: "offline", Variable: "ALINK_OFFLINE", Kind: Switch, Default: "false", Summary: "build environments from uv's cache only"},
 	{Name: "source_builds", Variable: "ALINK_SOURCE_BUILDS", Kind: Switch, Automatic: "true, but false of serve", Summary: "let environments ask for packages to be built from source"},
 	{Name: "sandbox", Variable: "ALINK_SANDBOX", Kind: Choice, Choices: []string{"auto", "strict", "off"}, Default: "auto", Summary: "how workers are confined"},
+	{Name: "launcher", Variable: "ALINK_LAUNCHER", Kind: Text, Automatic: "none: the sandbox", Summary: "command of a site's own launcher of workers, used instead of the sandbox"},
 	{Name: "lane", Variable: "ALINK_LANE", Kind: Choice, Choices: []string{"local", "portable"}, Default: "local", Summary: "how workers are reached: shared memory, or Beam's gRPC services"},
 	{Name: "progress", Variable: "ALINK_PROGRESS", Kind: Choice, Choices: []string{"auto", "plain", "off"}, Default: "auto", Summary: "how a job's progress is shown"},
 	{Name: "python", Variable: "ALINK_PYTHON", Kind: Path, Automatic: "of VIRTUAL_ENV, or on PATH", Summary: "the Python that run starts scripts with"},

@@ -76,6 +76,9 @@ type Options struct {
 	BatchRows int
 	// SpillDir is the folder for data beyond memory; "" means one in RunDir.
 	SpillDir string
+	// Launcher is the command of a site's own launcher of workers, which is used
+	// instead of the sandbox: see udfworker.Template. "" is none.
+	Launcher string
 	// Lane is how workers are reached: "local" or "", by frames and shared
 	// memory; "portable", by Beam's gRPC services, for which their environments
 	// need grpcio.
@@ -121,6 +124,9 @@ func (o Options) Validate() error {
 	case "", "auto", "off", "strict":
 	default:
 		return diag.New(diag.BadOption, "sandbox must be auto, strict or off, not %q", o.Sandbox)
+	}
+	if _, err := udfworker.ParseTemplate(o.Launcher); err != nil {
+		return err
 	}
 	if o.Lane != "" && o.Lane != string(fnapi.Local) && o.Lane != string(fnapi.Portable) {
 		return diag.New(diag.BadOption, "lane must be local or portable, not %q", o.Lane)

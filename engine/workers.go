@@ -71,7 +71,7 @@ func openWorkers(options Options, artifacts *artifacts) (*workers, error) {
 	w := &workers{environments: environments, notes: map[string]func(string){}}
 	w.runner, err = fnapi.NewRunner(fnapi.Options{
 		Pool: udfworker.PoolOptions{
-			Supervisor: udfworker.SupervisorOptions{Command: command, RunDir: runDir, Stderr: options.Log},
+			Supervisor: udfworker.SupervisorOptions{Command: command, RunDir: runDir, Stderr: options.Log, Launcher: options.Launcher},
 			Resolver:   environments,
 			Harness:    harness,
 		},

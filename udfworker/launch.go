@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -32,6 +33,17 @@ type Command struct {
 	// Sandbox says what it is shut in with; at sandbox.L0 it is a plain process.
 	// Its Argv, Env and Dir are the command's.
 	Sandbox sandbox.Spec
+	// External says that the program is a site's launcher, and the worker a
+	// process below it.
+	External bool
+}
+
+// level is how far the process is shut in.
+func (c Command) level() sandbox.Level {
+	if c.External {
+		return sandbox.External
+	}
+	return c.Sandbox.Level
 }
 
 // Child is a process that was started.
@@ -193,8 +205,8 @@ type launchParams struct {
 const launchParamsKey = "alink:launch:v1"
 
 // command is the process of a worker at a level; scratch is its private
-// directory.
-func (p launchParams) command(id, endpoint, scratch string, environ []string, level sandbox.Level) (Command, error) {
+// directory, launcher the site's own for sandbox.External.
+func (p launchParams) command(id, endpoint, scratch string, environ []string, level sandbox.Level, launcher *Template) (Command, error) {
 	for what, path := range map[string]string{"interpreter": p.Interpreter, "harness": p.Harness} {
 		if !filepath.IsAbs(path) {
 			return Command{}, fmt.Errorf("the %s %q is not an absolute path", what, path)
@@ -221,13 +233,22 @@ func (p launchParams) command(id, endpoint, scratch string, environ []string, le
 	if err != nil {
 		return Command{}, err
 	}
-	return Command{
-		Argv:    []string{p.Interpreter, "-I", filepath.Join(p.Harness, "boot.py")},
-		Env:     workerEnv(environ, id, scratch),
-		Dir:     scratch,
-		Input:   append(line, '\n'),
-		Sandbox: p.confine(level, endpoint, scratch, environ),
-	}, nil
+	command := Command{
+		Argv:  []string{p.Interpreter, "-I", filepath.Join(p.Harness, "boot.py")},
+		Env:   workerEnv(environ, id, scratch),
+		Dir:   scratch,
+		Input: append(line, '\n'),
+	}
+	if level == sandbox.External {
+		command.External = true
+		command.Argv = launcher.argv(command.Argv, scratch, p.confine(sandbox.L1, endpoint, scratch, environ))
+		if command.Argv[0], err = exec.LookPath(command.Argv[0]); err != nil {
+			return Command{}, err
+		}
+		return command, nil
+	}
+	command.Sandbox = p.confine(level, endpoint, scratch, environ)
+	return command, nil
 }
 
 // workerVariable names a worker in its environment, so that a process that

@@ -197,7 +197,7 @@ func ServeExternal(ctx context.Context, options ExternalOptions) error {
 	}
 	pool := &externalPool{
 		options: options, scratch: scratch, ids: map[string]string{},
-		server: newServer(newLauncher(), os.Environ(), options.Log),
+		server: newServer(newLauncher(), nil, os.Environ(), options.Log),
 	}
 	told, stopTelling := context.WithCancel(context.WithoutCancel(ctx))
 	var telling sync.WaitGroup

@@ -117,7 +117,11 @@ func ServeSupervisor() error {
 	if err := prepareSupervisor(); err != nil {
 		return fmt.Errorf("prepare to supervise: %w", err)
 	}
-	s := newServer(newLauncher(), os.Environ(), os.Stderr)
+	site, err := ParseTemplate(os.Getenv(launcherVariable))
+	if err != nil {
+		return err
+	}
+	s := newServer(newLauncher(), site, os.Environ(), os.Stderr)
 	go func() {
 		<-gone
 		s.shutdown()
@@ -150,6 +154,8 @@ type server struct {
 	// report is what the machine offers to confine workers with; it is there
 	// when probed is closed.
 	report sandbox.Report
+	// site is the site's own launcher; nil where the sandbox is ours.
+	site   *Template
 	probed chan struct{}
 	// changed is closed and replaced when pending grows.
 	changed chan struct{}
@@ -173,8 +179,10 @@ type server struct {
 
 // supervised is a worker as the supervisor holds it.
 type supervised struct {
-	id      string
-	child   *Child
+	id    string
+	child *Child
+	// target is who is interrupted: the process, or less than 0 its group.
+	target  int
 	scratch string
 	output  tail
 	// read is closed when the output has been read to its end.
@@ -195,8 +203,9 @@ type supervised struct {
 	overScratch  string
 }
 
-func newServer(launcher Launcher, environ []string, log io.Writer) *server {
+func newServer(launcher Launcher, site *Template, environ []string, log io.Writer) *server {
 	s := &server{
+		site:     site,
 		launcher: launcher,
 		environ:  environ,
 		log:      log,
@@ -212,7 +221,11 @@ func newServer(launcher Launcher, environ []string, log io.Writer) *server {
 	s.softLevel = os.Getenv(softVariable) == ""
 	s.pending = []Event{{Kind: EventReady, PID: os.Getpid(), MemoryControl: &s.control, When: time.Now()}}
 	go func() {
-		s.report = sandbox.Probe() // has children of its own, which reapAll must not take
+		if site != nil {
+			s.report = externalReport(site)
+		} else {
+			s.report = sandbox.Probe() // has children of its own, which reapAll must not take
+		}
 		s.mu.Lock()
 		s.emitLocked(Event{Kind: EventSandbox, Sandbox: &s.report, When: time.Now()})
 		s.mu.Unlock()
@@ -280,13 +293,13 @@ func (s *server) startWith(id, endpoint string, params launchParams) error {
 		return err
 	}
 	scratch, inside := "", sandbox.Scratch
-	if level < sandbox.L2 {
+	if level < sandbox.L2 || level == sandbox.External {
 		if scratch, err = os.MkdirTemp(params.ScratchDir, id+"-"); err != nil {
 			return fmt.Errorf("no scratch directory: %w", err)
 		}
 		inside = scratch
 	}
-	command, err := params.command(id, endpoint, inside, s.environ, level)
+	command, err := params.command(id, endpoint, inside, s.environ, level, s.site)
 	if err == nil {
 		err = notConfined(params.Policy, s.launch(id, scratch, command, params))
 	}
@@ -325,14 +338,17 @@ func (s *server) launch(id, scratch string, command Command, params launchParams
 		}
 		return err
 	}
-	w.child = child
+	w.child, w.target = child, child.PID
+	if command.External { // a launcher does not pass signals on
+		w.target = -child.PID
+	}
 	if w.group != nil {
 		if err := w.group.OnLimit(func() { s.atLimit(w) }); err != nil {
 			fmt.Fprintf(s.log, "worker %s: its control group tells nothing: %v\n", id, err) // it is looked at all the same
 		}
 	}
 	s.workers[id], s.byPID[child.PID] = w, w
-	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, Level: reached(command.Sandbox.Level, w.group != nil && s.control.Kind == string(cgroup.V2)), When: time.Now()})
+	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, Level: reached(command.level(), w.group != nil && s.control.Kind == string(cgroup.V2)), When: time.Now()})
 	go func() {
 		defer close(w.read)
 		_, _ = io.Copy(&w.output, child.Output) // ends with the pipe, or by its deadline
@@ -469,7 +485,7 @@ func (s *server) strays(id string, known []int) (pids []int) {
 // function that runs can clean up, and SIGKILL after graceTime. It returns at
 // once; the event tells when the worker is dead.
 func (s *server) StopWorker(_ context.Context, r *fnpb.StopWorkerRequest) (*fnpb.StopWorkerResponse, error) {
-	s.stop(r.GetWorkerId(), func(w *supervised) { _ = syscall.Kill(w.child.PID, syscall.SIGINT) })
+	s.stop(r.GetWorkerId(), func(w *supervised) { _ = syscall.Kill(w.target, syscall.SIGINT) })
 	return &fnpb.StopWorkerResponse{}, nil
 }
 

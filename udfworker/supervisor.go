@@ -54,6 +54,9 @@ type SupervisorOptions struct {
 	Command []string
 	// Env are variables that are added to the engine's own.
 	Env []string
+	// Launcher is a site's own launcher of workers, as ParseTemplate reads it;
+	// "" is the sandbox.
+	Launcher string
 	// RunDir is an existing private directory of the engine's. The supervisor's
 	// socket and the workers' scratch directories are made in it.
 	RunDir string
@@ -70,6 +73,9 @@ func (o SupervisorOptions) Validate() error {
 		return diag.New(diag.BadOption, "the supervisor of workers has no command")
 	case !filepath.IsAbs(o.RunDir):
 		return diag.New(diag.BadOption, "the run directory %q is not an absolute path", o.RunDir)
+	}
+	if _, err := ParseTemplate(o.Launcher); err != nil {
+		return err
 	}
 	const longestName = "plugin4294967295" // go-plugin's name, as os.CreateTemp makes it
 	return CheckSocketPath(filepath.Join(o.RunDir, supervisorDir, longestName))
@@ -192,6 +198,7 @@ func (s *Supervisor) start(ctx context.Context) error {
 	s.command.Env = append(append(os.Environ(), s.options.Env...),
 		fmt.Sprintf("%s=%d", enginePIDVariable, os.Getpid()),
 		plugin.EnvUnixSocketDir+"="+socketDir,
+		launcherVariable+"="+s.options.Launcher,
 	)
 	s.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  handshake,

@@ -35,6 +35,7 @@ type embedded struct {
 	SourceBuilds     bool   `json:"source_builds"`
 	Sandbox          string `json:"sandbox"`
 	Lane             string `json:"lane"`
+	Launcher         string `json:"launcher"`
 	// Warm is the environment of functions that the client has defined.
 	Warm *plan.Environment `json:"warm"`
 }
@@ -106,7 +107,7 @@ func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) 
 	e, err := engine.Open(ctx, engine.Options{
 		RunDir: options.RunDir, CacheDir: options.CacheDir, UV: options.UV,
 		MemoryLimitBytes: options.MemoryLimitBytes, Parallelism: options.Parallelism, SpillDir: options.SpillDir,
-		Offline: options.Offline, SourceBuilds: options.SourceBuilds, Sandbox: options.Sandbox, Lane: options.Lane, Warm: options.Warm,
+		Offline: options.Offline, SourceBuilds: options.SourceBuilds, Sandbox: options.Sandbox, Lane: options.Lane, Launcher: options.Launcher, Warm: options.Warm,
 	})
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func (c *cli) runCommand() *cobra.Command {
 	}
 	params := command.Flags().StringArray("param", nil, "parameter as name=value, read with al.params or bound to $name; may be given several times")
 	quiet := command.Flags().BoolP("quiet", "q", false, "show no progress")
-	settingFlags(command, "python", "parallelism", "memory", "spill_dir", "sandbox", "lane", "offline", "progress")
+	settingFlags(command, "python", "parallelism", "memory", "spill_dir", "sandbox", "launcher", "lane", "offline", "progress")
 	asJSON := jsonFlag(command)
 	command.Flags().SetInterspersed(true)
 	command.RunE = func(command *cobra.Command, args []string) error {
@@ -271,7 +271,7 @@ func (c *cli) runPlan(ctx context.Context, s *config.Settings, path string, asJS
 		return err
 	}
 	e, err := engine.Open(ctx, engine.Options{
-		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), SourceBuilds: sourceBuilds(s), Sandbox: s.Text("sandbox"), Lane: s.Text("lane"),
+		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), SourceBuilds: sourceBuilds(s), Sandbox: s.Text("sandbox"), Lane: s.Text("lane"), Launcher: s.Text("launcher"),
 		MemoryLimitBytes: s.Number("memory"), Parallelism: int(s.Number("parallelism")), SpillDir: s.Text("spill_dir"),
 	})
 	if err != nil {

@@ -549,6 +549,7 @@ def _engine_options(
         source_builds=setting("source_builds") is None or switch("source_builds"),
         sandbox=_sandbox(sandbox) or "auto",
         lane=choice("lane") or "local",
+        launcher=setting("launcher"),
     )
 
 

@@ -71,6 +71,7 @@ class EngineOptions:
     source_builds: bool = True
     sandbox: str = "auto"
     lane: str = "local"
+    launcher: str | None = None
 
 
 # Calls that have not returned. Adding and discarding are atomic.
@@ -390,6 +391,7 @@ class EmbeddedEngine(Engine):
                 "source_builds": options.source_builds,
                 "sandbox": options.sandbox,
                 "lane": options.lane,
+                "launcher": options.launcher or "",
                 "warm": environment_to_warm(),
             }
         )

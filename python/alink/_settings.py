@@ -14,6 +14,7 @@ SETTINGS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "offline": ("ALINK_OFFLINE", "switch", ()),
     "source_builds": ("ALINK_SOURCE_BUILDS", "switch", ()),
     "sandbox": ("ALINK_SANDBOX", "choice", ("auto", "strict", "off")),
+    "launcher": ("ALINK_LAUNCHER", "text", ()),
     "lane": ("ALINK_LANE", "choice", ("local", "portable")),
     "progress": ("ALINK_PROGRESS", "choice", ("auto", "plain", "off")),
     "python": ("ALINK_PYTHON", "path", ()),
