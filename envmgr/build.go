@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -356,6 +357,9 @@ func (b *build) fill(ctx context.Context, dir string, held *os.File) error {
 	if err := b.uv.install(ctx, b, dir, lockFile, held); err != nil {
 		return err
 	}
+	if err := b.bytecode(ctx, dir, held); err != nil {
+		return err
+	}
 	if err := b.smoke(ctx, dir, held); err != nil {
 		return err
 	}
@@ -385,6 +389,47 @@ func (b *build) shown() []string {
 	return texts
 }
 
+// bytecode writes byte code, since the environment cannot be written later. It
+// runs no code of the packages: the interpreter that the environment was made
+// from reads their sources, without their start files (-S). What is no Python
+// of this version stays as it is.
+func (b *build) bytecode(ctx context.Context, dir string, held *os.File) error {
+	_, _, err := run(ctx, command{
+		path: b.python.Executable, args: []string{"-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0", filepath.Join(dir, "venv", "lib")},
+		env: baseEnvironment(os.Environ()), held: held,
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
+		return b.failed("its byte code could not be made", err)
+	}
+	return nil
+}
+
+// importing runs a program in the new environment, shut in where this machine
+// can: packages run code when an interpreter starts (.pth files), and this is
+// the first time that they do.
+func (b *build) importing(ctx context.Context, dir, program string, held *os.File) (messages string, err error) {
+	argv := []string{venvPython(dir), "-I", "-c", program}
+	err = errors.ErrUnsupported
+	if b.store.options.Confine != nil {
+		home := filepath.Join(dir, ".home")
+		if err := os.Mkdir(home, 0o700); err != nil {
+			return "", err
+		}
+		messages, err = b.store.options.Confine(ctx, Confined{
+			Argv: argv, Env: append(baseEnvironment(os.Environ()), "HOME="+home, "TMPDIR="+home),
+			Interpreters: []string{b.python.Executable}, Read: []string{dir}, Write: []string{home}, Line: func(string) {},
+		})
+		err = errors.Join(err, removeTree(home))
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		_, messages, err = run(ctx, command{path: argv[0], args: argv[1:], env: baseEnvironment(os.Environ()), held: held})
+	}
+	return messages, err
+}
+
 // smoke imports what the worker needs, in the new environment.
 func (b *build) smoke(ctx context.Context, dir string, held *os.File) error {
 	var modules []string
@@ -399,9 +444,7 @@ func (b *build) smoke(ctx context.Context, dir string, held *os.File) error {
 	if len(modules) > 0 {
 		program = "import " + strings.Join(modules, ", ")
 	}
-	_, stderr, err := run(ctx, command{
-		path: venvPython(dir), args: []string{"-I", "-c", program}, env: baseEnvironment(os.Environ()), held: held,
-	})
+	stderr, err := b.importing(ctx, dir, program, held)
 	if err == nil {
 		return nil
 	}

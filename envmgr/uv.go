@@ -231,8 +231,7 @@ func (u installer) install(ctx context.Context, b *build, dir, lockFile string, 
 	}}
 	if countPackages(b.lockText) > 0 {
 		steps = append(steps, append([]string{
-			"pip", "sync", "--python", venvPython(dir), "--no-python-downloads", "--require-hashes",
-			"--compile-bytecode", lockFile,
+			"pip", "sync", "--python", venvPython(dir), "--no-python-downloads", "--require-hashes", lockFile,
 		}, b.kinds()...))
 	}
 	for _, args := range steps {

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import textwrap
 import threading
 import time
 import zipfile
@@ -547,3 +548,34 @@ def test_builds_that_are_refused(pyrunner, folder, args, code, words):
     assert code in done.stderr
     assert words in done.stderr
     assert "s3cr3t" not in done.stderr
+
+
+def test_a_wheel_that_runs_code_at_start_runs_it_shut_in(shared_ctx, tmp_path):
+    """A .pth file runs whenever Python starts, the first time while the environment is built."""
+    canary = tmp_path / "canary"
+    # Writes where it must not, and where it may as proof that it has run.
+    code = f"""
+        import contextlib, os
+        for path in ({str(canary)!r}, os.environ["HOME"] + "/ran"):
+            with contextlib.suppress(OSError):
+                open(path, "w").close()
+        """
+    files = {
+        "sly.py": textwrap.dedent(code),
+        "sly.pth": "import sly\n",
+        "sly-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: sly\nVersion: 1.0\n",
+        "sly-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files["sly-1.0.dist-info/RECORD"] = "".join(f"{name},,\n" for name in files)
+    wheel = tmp_path / "sly-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+
+    @al.udf("boolean", env=al.Environment(wheels=[wheel]))
+    def it_has_run(x):
+        return Path(os.environ["HOME"], "ran").exists()
+
+    table = shared_ctx.from_arrow(pa.table({"x": [1]}))
+    assert table.select(y=it_has_run("x")).collect() == [{"y": True}]
+    assert not canary.exists(), "the wheel's code ran outside of the sandbox"
