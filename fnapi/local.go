@@ -217,7 +217,7 @@ func (l *local) readLog(conn net.Conn) {
 			return
 		}
 		list := &fnpb.LogEntry_List{}
-		if err != nil || proto.Unmarshal(text, list) != nil {
+		if proto.Unmarshal(text, list) != nil {
 			return
 		}
 		l.endpoint.heardLog(list)

@@ -203,13 +203,13 @@ func rowsOut(job *engine.Job) (n int64) {
 func TestFunctionThatKillsItsWorkersIsNamed(t *testing.T) {
 	e := openEngine(t)
 	numbers(t, e, "t", 100)
-	p := applied(t, "t", plan.RowFunction, "import os, signal\ndef f(x):\n    print('about to go')\n    os.kill(os.getpid(), signal.SIGKILL)\n")
+	p := applied(t, "t", plan.RowFunction, "import os, signal\ndef f(x):\n    print('about to go')\n    os.kill(os.getpid(), signal.SIGSEGV)\n")
 	job, err := e.Submit(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := diag.From(job.Wait(t.Context()))
-	if d == nil || d.Code != diag.WorkerDied || d.Function != "f" || !strings.Contains(d.Message, "3 times") || !strings.Contains(d.Render(), "SIGKILL") {
+	if d == nil || d.Code != diag.WorkerDied || d.Function != "f" || !strings.Contains(d.Message, "3 times") || !strings.Contains(d.Render(), "SIGSEGV") {
 		t.Errorf("got %v", d)
 	}
 }

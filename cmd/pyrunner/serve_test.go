@@ -207,7 +207,7 @@ func TestServeRefuses(t *testing.T) {
 // TestTheWholeErrorIsShown, and nothing in it moves the terminal's cursor.
 func TestTheWholeErrorIsShown(t *testing.T) {
 	short := diag.New(diag.FunctionRaised, "f raised ValueError: \x1b[2J no")
-	if got := fullText(short); got != "ALK2001: f raised ValueError:  [2J no" {
+	if got := fullText(short); got != `ALK2001: f raised ValueError: \x1b[2J no` {
 		t.Errorf("%q", got)
 	}
 	long := diag.New(diag.QueryFailed, "it failed").WithHint("mend it")

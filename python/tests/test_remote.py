@@ -348,8 +348,7 @@ def test_clients_share_no_worker(server, eventually):
         import sys
 
         # In a sandbox every worker has the same number.
-        sys.mark = getattr(sys, "mark", None) or random.SystemRandom().getrandbits(60)
-        return sys.mark
+        return sys.__dict__.setdefault("mark", random.SystemRandom().getrandbits(60))
 
     def mark(ctx):
         table = ctx.from_arrow(pa.table({"x": [1]}))
