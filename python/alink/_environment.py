@@ -339,17 +339,24 @@ def _prebuilt(given: Any) -> str:
 def _interpreter_of(path: str) -> Path:
     """Find the Python of an environment on this machine."""
     given = Path(path)
-    python = given / "bin" / "python" if given.is_dir() else given
-    if python.is_file() and os.access(python, os.X_OK):
-        return python
-    what = "is not an environment of Python" if given.is_dir() else "does not exist"
-    if given.is_file():
-        what = "cannot be executed"
+    hint = "give the folder that python -m venv or uv venv made, or the path of a Python"
+    cause = None
+    try:
+        python = given / "bin" / "python" if given.is_dir() else given
+        if python.is_file() and os.access(python, os.X_OK):
+            return python
+        what = "is not an environment of Python" if given.is_dir() else "does not exist"
+        if given.is_file():
+            what = "cannot be executed"
+    except PermissionError as error:  # a folder above it, or above what its Python links to
+        what, cause = "cannot be used by this user", str(error)
+        hint = "use an interpreter that this user may read, or open the folders above it"
     raise failure(
         codes.NO_INTERPRETER,
         f"{quote(path)} {what}",
         source=user_origin(),
-        hint="give the folder that python -m venv or uv venv made, or the path of a Python",
+        cause=cause,
+        hint=hint,
     )
 
 
