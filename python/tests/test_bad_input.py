@@ -187,7 +187,7 @@ def test_one_of_two_jobs_dies(shared_ctx):
     @al.udf("bigint", retries=1, workers=1)
     def dies(n):
         if n == 100:
-            os.kill(os.getpid(), 9)
+            os.kill(os.getpid(), 11)
         return n
 
     results = []
@@ -195,7 +195,7 @@ def test_one_of_two_jobs_dies(shared_ctx):
     other.start()
     text = told(al.WorkerCrashed, lambda: numbers.select(m=dies("n")).to_arrow())
     other.join()
-    assert re.match(r"ALK2004: function dies killed its Python worker 2 times \(signal 9", text)
+    assert re.match(r"ALK2004: function dies killed its Python worker 2 times \(signal 11", text)
     assert results[0]["m"].to_pylist() == list(range(1, 401))
 
 
