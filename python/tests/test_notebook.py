@@ -229,7 +229,7 @@ def kernel(tmp_path):
 SLOW_JOB = """
 import os, time
 import alink as al, pyarrow as pa
-@al.udf("bigint")
+@al.udf("bigint", sandbox="off")
 def slow(x):
     with open({seen!r}, "a") as seen:
         seen.write(f"{{os.getpid()}}\\n")
