@@ -142,7 +142,7 @@ generate: toolchain ## the generated code
 
 .PHONY: bench
 bench: build ## measurements, side by side with peers in the same run
-	@$(VENV)/bin/python bench/run.py
+	@GO=$(GO) $(VENV)/bin/python bench/run.py
 
 .PHONY: clean
 clean: ## removes all that make has made, caches of this checkout included

@@ -1,0 +1,123 @@
+"""What the sandbox costs: at a worker's start, and while a function runs."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+import alink as al
+
+ROOT = Path(__file__).resolve().parents[1]
+START_GOAL_MS = 5.0
+THROUGHPUT_GOAL = 0.03
+PAIRS = 20
+# Quantile of Student's distribution for a 95 % interval of PAIRS pairs.
+STUDENT = 2.093
+ROUNDS, STARTS_A_ROUND = 15, 5
+
+
+def start_ms(folder: Path) -> dict[str, float]:
+    """Median milliseconds from a worker's launch to the end of an empty Python, by level."""
+    program = folder / "sandbox.test"
+    go = os.environ.get("GO", "go")
+    command = [go, "test", "-c", "-o", str(program), "./udfworker/sandbox"]
+    subprocess.run(command, check=True, cwd=ROOT)
+    times: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for level in ("L0", "L2"):  # in turns, so that both meet the same machine
+            pattern = f"^BenchmarkStart$/^python$/^{level}$"
+            done = subprocess.run(
+                [str(program), "-test.run=^$", f"-test.bench={pattern}",
+                 f"-test.benchtime={STARTS_A_ROUND}x"],
+                check=True, cwd=ROOT, capture_output=True, text=True,
+                env=os.environ | {"ALINK_TEST_PYTHON": sys.executable},
+            )  # fmt: skip
+            if found := re.search(r"(\d+(?:\.\d+)?) ns/op", done.stdout):
+                times.setdefault(level, []).append(float(found[1]) / 1e6)
+    return {level: statistics.median(each) for level, each in times.items()}
+
+
+def _line(a: float, b: float) -> float:
+    return a * 2 + b
+
+
+def throughput_pairs() -> list[tuple[str, float, float, float]]:
+    """Rate with the sandbox over rate without: geometric mean of pairs, and its 95 % interval."""
+    results = []
+    with al.connect() as ctx:
+        for name, rows in (("row function", 1_000_000), ("numpy function", 6_000_000)):
+            table = ctx.from_arrow(
+                pa.table({"a": np.arange(rows, dtype=float), "b": np.ones(rows)})
+            )
+            jobs = {}
+            for sandbox in ("auto", "off"):
+                if name == "row function":
+                    function = al.udf("double", workers=1, sandbox=sandbox)(_line)
+                else:
+                    made = al.udf("double", batch="numpy", workers=1, sandbox=sandbox)
+                    function = made(_line)
+                jobs[sandbox] = table.select(y=function("a", "b")).agg(s="sum(y)")
+                jobs[sandbox].to_arrow()  # the worker is there, and warm
+            logs = []
+            for pair in range(PAIRS):
+                took = {}
+                for sandbox in ("auto", "off") if pair % 2 else ("off", "auto"):
+                    began = time.perf_counter()
+                    jobs[sandbox].to_arrow()
+                    took[sandbox] = time.perf_counter() - began
+                logs.append(math.log(took["off"] / took["auto"]))
+            half = STUDENT * statistics.stdev(logs) / math.sqrt(PAIRS)
+            mean = statistics.fmean(logs)
+            results.append((name, math.exp(mean), math.exp(mean - half), math.exp(mean + half)))
+    return results
+
+
+def report() -> list[str]:
+    """Give the section of the report."""
+    import tempfile
+
+    with al.connect() as ctx:
+        table = ctx.from_arrow(pa.table({"x": [1]}))
+        table.select(y=al.udf("bigint")(lambda x: x)("x")).to_arrow()
+        level = ctx.status()["workers"][0]["sandbox"]
+    lines = [
+        "",
+        "## Sandbox",
+        "",
+        f"The best level of this machine ({level}) beside `sandbox=\"off\"`. A start is that of an "
+        f"empty Python, to its end, median of {ROUNDS} rounds of {STARTS_A_ROUND} in turns. "
+        f"Throughput is the geometric mean of {PAIRS} pairs with one warm worker, with its 95 % "
+        "interval.",
+        "",
+        "| | with | without | | goal |",
+        "|---|---|---|---|---|",
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        start = start_ms(Path(folder))
+    if "L2" in start:
+        added = start["L2"] - start["L0"]
+        met = "met" if added <= START_GOAL_MS else "not met"
+        lines.append(
+            f"| start of a process (L2, L0) | {start['L2']:.1f} ms | {start['L0']:.1f} ms "
+            f"| + {added:.1f} ms | ≤ {START_GOAL_MS:g} ms, {met} |"
+        )
+    for name, mean, low, high in throughput_pairs():
+        met = "met" if low >= 1 - THROUGHPUT_GOAL and high <= 1 + THROUGHPUT_GOAL else "not met"
+        lines.append(
+            f"| {name}, rate with over rate without | | | {mean:.3f} ({low:.3f}–{high:.3f}) "
+            f"| within {THROUGHPUT_GOAL:.0%}, {met} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    print("\n".join(report()))
