@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -33,6 +34,8 @@ type ExternalOptions struct {
 	Harness     string
 	// MemoryBytes is what a worker may hold; 0 is no limit.
 	MemoryBytes int64
+	// Policy is what its workers may do.
+	Policy sandbox.Policy
 	// Listening is told the address when it listens; nil is legal.
 	Listening func(address string)
 	// Log gets a line for each worker that starts or ends.
@@ -127,7 +130,7 @@ func (p *externalPool) start(r *fnpb.StartWorkerRequest) error {
 		return fmt.Errorf("worker %q runs already", r.GetWorkerId())
 	}
 	err := p.server.startWith(id, r.GetControlEndpoint().GetUrl(), launchParams{
-		Interpreter: p.options.Interpreter, Harness: p.options.Harness, ScratchDir: p.scratch, MemoryBytes: p.options.MemoryBytes,
+		Interpreter: p.options.Interpreter, Harness: p.options.Harness, ScratchDir: p.scratch, MemoryBytes: p.options.MemoryBytes, Policy: p.options.Policy,
 		WorkerID: r.GetWorkerId(), Logging: r.GetLoggingEndpoint().GetUrl(), Provision: r.GetProvisionEndpoint().GetUrl(),
 	})
 	if err != nil {
@@ -182,6 +185,9 @@ func ServeExternal(ctx context.Context, options ExternalOptions) error {
 	}
 	if !filepath.IsAbs(options.Interpreter) || !filepath.IsAbs(options.Harness) {
 		return diag.New(diag.BadOption, "worker-pool needs the absolute paths of an interpreter and of the worker's program")
+	}
+	if err := options.Policy.Validate(); err != nil {
+		return diag.New(diag.BadOption, "worker-pool: what workers may do cannot be meant").WithCause(err)
 	}
 	listener, err := listenAt(ctx, options.Listen, options.TLS)
 	if err != nil {

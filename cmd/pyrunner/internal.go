@@ -6,6 +6,9 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +16,7 @@ import (
 	"github.com/alink-runtime/alink/python"
 	"github.com/alink-runtime/alink/server"
 	"github.com/alink-runtime/alink/udfworker"
+	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
 // engineCommand and workerPoolCommand are what programs of ours start; run
@@ -32,6 +36,8 @@ func (c *cli) engineCommand() *cobra.Command {
 func (c *cli) workerPoolCommand() *cobra.Command {
 	var listen, interpreter, clientCA string
 	var memory sizeValue
+	var mounts []string
+	var network bool
 	command := &cobra.Command{
 		Use: "worker-pool", Short: "The supervisor of workers, for an engine or for a runner of Beam", Args: cobra.NoArgs,
 		Long: "Without --listen it is what an engine starts. With --listen it serves Beam's external worker pool:\n" +
@@ -51,15 +57,38 @@ func (c *cli) workerPoolCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.servePool(command.Context(), udfworker.ExternalOptions{Listen: listen, TLS: mutual, MemoryBytes: int64(memory)}, interpreter)
+			policy, err := poolPolicy(s.Text("sandbox"), network, mounts)
+			if err != nil {
+				return err
+			}
+			return c.servePool(command.Context(), udfworker.ExternalOptions{
+				Listen: listen, TLS: mutual, MemoryBytes: int64(memory), Policy: policy,
+			}, interpreter)
 		},
 	}
-	settingFlags(command, "tls_cert", "tls_key")
+	settingFlags(command, "tls_cert", "tls_key", "sandbox")
+	command.Flags().StringArrayVar(&mounts, "mount", nil, "file or folder that its workers see: PATH, or PATH=rw to write there; may be given several times")
+	command.Flags().BoolVar(&network, "network", false, "leave its workers the machine's network")
 	command.Flags().StringVar(&clientCA, "client-ca", "", "certificates (PEM) that those of runners are checked with; demands --tls-cert and --tls-key")
 	command.Flags().Var(&memory, "memory", "most that a worker may hold, with all its processes (default: no limit)")
 	command.Flags().StringVar(&listen, "listen", "", "serve Beam's external worker pool at unix:PATH, localhost:PORT or, with --client-ca, HOST:PORT")
 	command.Flags().StringVar(&interpreter, "python", "", "the Python of its workers, with pyarrow and grpcio (default: the active environment's)")
 	return command
+}
+
+// poolPolicy is what the workers of a pool may do.
+func poolPolicy(mode string, network bool, mounts []string) (sandbox.Policy, error) {
+	policy := sandbox.Policy{Mode: sandbox.Mode(mode), Network: network}
+	for _, mount := range mounts {
+		path, write := strings.CutSuffix(mount, "=rw")
+		absolute, err := filepath.Abs(path)
+		if err != nil || path == "" {
+			return policy, usageError{badUsage("--mount must be PATH or PATH=rw, not %q", mount)}
+		}
+		policy.Mounts = append(policy.Mounts, sandbox.Mount{Path: absolute, Write: write})
+	}
+	slices.SortFunc(policy.Mounts, func(a, b sandbox.Mount) int { return strings.Compare(a.Path, b.Path) })
+	return policy, nil
 }
 
 // servePool serves Beam's external worker pool until the context ends.

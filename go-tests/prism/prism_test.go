@@ -46,10 +46,11 @@ func fromEnv(t *testing.T, variable, otherwise string) string {
 
 // startPool starts a worker pool and gives its address; it is ended, and must
 // leave no worker, at the test's end.
-func startPool(t *testing.T, listen string) string {
+func startPool(t *testing.T, listen string, more ...string) string {
 	t.Helper()
-	pool := exec.Command(fromEnv(t, "ALINK_PYRUNNER", "bin/pyrunner"), "worker-pool",
-		"--listen", listen, "--python", fromEnv(t, "ALINK_TEST_PYTHON", ".venv/bin/python"))
+	pool := exec.Command(fromEnv(t, "ALINK_PYRUNNER", "bin/pyrunner"), append([]string{
+		"worker-pool", "--listen", listen, "--python", fromEnv(t, "ALINK_TEST_PYTHON", ".venv/bin/python"),
+	}, more...)...)
 	var log bytes.Buffer
 	pool.Stderr = &log
 	out, err := pool.StdoutPipe()
@@ -225,8 +226,9 @@ func TestPrismRunsPythonFunctions(t *testing.T) {
 		"unix":     "unix:" + filepath.Join(t.TempDir(), "pool"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPipeline(t, startPool(t, listen))
-			written := filepath.Join(t.TempDir(), "written")
+			folder := t.TempDir()
+			written := filepath.Join(folder, "written")
+			p := newPipeline(t, startPool(t, listen, "--mount", folder+"=rw"))
 			p.function("many", "flat_map", fmt.Sprintf(`
 def many(x):
     assert x == b"", x  # what Beam's impulse is
