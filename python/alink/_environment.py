@@ -340,7 +340,7 @@ def _interpreter_of(path: str) -> Path:
     """Find the Python of an environment on this machine."""
     given = Path(path)
     hint = "give the folder that python -m venv or uv venv made, or the path of a Python"
-    cause = None
+    cause = ""
     try:
         python = given / "bin" / "python" if given.is_dir() else given
         if python.is_file() and os.access(python, os.X_OK):
