@@ -55,7 +55,7 @@ func TestPolicy(t *testing.T) {
 		{"an environment's folder", Policy{}, plan.FunctionOptions{}, &plan.Environment{Interpreter: "/opt/p"}, "", "wants to run with /opt/p", `interpreters = ["/opt/p"]`},
 		{"an interpreter to build on", wide, plan.FunctionOptions{}, &plan.Environment{BaseInterpreter: "/tmp/python"}, "", "wants to run with /tmp/python", ""},
 		{"source builds", wide, plan.FunctionOptions{}, &plan.Environment{SourceBuilds: true}, "", "built from source", "source_builds = true"},
-		{"an interpreter's folders", wide, plan.FunctionOptions{}, &plan.Environment{Interpreter: "/opt/p/bin/python", Paths: []string{"/root/x"}}, "", "wants to run with /root/x", ""},
+		{"an interpreter's folders", wide, plan.FunctionOptions{}, &plan.Environment{Interpreter: "/opt/p/bin/python", Paths: []string{"/elsewhere/x"}}, "", "wants to run with /elsewhere/x", ""},
 		{"a path out of what is allowed", wide, plan.FunctionOptions{}, &plan.Environment{Interpreter: "/opt/../bin/sh"}, "", "wants to run with", ""},
 		{"all that is allowed", wide, plan.FunctionOptions{Sandbox: "off", Network: true, Mounts: []plan.Mount{{Path: "/data"}}, MemoryBytes: 64 << 20, Workers: 2, TimeoutMS: ms(60_000)}, built, "", "", ""},
 	}
