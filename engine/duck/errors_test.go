@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
@@ -137,6 +139,18 @@ ALK1003: "dep_delay >" is not one SQL expression
     dep_delay >
                ^
   hint: columns are written bare or in double quotes, strings in single quotes: "my column" = 'text'`},
+		{"a column named like a word of SQL", stage([]table{newTable(t, "at:double end:double")}, filter(`max(at) - min(At) > length('at')`)), `
+ALK1003: "max(at) - min(At) > length('at')" is not one SQL expression
+  File "job.py", line 1
+  because: syntax error at or near ")"
+    max(at) - min(At) > length('at')
+          ^
+  hint: at is a word of SQL: the column of this name is written "at"`},
+		{"a column's name with a blank", stage([]table{{arrow.NewSchema([]arrow.Field{{Name: "my col", Type: arrow.PrimitiveTypes.Int64}}, nil), nil}}, add(sqlExpr("x", "my col"))), `
+ALK1003: "my col" is not one SQL expression
+  File "job.py", line 1
+  because: it gives itself the name "col"; a column's name is set where the expression is used
+  hint: the column of this name is written "my col" in SQL, or al.col("my col")`},
 		{"a name", stage([]table{in}, add(sqlExpr("x", "dep_delay AS gain"))), `
 ALK1003: "dep_delay AS gain" is not one SQL expression
   File "job.py", line 1

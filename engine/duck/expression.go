@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
@@ -311,8 +312,48 @@ func (g *generator) parse(text string) (parsedText, *diag.Diagnostic) {
 	parsed, problem := g.db.parseText(g.session, text)
 	if problem != nil {
 		problem = withCaret(problem, g.origin, place{text: text, offset: parsed.offset}, "")
+		if _, ok := g.input.find(text); ok {
+			problem.WithHint("the column of this name is written %s in SQL, or al.col(%s)", quote(text), strconv.Quote(text))
+		} else if word := g.reserved(text); word != "" {
+			problem.WithHint("%s is a word of SQL: the column of this name is written %s", word, quote(word))
+		}
 	}
 	return parsed, problem
+}
+
+// reserved finds the column of the input whose name, written bare, keeps a
+// text from being an expression; "" is none.
+func (g *generator) reserved(text string) string {
+	const lengthMax, triesMax = 10_000, 8
+	tried := map[string]bool{}
+	for at := 0; at < len(text) && len(text) <= lengthMax && len(tried) < triesMax; {
+		t := tokenAt(text, at)
+		at = t.end
+		word := text[t.start:t.end]
+		if _, ok := g.input.find(word); t.kind != tokenWord || !ok || tried[plan.Fold(word)] {
+			continue
+		}
+		tried[plan.Fold(word)] = true
+		if _, problem := g.db.parseText(g.session, quoteWord(text, word)); problem == nil {
+			return word
+		}
+	}
+	return ""
+}
+
+// quoteWord puts a word of a text in quotes wherever it stands bare.
+func quoteWord(text, word string) string {
+	var out strings.Builder
+	for at := 0; at < len(text); {
+		t := tokenAt(text, at)
+		at = t.end
+		if token := text[t.start:t.end]; t.kind == tokenWord && plan.Fold(token) == plan.Fold(word) {
+			out.WriteString(quote(token))
+		} else {
+			out.WriteString(token)
+		}
+	}
+	return out.String()
 }
 
 // operatorForms are the SQL of plan.Operators; "in" and "cast" have code of
