@@ -8,10 +8,12 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from alink import _codes as codes
+from alink import _names
 from alink._errors import Error, failure
+from alink._names import refuse_attribute
 from alink._origin import user_origin
 from alink._types import TypeLike, type_string
 
@@ -69,6 +71,11 @@ class Expr:
     def __init__(self, node: _Node, name: str | None = None) -> None:
         self._node = node
         self._name = name
+
+    if not TYPE_CHECKING:  # so that a name that does not exist stays an error of type checkers
+
+        def __getattr__(self, name: str) -> NoReturn:
+            refuse_attribute(self, name, _names.EXPR)
 
     def alias(self, name: str) -> Expr:
         """Give the column that comes of the expression a name."""
@@ -332,11 +339,14 @@ def into_expr(value: IntoExpr) -> Expr:
     if isinstance(value, str):
         node = into_node(value)
         return Expr(node, node.name if isinstance(node, _Column) else value.strip())
+    hint = f"a literal is al.lit({value!r:.80})"
+    if callable(value):
+        hint = 'a function is made with @al.udf("double") and called with columns: f("x")'
     raise failure(
         codes.BAD_EXPRESSION,
-        f"an expression is SQL text or made with al.col and al.lit, not {value!r}",
+        f"an expression is SQL text or made with al.col and al.lit, not {value!r:.80}",
         source=user_origin(),
-        hint=f"a literal is al.lit({value!r})",
+        hint=hint,
     )
 
 

@@ -73,21 +73,19 @@ TABLE = {
     "write_ndjson": "write_json",
 }
 
-GROUPS = {
-    name: f'agg(x="{function}(x)")'
-    for name, function in {
-        "avg": "avg",
-        "first": "first",
-        "last": "last",
-        "max": "max",
-        "mean": "avg",
-        "median": "median",
-        "min": "min",
-        "std": "stddev_samp",
-        "sum": "sum",
-        "var": "var_samp",
-    }.items()
+_AGGREGATES = {
+    "avg": "avg",
+    "first": "first",
+    "last": "last",
+    "max": "max",
+    "mean": "avg",
+    "median": "median",
+    "min": "min",
+    "std": "stddev_samp",
+    "sum": "sum",
+    "var": "var_samp",
 }
+GROUPS = {name: f'agg(x="{function}(x)")' for name, function in _AGGREGATES.items()}
 GROUPS |= {
     "aggregate": "agg",
     "apply": "map_groups",
@@ -95,6 +93,41 @@ GROUPS |= {
     "applyInPandas": "map_groups",
     "len": "count",
     "size": "count",
+}
+
+EXPR = {name: f'SQL text: "{function}(x)"' for name, function in _AGGREGATES.items()}
+EXPR |= {
+    "abs": 'SQL text: "abs(x)"',
+    "apply": 'a function made with @al.udf: f("x")',
+    "astype": "cast",
+    "ceil": 'SQL text: "ceil(x)"',
+    "contains": """SQL text: "x LIKE '%a%'\"""",
+    "count": 'SQL text: "count(x)"',
+    "dt": "SQL text: \"date_part('year', x)\"",
+    "eq": "==",
+    "fill_null": 'SQL text: "coalesce(x, 0)"',
+    "fillna": 'SQL text: "coalesce(x, 0)"',
+    "floor": 'SQL text: "floor(x)"',
+    "isNotNull": "is_not_null",
+    "isNull": "is_null",
+    "is_between": "between",
+    "is_not_nan": 'SQL text: "NOT isnan(x)"',
+    "isin": "is_in",
+    "isna": "is_null",
+    "isnull": "is_null",
+    "like": """SQL text: "x LIKE 'a%'\"""",
+    "map_elements": 'a function made with @al.udf: f("x")',
+    "n_unique": 'SQL text: "count(DISTINCT x)"',
+    "name": "alias",
+    "notna": "is_not_null",
+    "notnull": "is_not_null",
+    "otherwise": 'SQL text: "CASE WHEN x > 0 THEN 1 ELSE 0 END"',
+    "over": 'SQL text: "sum(x) OVER (PARTITION BY y)"',
+    "round": 'SQL text: "round(x, 2)"',
+    "shift": 'SQL text: "lag(x) OVER (ORDER BY y)"',
+    "startswith": """SQL text: "x LIKE 'a%'\"""",
+    "str": 'SQL text: "upper(x)"',
+    "substr": 'SQL text: "substr(x, 1, 3)"',
 }
 
 

@@ -75,11 +75,34 @@ def test_names_of_other_libraries_are_translated(rows, name, says):
 
 
 def test_what_names_are_translated_to_exists():
-    for owner, foreign in ((al.Table, _names.TABLE), (al.GroupBy, _names.GROUPS)):
+    owners = (al.Table, _names.TABLE), (al.GroupBy, _names.GROUPS), (al.Expr, _names.EXPR)
+    for owner, foreign in owners:
         assert not [name for name in foreign if hasattr(owner, name)]
     methods = {text.split("(")[0].split(",")[0].split(" ")[0] for text in _names.TABLE.values()}
     for method in methods - {"the", "ctx.sql", "ctx.register"}:
         assert hasattr(al.Table, method), method
+
+
+@pytest.mark.parametrize("name", sorted(_names.EXPR))
+def test_methods_of_expressions_are_translated(rows, name):
+    text = _names.EXPR[name]
+    with pytest.raises(AttributeError) as caught:
+        getattr(al.col("x"), name)
+    assert f"'Expr' object has no attribute {name!r}; here it is {text}" in str(caught.value)
+    if not text.startswith('SQL text: "'):
+        assert text == "==" or text.startswith("a function") or hasattr(al.Expr, text)
+        return
+    sql = text.removeprefix('SQL text: "').removesuffix('"')
+    x = {"dt": "date '2024-01-01'"}.get(name, '"b c"')
+    if name in ("contains", "like", "startswith", "str", "substr"):
+        x = "s"
+    table = rows.select(x=x, y="a")
+    assert table.select(r=sql).count() in (1, 4)
+
+
+def test_a_function_that_was_not_made_with_udf(rows):
+    with pytest.raises(al.PlanError, match=r"hint: a function is made with @al.udf"):
+        rows.with_columns(n=lambda row: row)
 
 
 def test_groups_and_rows(rows):
