@@ -149,6 +149,16 @@ func (b *build) RowByRow(ctx context.Context, text string) (bool, error) {
 	return b.relational.RowByRow(ctx, text)
 }
 
+// Conjuncts implements plan.Typer.
+func (b *build) Conjuncts(ctx context.Context, text string) ([]plan.Conjunct, error) {
+	if b.relational == nil {
+		if err := b.openRelational(); err != nil {
+			return nil, err
+		}
+	}
+	return b.relational.Conjuncts(ctx, text)
+}
+
 func (b *build) openRelational() (err error) {
 	bytes, giveBack := b.engine.budget.take()
 	if b.relational, err = openRelational(b.engine.options, b.threads(), bytes); err != nil {

@@ -75,25 +75,30 @@ func (d *Database) parseText(s *session, text string) (parsedText, *diag.Diagnos
 
 // serialize gives the parse tree of a statement in DuckDB's JSON form.
 func (s *session) serialize(statement string) (string, error) {
-	p, err := s.prepare("SELECT json_serialize_sql($1::VARCHAR)")
+	return s.converted("json_serialize_sql($1::VARCHAR)", statement)
+}
+
+// converted gives what a function of DuckDB's makes of a text.
+func (s *session) converted(call, text string) (string, error) {
+	p, err := s.prepare("SELECT " + call)
 	if err != nil {
 		return "", err
 	}
 	defer duckdb.DestroyPrepare(&p)
 	var result duckdb.Result
 	defer duckdb.DestroyResult(&result)
-	if duckdb.BindVarcharLength(p, 1, statement, duckdb.IdxT(len(statement))) == duckdb.StateError ||
+	if duckdb.BindVarcharLength(p, 1, text, duckdb.IdxT(len(text))) == duckdb.StateError ||
 		duckdb.ExecutePrepared(p, &result) == duckdb.StateError {
 		return "", resultError(&result)
 	}
 	chunk := duckdb.FetchChunk(result)
 	if chunk.Ptr == nil {
-		return "", fmt.Errorf("json_serialize_sql gave no row")
+		return "", fmt.Errorf("%s gave no row", call)
 	}
 	defer duckdb.DestroyDataChunk(&chunk)
 	values := appendStrings(nil, duckdb.DataChunkGetVector(chunk, 0), int(duckdb.DataChunkGetSize(chunk)))
 	if len(values) != 1 {
-		return "", fmt.Errorf("json_serialize_sql gave %d rows", len(values))
+		return "", fmt.Errorf("%s gave %d rows", call, len(values))
 	}
 	return values[0], nil
 }
@@ -363,6 +368,7 @@ var operatorForms = map[string]string{
 	"=": "(? = ?)", "<>": "(? <> ?)", "<": "(? < ?)", "<=": "(? <= ?)", ">": "(? > ?)", ">=": "(? >= ?)",
 	"and": "(? AND ?)", "or": "(? OR ?)", "not": "(NOT ?)",
 	"is_null": "(? IS NULL)", "is_not_null": "(? IS NOT NULL)",
+	plan.Perhaps: "(coalesce(TRY(CASE WHEN ? THEN 1 ELSE 0 END), 1) = 1)",
 }
 
 // expression writes e in parentheses.
@@ -401,6 +407,9 @@ func (g *generator) expression(e plan.Expr, depth int) *diag.Diagnostic {
 
 func (g *generator) operator(e plan.Expr, depth int) *diag.Diagnostic {
 	count, known := plan.Operators[e.Op]
+	if e.Op == plan.Perhaps {
+		count, known = 1, true
+	}
 	if !known {
 		return diag.New(diag.InvalidPlan, "there is no operator %q", e.Op)
 	}

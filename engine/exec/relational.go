@@ -30,6 +30,8 @@ type Relational interface {
 	// RowByRow reports whether a SQL expression is one that looks at one row
 	// only: no aggregate, no window, no subquery. It may say no to one that does.
 	RowByRow(ctx context.Context, text string) (bool, error)
+	// Conjuncts cuts a SQL expression at its outermost ANDs.
+	Conjuncts(ctx context.Context, text string) ([]plan.Conjunct, error)
 	// Close releases everything. No Run is under way any more.
 	Close() error
 }

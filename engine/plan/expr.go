@@ -105,3 +105,30 @@ func (e Expr) HasCall() bool {
 	}
 	return false
 }
+
+// String writes e as SQL, for whoever looks at a plan.
+func (e Expr) String() string {
+	args := make([]string, len(e.Args))
+	for i, arg := range e.Args {
+		args[i] = arg.String()
+	}
+	switch {
+	case e.Column != nil:
+		return *e.Column
+	case e.Literal != nil:
+		return string(e.Literal.Value)
+	case e.SQL != "":
+		return e.SQL
+	case e.Call != "" || e.Op == Perhaps:
+		return e.Call + e.Op + "(" + strings.Join(args, ", ") + ")"
+	case e.Op == "cast":
+		return "cast(" + args[0] + " as " + e.Type + ")"
+	case e.Op == "in":
+		return args[0] + " in (" + strings.Join(args[1:], ", ") + ")"
+	case e.Op == "and":
+		return args[0] + " and " + args[1]
+	case len(args) == 2:
+		return "(" + args[0] + " " + e.Op + " " + args[1] + ")"
+	}
+	return e.Op + "(" + args[0] + ")"
+}

@@ -21,6 +21,8 @@ type Typer interface {
 	// RowByRow reports whether a SQL expression looks at one row only. It may
 	// say no to one that does.
 	RowByRow(ctx context.Context, text string) (bool, error)
+	// Conjuncts cuts a SQL expression at its outermost ANDs.
+	Conjuncts(ctx context.Context, text string) ([]Conjunct, error)
 }
 
 // Physical is a plan as it runs: stages in topological order.
@@ -125,13 +127,25 @@ const ModelColumn = "model"
 // Lower types a validated plan and cuts it into stages. Nodes that no sink
 // needs are left out. Its errors are diagnostics that name the user's step.
 func Lower(ctx context.Context, p *Plan, typer Typer) (*Physical, error) {
-	expanded, err := expandWindows(extractCalls(p))
+	physical, err := lower(ctx, p, typer, true)
+	if err != nil && ctx.Err() == nil {
+		// What is wrong is told of the steps as the user wrote them.
+		return lower(ctx, p, typer, false)
+	}
+	return physical, err
+}
+
+// lower is Lower; without pushing every step stays where the user wrote it.
+func lower(ctx context.Context, p *Plan, typer Typer, pushing bool) (*Physical, error) {
+	nodes, err := expandWindows(extractCalls(p))
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := pushLimits(ctx, neededNodes(expanded), typer)
-	if err != nil {
-		return nil, err
+	nodes = neededNodes(nodes)
+	if pushing {
+		if nodes, err = push(ctx, p, nodes, typer); err != nil {
+			return nil, err
+		}
 	}
 	l := lowering{
 		wanted: rowsWanted(nodes),
@@ -310,7 +324,7 @@ func (l *lowering) result(ctx context.Context, id string) (*Stage, error) {
 		inputs[i] = in.Node
 	}
 	l.stage(Node{ID: id, Inputs: inputs, Origin: n.Origin, Op: n.Op}, schema, group)
-	l.out.Results[id].Name = relationName(group)
+	l.out.Results[id].Name, l.out.Results[id].Detail = relationName(group), movedFilters(group)
 	return l.out.Results[id], nil
 }
 
@@ -326,6 +340,20 @@ func relationName(group *Relation) string {
 		names = append(names, n.Op.Name())
 	}
 	return strings.Join(names, ", ")
+}
+
+// movedFilters says what a group filters by that the user wrote behind functions.
+func movedFilters(group *Relation) string {
+	var texts []string
+	for _, n := range group.Nodes {
+		if filter, ok := n.Op.(Filter); ok && filter.moved {
+			texts = append(texts, filter.Predicate.String())
+		}
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	return "moved before functions: " + strings.Join(texts, " and ")
 }
 
 // relate puts a node into a group: that of its inputs where they are in open

@@ -65,6 +65,8 @@ type (
 	// Filter keeps the rows for which Predicate is true.
 	Filter struct {
 		Predicate Expr `json:"predicate"`
+		// moved says that lowering has put it below functions.
+		moved bool
 	}
 	// Project computes expressions. With Keep the input's columns stay, and an
 	// expression of an existing name replaces that column in its place.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -130,9 +131,31 @@ func (f *fakeTyper) RowByRow(_ context.Context, text string) (bool, error) {
 	return !strings.Contains(text, "OVER"), nil
 }
 
+// Conjuncts takes what stands between " AND " for conditions, words in it that
+// are not numbers for columns, and texts with random for such as vary.
+func (f *fakeTyper) Conjuncts(_ context.Context, text string) (parts []Conjunct, _ error) {
+	for _, part := range strings.Split(text, " AND ") {
+		c := Conjunct{Text: part, Movable: !strings.Contains(part, "OVER") && !strings.Contains(part, "random")}
+		for _, word := range strings.Fields(part) {
+			if unicode.IsLetter(rune(word[0])) {
+				c.Columns = append(c.Columns, word)
+			}
+		}
+		parts = append(parts, c)
+	}
+	return parts, nil
+}
+
 func (f *fakeTyper) Describe(_ context.Context, group *Relation) (*arrow.Schema, error) {
 	f.described = append(f.described, relationName(group))
-	if _, isSort := group.Nodes[0].Op.(Sort); isSort && len(group.Nodes) == 1 {
+	keeps := func(n Node) bool {
+		switch n.Op.(type) {
+		case Sort, Filter, Limit:
+			return true
+		}
+		return false
+	}
+	if len(group.Inputs) == 1 && !slices.ContainsFunc(group.Nodes, func(n Node) bool { return !keeps(n) }) {
 		return group.Inputs[0].Schema, nil
 	}
 	fields := []Field{{"carrier", "string"}, {"Dep", "double"}, {"arr", "double"}}

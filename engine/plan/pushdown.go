@@ -6,6 +6,15 @@ import "context"
 // relational stands before it, it needs no query.
 type limitRows struct{ Limit }
 
+// push moves below functions what makes them run for fewer rows.
+func push(ctx context.Context, p *Plan, nodes []Node, typer Typer) ([]Node, error) {
+	nodes, err := pushFilters(ctx, p, nodes, typer)
+	if err != nil {
+		return nil, err
+	}
+	return pushLimits(ctx, nodes, typer)
+}
+
 // pushLimits moves each limit below the functions of columns that stand right
 // before it, and the steps between, as far as these work row by row: so the
 // functions are called for the rows that are wanted, and for no others. Filters,

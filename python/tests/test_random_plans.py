@@ -282,6 +282,12 @@ class Plans:
         text, test = self.predicate(m)
         return m.then(m.table.filter(text), [x for x in m.rows if test(x)], f"filter({text!r})")
 
+    def conjunction(self, m: Model) -> Model:
+        tests = [self.predicate(m) for _ in range(self.random.randint(2, 4))]
+        text = " AND ".join(text for text, _ in tests)
+        rows = [x for x in m.rows if all(test(x) for _, test in tests)]
+        return m.then(m.table.filter(text), rows, f"filter({text!r})")
+
     def with_columns(self, m: Model) -> Model:
         text, kind, f = self.expression(m)
         return self.put(m, text, text, kind, f)
@@ -650,7 +656,8 @@ STEPS: list[Callable[[Plans, Model], Model | None]] = [
     Plans.join, Plans.join, Plans.unnest, Plans.group_by, Plans.cache, Plans.sql,
 ]  # fmt: skip
 FUNCTION_STEPS: list[Callable[[Plans, Model], Model | None]] = [
-    Plans.scalar, Plans.scalar, Plans.function_filter, Plans.lateral, Plans.map_batches,
+    Plans.scalar, Plans.scalar, Plans.function_filter, Plans.conjunction, Plans.lateral,
+    Plans.map_batches,
 ]  # fmt: skip
 
 
