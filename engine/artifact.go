@@ -120,26 +120,30 @@ func (a *artifacts) Blob(id string) (string, error) {
 
 // File is the path of an artifact on the shelf of a domain, where it is put.
 func (a *artifacts) File(domain, id string) (string, error) {
-	blob, err := a.Blob(id)
-	if err != nil {
-		return "", err
-	}
-	shelf, err := a.Folder(domain)
-	if err != nil {
-		return "", err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	path := filepath.Join(shelf, id)
-	if err := os.Link(blob, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("hand an artifact to workers: %w", err)
-	}
-	return path, nil
+	return a.shelve(domain, id, "", os.Link)
 }
 
 // Dir is the folder on the shelf of a domain into which the archive id has been
 // unpacked.
 func (a *artifacts) Dir(domain, id string) (string, error) {
+	return a.shelve(domain, id, artifactDirSuffix, func(blob, dir string) error {
+		part, err := os.MkdirTemp(a.dir, "unpack-*")
+		if err != nil {
+			return err
+		}
+		if err = unpack(blob, part); err == nil {
+			err = os.Rename(part, dir)
+		}
+		if err != nil {
+			return errors.Join(err, os.RemoveAll(part))
+		}
+		return nil
+	})
+}
+
+// shelve gives the place of an artifact on the shelf of a domain. Where nothing
+// stands there, put makes it of the artifact's file.
+func (a *artifacts) shelve(domain, id, suffix string, put func(blob, place string) error) (string, error) {
 	blob, err := a.Blob(id)
 	if err != nil {
 		return "", err
@@ -150,21 +154,14 @@ func (a *artifacts) Dir(domain, id string) (string, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	dir := filepath.Join(shelf, id+artifactDirSuffix)
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
+	place := filepath.Join(shelf, id+suffix)
+	if _, err := os.Stat(place); err == nil {
+		return place, nil
 	}
-	part, err := os.MkdirTemp(a.dir, "unpack-*")
-	if err != nil {
-		return "", fmt.Errorf("unpack modules: %w", err)
+	if err := put(blob, place); err != nil {
+		return "", fmt.Errorf("hand an artifact to workers: %w", err)
 	}
-	if err = unpack(blob, part); err == nil {
-		err = os.Rename(part, dir)
-	}
-	if err != nil {
-		return "", errors.Join(fmt.Errorf("unpack modules: %w", err), os.RemoveAll(part))
-	}
-	return dir, nil
+	return place, nil
 }
 
 // unpack writes the regular files of a zip archive below dir.

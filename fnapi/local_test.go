@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/go-tests/fixture"
 )
 
 // heard is a receiver that keeps what it gets.
@@ -60,12 +61,7 @@ func (h *heard) pieceCount() int {
 // listen makes a local lane without a worker.
 func listen(t *testing.T) (*endpoint, *heard) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "l")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	made, err := (&host{dir: dir}).Listen("w1")
+	made, err := (&host{dir: fixture.ShortDir(t)}).Listen("w1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/alink-runtime/alink/engine"
+	"github.com/alink-runtime/alink/go-tests/fixture"
 	"github.com/alink-runtime/alink/udfworker"
 )
 
@@ -82,12 +83,8 @@ func openEngineWith(t *testing.T, change func(*engine.Options)) *engine.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runDir, err := os.MkdirTemp("", "alink-") // a test's own folder has too long a path for sockets
-	if err != nil {
-		t.Fatal(err)
-	}
 	options := engine.Options{
-		RunDir: runDir, CacheDir: cacheDir(t), UV: fromEnv(t, "ALINK_UV", ".venv/bin/uv"),
+		RunDir: fixture.ShortDir(t), CacheDir: cacheDir(t), UV: fromEnv(t, "ALINK_UV", ".venv/bin/uv"),
 		Parallelism: 2, WorkerPool: []string{self, "worker-pool"}, SpillDir: t.TempDir(),
 	}
 	change(&options)
@@ -97,9 +94,6 @@ func openEngineWith(t *testing.T, change func(*engine.Options)) *engine.Engine {
 	}
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := os.RemoveAll(runDir); err != nil {
 			t.Error(err)
 		}
 	})

@@ -26,6 +26,7 @@ import (
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine"
 	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/alink-runtime/alink/go-tests/fixture"
 )
 
 // events is a generator of user, n (some NULL) and ts, 10 ms apart and up to
@@ -385,13 +386,8 @@ func startStreamJob(t *testing.T, p *plan.Plan, parallelism int, killWorkers boo
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	runDir, err := os.MkdirTemp("", "alink-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(runDir) })
 	options, err := json.Marshal(map[string]any{
-		"Plan": file, "RunDir": runDir, "CacheDir": cacheDir(t), "Spill": t.TempDir(), "Parallelism": parallelism, "KillWorkers": killWorkers,
+		"Plan": file, "RunDir": fixture.ShortDir(t), "CacheDir": cacheDir(t), "Spill": t.TempDir(), "Parallelism": parallelism, "KillWorkers": killWorkers,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,74 +2,26 @@ package server
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine"
+	"github.com/alink-runtime/alink/go-tests/fixture"
 )
 
-// certificate makes one for localhost, signed by itself, as two PEM files.
-func certificate(t *testing.T) (cert, key string) {
-	t.Helper()
-	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	signed, err := x509.CreateCertificate(rand.Reader, template, template, &secret.PublicKey, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encoded, err := x509.MarshalPKCS8PrivateKey(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: signed}, key: {Type: "PRIVATE KEY", Bytes: encoded}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
-
-// socketDir is a private folder with a short path.
-func socketDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "alink-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 func TestListenRefusesWhatIsNotSafe(t *testing.T) {
-	cert, key := certificate(t)
+	cert, key := fixture.Certificate(t)
 	secure, err := LoadTLS(cert, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := socketDir(t)
+	dir := fixture.ShortDir(t)
 	open := filepath.Join(dir, "open")
 	if err := os.Mkdir(open, 0o755); err != nil {
 		t.Fatal(err)
@@ -116,7 +68,7 @@ func TestListenRefusesWhatIsNotSafe(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
-	cert, key := certificate(t)
+	cert, key := fixture.Certificate(t)
 	secure, err := LoadTLS(cert, key)
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +96,7 @@ func TestAddresses(t *testing.T) {
 // TestSockets: mode 0600 in a folder of 0700, a stale one is replaced, a live
 // one refused, and nothing is left at the end.
 func TestSockets(t *testing.T) {
-	dir := filepath.Join(socketDir(t), "made")
+	dir := filepath.Join(fixture.ShortDir(t), "made")
 	path := filepath.Join(dir, "server.sock")
 	first, err := Listen(t.Context(), "unix:"+path, Security{})
 	if err != nil {
@@ -207,8 +159,8 @@ func TestTokensAndCertificatesAreChecked(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	cert, key := certificate(t)
-	_, other := certificate(t)
+	cert, key := fixture.Certificate(t)
+	_, other := fixture.Certificate(t)
 	for _, c := range [][3]string{{cert, "", "needs a certificate and its private key"}, {"", key, "needs a certificate"}, {cert, other, "cannot be used"}, {key, key, "cannot be used"}} {
 		if _, err := LoadTLS(c[0], c[1]); err == nil || !strings.Contains(err.Error(), c[2]) {
 			t.Errorf("%v: %v", c, err)
@@ -222,8 +174,8 @@ func TestTokensAndCertificatesAreChecked(t *testing.T) {
 // TestTLS: a certificate of one's own is checked with tls_ca; a stranger's, or
 // one that does not name the host, is refused with what TLS says.
 func TestTLS(t *testing.T) {
-	cert, key := certificate(t)
-	stranger, _ := certificate(t)
+	cert, key := fixture.Certificate(t)
+	stranger, _ := fixture.Certificate(t)
 	secure, err := LoadTLS(cert, key)
 	if err != nil {
 		t.Fatal(err)

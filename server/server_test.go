@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine"
+	"github.com/alink-runtime/alink/go-tests/fixture"
 )
 
 const token = "the token of this test"
@@ -40,10 +40,7 @@ type served struct {
 // serveWith starts a server on a unix socket, which ends with the test.
 func serveWith(t *testing.T, options Options, engineOptions engine.Options) *served {
 	t.Helper()
-	runDir, err := os.MkdirTemp("", "alink-") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
+	runDir := fixture.ShortDir(t)
 	engineOptions.RunDir, engineOptions.CacheDir, engineOptions.SpillDir = runDir, t.TempDir(), t.TempDir()
 	engineOptions.WorkerPool, engineOptions.Log = []string{"/bin/false"}, io.Discard
 	e, err := engine.Open(t.Context(), engineOptions)
@@ -69,7 +66,7 @@ func serveWith(t *testing.T, options Options, engineOptions engine.Options) *ser
 	t.Cleanup(func() {
 		cancel()
 		<-finished
-		if err := errors.Join(e.Close(), os.RemoveAll(runDir)); err != nil {
+		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 		s.Close()

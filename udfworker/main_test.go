@@ -276,17 +276,6 @@ func poolOptions(host Host, dir, behaviour string) PoolOptions {
 	}
 }
 
-// runDir is a private directory with a short path, as sockets need it.
-func runDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "u")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 // eventually waits for a condition that another process brings about.
 func eventually(t *testing.T, what string, limit time.Duration, condition func() bool) {
 	t.Helper()

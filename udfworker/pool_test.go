@@ -14,6 +14,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/envmgr"
+	"github.com/alink-runtime/alink/go-tests/fixture"
 	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
@@ -21,7 +22,7 @@ import (
 // that nothing is left of it.
 func newPool(t *testing.T, behaviour string, change func(*PoolOptions)) (*Pool, *testHost) {
 	t.Helper()
-	dir := runDir(t)
+	dir := fixture.ShortDir(t)
 	host := &testHost{dir: dir}
 	options := poolOptions(host, dir, behaviour)
 	if change != nil {
@@ -285,7 +286,7 @@ func TestWorkerEnvironment(t *testing.T) {
 	t.Setenv("OMP_NUM_THREADS", "3")
 	// An open file of the engine's, without close-on-exec, as libraries and
 	// parents leave them.
-	secret := filepath.Join(runDir(t), "secret")
+	secret := filepath.Join(fixture.ShortDir(t), "secret")
 	fd, err := syscall.Open(secret, syscall.O_CREAT|syscall.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/go-tests/fixture"
 )
 
 // Nothing outlives the engine, however it dies: not the supervisor, not its
@@ -27,7 +28,7 @@ func TestNothingOutlivesTheEngine(t *testing.T) {
 	}
 	for _, behaviour := range []string{"idle", "stubborn", "fork"} {
 		t.Run(behaviour, func(t *testing.T) {
-			dir := runDir(t)
+			dir := fixture.ShortDir(t)
 			engine := exec.Command(self, dir)
 			engine.Env = append(os.Environ(), engineVariable+"="+behaviour)
 			engine.Stderr = os.Stderr

@@ -3,18 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,36 +17,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-)
 
-// selfSigned writes a certificate that signs itself, and its key.
-func selfSigned(t *testing.T, dir, name string) (cert, key string) {
-	t.Helper()
-	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	signed, err := x509.CreateCertificate(rand.Reader, template, template, &secret.PublicKey, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encoded, err := x509.MarshalPKCS8PrivateKey(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: signed}, key: {Type: "PRIVATE KEY", Bytes: encoded}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
+	"github.com/alink-runtime/alink/go-tests/fixture"
+)
 
 // TestPoolOnANetwork: whoever comes shows a certificate that is known, or
 // starts nothing.
@@ -62,10 +28,9 @@ func TestPoolOnANetwork(t *testing.T) {
 	if python == "" {
 		t.Skip("ALINK_TEST_PYTHON names no Python")
 	}
-	dir := t.TempDir()
-	cert, key := selfSigned(t, dir, "pool")
-	runner, runnerKey := selfSigned(t, dir, "runner")
-	other, otherKey := selfSigned(t, dir, "other")
+	cert, key := fixture.Certificate(t)
+	runner, runnerKey := fixture.Certificate(t)
+	other, otherKey := fixture.Certificate(t)
 	command := exec.Command(os.Args[0], "worker-pool", "--listen", "0.0.0.0:0", "--python", python, "--memory", "256MiB",
 		"--tls-cert", cert, "--tls-key", key, "--client-ca", runner)
 	command.Env = append(os.Environ(), "PYRUNNER_TEST_MAIN=1")
@@ -124,8 +89,7 @@ func TestPoolOnANetwork(t *testing.T) {
 }
 
 func TestPoolRefuses(t *testing.T) {
-	dir := t.TempDir()
-	cert, key := selfSigned(t, dir, "pool")
+	cert, key := fixture.Certificate(t)
 	for args, says := range map[string]string{
 		"--listen 0.0.0.0:0":   "without mutual TLS",
 		"--listen some.host:0": "without mutual TLS",

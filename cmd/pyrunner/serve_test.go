@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/go-tests/fixture"
 	"github.com/alink-runtime/alink/server"
 )
 
@@ -84,21 +85,10 @@ func (s *started) signal(t *testing.T, signals ...syscall.Signal) int {
 	}
 }
 
-// shortDir is a private folder in which a socket's path is short.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "alink-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 // TestServeOnASocket: without options, on the socket of the user, where `jobs`
 // finds it; nothing is left at the end.
 func TestServeOnASocket(t *testing.T) {
-	home := shortDir(t)
+	home := fixture.ShortDir(t)
 	s := startServer(t, home)
 	socket := filepath.Join(home, "alink", "server.sock")
 	if s.Address != "grpc+unix://"+socket || s.TokenFile != "" || s.HTTP != "" || s.PID != s.process.Process.Pid {
@@ -125,7 +115,7 @@ func TestServeOnASocket(t *testing.T) {
 // TestServeOnAPort: port 0 is a real one, the token is made, private, and the
 // same at the next start.
 func TestServeOnAPort(t *testing.T) {
-	home := shortDir(t)
+	home := fixture.ShortDir(t)
 	s := startServer(t, home, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
 	want := filepath.Join(home, ".local", "state", "alink", "server-token")
 	info, err := os.Stat(want)

@@ -24,6 +24,16 @@ def _read(path: str | Path) -> str:
 # --- reading ---
 
 
+def _reads(name: str, path: str, success: str) -> None:
+    """Register an attack that reads a file; what the scene knows stands in braces in its path."""
+
+    def run(facts: Facts) -> str:
+        return _read(path.format_map(facts))
+
+    run.__name__ = name
+    attack("read", success)(run)
+
+
 @attack("read", "the hashes of passwords were read")
 def read_shadow(facts: Facts) -> str:
     if "root:" not in (text := _read("/etc/shadow")):
@@ -31,9 +41,7 @@ def read_shadow(facts: Facts) -> str:
     return f"{len(text)} bytes"
 
 
-@attack("read", "a file of the home folder was read")
-def read_home(facts: Facts) -> str:
-    return _read(facts["home_file"])
+_reads("read_home", "{home_file}", "a file of the home folder was read")
 
 
 @attack("read", "the names of the files in the home folder were listed")
@@ -41,29 +49,11 @@ def list_home(facts: Facts) -> str:
     return " ".join(os.listdir(facts["home"]))
 
 
-@attack("read", "a private key for ssh was read")
-def read_ssh_key(facts: Facts) -> str:
-    return _read(facts["ssh_key"])
-
-
-@attack("read", "the credentials of a cloud were read")
-def read_cloud_credentials(facts: Facts) -> str:
-    return _read(facts["cloud_credentials"])
-
-
-@attack("read", "a file beside the user's script was read")
-def read_working_folder(facts: Facts) -> str:
-    return _read(facts["project_file"])
-
-
-@attack("read", "a file of another program in /tmp was read")
-def read_tmp(facts: Facts) -> str:
-    return _read(facts["tmp_file"])
-
-
-@attack("read", "a file of another program in /dev/shm was read")
-def read_dev_shm(facts: Facts) -> str:
-    return _read(facts["shm_file"])
+_reads("read_ssh_key", "{ssh_key}", "a private key for ssh was read")
+_reads("read_cloud_credentials", "{cloud_credentials}", "the credentials of a cloud were read")
+_reads("read_working_folder", "{project_file}", "a file beside the user's script was read")
+_reads("read_tmp", "{tmp_file}", "a file of another program in /tmp was read")
+_reads("read_dev_shm", "{shm_file}", "a file of another program in /dev/shm was read")
 
 
 @attack("read", "a function of the client's was read as the engine keeps it")
@@ -83,9 +73,9 @@ def list_run_folder(facts: Facts) -> str:
     return " ".join(names)
 
 
-@attack("read", "a file in another worker's scratch folder was read")
-def read_sibling_scratch(facts: Facts) -> str:
-    return _read(facts["sibling_file"])
+_reads(
+    "read_sibling_scratch", "{sibling_file}", "a file in another worker's scratch folder was read"
+)
 
 
 @attack("read", "where another worker is was read from its page")
@@ -98,19 +88,17 @@ def read_variables(facts: Facts) -> str:
     return " ".join(f"{k}={v}" for k, v in os.environ.items())
 
 
-@attack("read", "a secret among the engine's variables was read")
-def read_engine_variables(facts: Facts) -> str:
-    return _read(f"/proc/{facts['engine']}/environ")
-
-
-@attack("read", "a secret among the supervisor's variables was read")
-def read_supervisor_variables(facts: Facts) -> str:
-    return _read(f"/proc/{facts['supervisor']}/environ")
-
-
-@attack("read", "the command line of the client was read")
-def read_command_line(facts: Facts) -> str:
-    return _read(f"/proc/{facts['victim']}/cmdline")
+_reads(
+    "read_engine_variables",
+    "/proc/{engine}/environ",
+    "a secret among the engine's variables was read",
+)
+_reads(
+    "read_supervisor_variables",
+    "/proc/{supervisor}/environ",
+    "a secret among the supervisor's variables was read",
+)
+_reads("read_command_line", "/proc/{victim}/cmdline", "the command line of the client was read")
 
 
 @attack("read", "the processes of the machine were listed")
@@ -121,14 +109,16 @@ def list_processes(facts: Facts) -> str:
     return f"{len(numbers)} processes"
 
 
-@attack("read", "files were read through the root of process 1")
-def read_through_process_1(facts: Facts) -> str:
-    return _read(f"/proc/1/root{facts['home_file']}")
-
-
-@attack("read", "files were read through the engine's root or working folder")
-def read_through_engine(facts: Facts) -> str:
-    return _read(f"/proc/{facts['engine']}/root{facts['home_file']}")
+_reads(
+    "read_through_process_1",
+    "/proc/1/root{home_file}",
+    "files were read through the root of process 1",
+)
+_reads(
+    "read_through_engine",
+    "/proc/{engine}/root{home_file}",
+    "files were read through the engine's root or working folder",
+)
 
 
 @attack("read", "a descriptor that was left open leads outside")
@@ -250,34 +240,22 @@ def read_kernel_log(facts: Facts) -> str:
 # --- writing ---
 
 
-@attack("write", "a file in the home folder was changed")
-def write_home(facts: Facts) -> str:
-    Path(facts["home_canary"]).write_text("changed\n")
-    return "written"
+def _writes(name: str, file: str, success: str) -> None:
+    """Register an attack that writes a file of the scene's."""
+
+    def run(facts: Facts) -> str:
+        Path(facts[file]).write_text("changed\n")
+        return "written"
+
+    run.__name__ = name
+    attack("write", success)(run)
 
 
-@attack("write", "a file of another program in /tmp was changed")
-def write_tmp(facts: Facts) -> str:
-    Path(facts["tmp_canary"]).write_text("changed\n")
-    return "written"
-
-
-@attack("write", "a file appeared beside the user's script")
-def write_working_folder(facts: Facts) -> str:
-    Path(facts["project_new"]).write_text("new\n")
-    return "written"
-
-
-@attack("write", "a package of the environment was changed")
-def write_environment(facts: Facts) -> str:
-    Path(facts["environment_new"]).write_text("import os\n")
-    return "written"
-
-
-@attack("write", "a module of the interpreter was added")
-def write_interpreter(facts: Facts) -> str:
-    Path(facts["interpreter_new"]).write_text("")
-    return "written"
+_writes("write_home", "home_canary", "a file in the home folder was changed")
+_writes("write_tmp", "tmp_canary", "a file of another program in /tmp was changed")
+_writes("write_working_folder", "project_new", "a file appeared beside the user's script")
+_writes("write_environment", "environment_new", "a package of the environment was changed")
+_writes("write_interpreter", "interpreter_new", "a module of the interpreter was added")
 
 
 @attack("write", "the harness that starts workers was changed")
@@ -288,22 +266,17 @@ def write_harness(facts: Facts) -> str:
     return str(Path(module).parent)
 
 
-@attack("write", "a file appeared in the folder that the engine keeps environments in")
-def write_cache(facts: Facts) -> str:
-    Path(facts["cache_new"]).write_text("")
-    return "written"
-
-
-@attack("write", "a file appeared in the engine's own folder")
-def write_run_folder(facts: Facts) -> str:
-    Path(facts["run_new"]).write_text("")
-    return "written"
-
-
-@attack("write", "a file in another worker's scratch folder was changed")
-def write_sibling_scratch(facts: Facts) -> str:
-    Path(facts["sibling_canary"]).write_text("changed\n")
-    return "written"
+_writes(
+    "write_cache",
+    "cache_new",
+    "a file appeared in the folder that the engine keeps environments in",
+)
+_writes("write_run_folder", "run_new", "a file appeared in the engine's own folder")
+_writes(
+    "write_sibling_scratch",
+    "sibling_canary",
+    "a file in another worker's scratch folder was changed",
+)
 
 
 @attack("write", "another worker's page was overwritten")

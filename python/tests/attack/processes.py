@@ -22,6 +22,28 @@ class _Vector(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
 
+def _signals(name: str, process: str, which: signal.Signals, success: str) -> None:
+    """Register an attack that sends a signal to a process of the scene's."""
+
+    def run(facts: Facts) -> str:
+        os.kill(facts[process], which)
+        return "sent"
+
+    run.__name__ = name
+    attack("process", success)(run)
+
+
+def _transfer(name: str, buffer: ctypes.Array[ctypes.c_char], pid: int, address: int) -> int:
+    """Copy between a buffer and the memory of another process; give the number of bytes."""
+    size = len(buffer)
+    local = _Vector(ctypes.cast(buffer, ctypes.c_void_p), size)
+    remote = _Vector(address, size)
+    got = libc().syscall(number(name), pid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+    if got < 0:
+        raise OSError(ctypes.get_errno(), name)
+    return got
+
+
 def _seize(pid: int) -> str:
     syscall = libc().syscall
     if syscall(number("ptrace"), _PTRACE_SEIZE, pid, None, None) < 0:
@@ -42,30 +64,15 @@ def trace_sibling(facts: Facts) -> str:
 
 @attack("process", "the memory of another worker was read by a system call")
 def read_sibling_memory(facts: Facts) -> str:
-    size = len(facts["sibling_secret_mark"]) + 32
-    buffer = ctypes.create_string_buffer(size)
-    local = _Vector(ctypes.cast(buffer, ctypes.c_void_p), size)
-    remote = _Vector(facts["sibling_address"], size)
-    got = libc().syscall(
-        number("process_vm_readv"),
-        facts["sibling_pid"], ctypes.byref(local), 1, ctypes.byref(remote), 1, 0,
-    )  # fmt: skip
-    if got < 0:
-        raise OSError(ctypes.get_errno(), "process_vm_readv")
+    buffer = ctypes.create_string_buffer(len(facts["sibling_secret_mark"]) + 32)
+    _transfer("process_vm_readv", buffer, facts["sibling_pid"], facts["sibling_address"])
     return buffer.raw.decode("latin-1")
 
 
 @attack("process", "the memory of another worker was changed by a system call")
 def write_sibling_memory(facts: Facts) -> str:
     buffer = ctypes.create_string_buffer(b"changed", 7)
-    local = _Vector(ctypes.cast(buffer, ctypes.c_void_p), 7)
-    remote = _Vector(facts["sibling_scribble"], 7)
-    got = libc().syscall(
-        number("process_vm_writev"),
-        facts["sibling_pid"], ctypes.byref(local), 1, ctypes.byref(remote), 1, 0,
-    )  # fmt: skip
-    if got < 0:
-        raise OSError(ctypes.get_errno(), "process_vm_writev")
+    got = _transfer("process_vm_writev", buffer, facts["sibling_pid"], facts["sibling_scribble"])
     return f"{got} bytes"
 
 
@@ -115,28 +122,10 @@ def advise_engine(facts: Facts) -> str:
     return str(got)
 
 
-@attack("process", "the engine was stopped")
-def stop_engine(facts: Facts) -> str:
-    os.kill(facts["engine"], signal.SIGSTOP)
-    return "sent"
-
-
-@attack("process", "the supervisor was stopped")
-def stop_supervisor(facts: Facts) -> str:
-    os.kill(facts["supervisor"], signal.SIGSTOP)
-    return "sent"
-
-
-@attack("process", "another worker was stopped")
-def stop_sibling(facts: Facts) -> str:
-    os.kill(facts["sibling_pid"], signal.SIGSTOP)
-    return "sent"
-
-
-@attack("process", "a process of the client's was ended")
-def kill_outside(facts: Facts) -> str:
-    os.kill(facts["victim"], signal.SIGKILL)
-    return "sent"
+_signals("stop_engine", "engine", signal.SIGSTOP, "the engine was stopped")
+_signals("stop_supervisor", "supervisor", signal.SIGSTOP, "the supervisor was stopped")
+_signals("stop_sibling", "sibling_pid", signal.SIGSTOP, "another worker was stopped")
+_signals("kill_outside", "victim", signal.SIGKILL, "a process of the client's was ended")
 
 
 @attack("process", "it was ended through a descriptor of it")
