@@ -36,6 +36,7 @@ var heap = &held{Allocator: memory.NewGoAllocator()}
 
 func TestMain(m *testing.M) {
 	memory.DefaultAllocator = heap
+	scrawl = true
 	code := m.Run()
 	if code != 0 {
 		fmt.Println("bytes of Arrow buffers that are held:", heap.bytes.Load())

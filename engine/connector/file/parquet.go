@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -14,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	parquetfile "github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
@@ -24,7 +26,7 @@ const (
 	// readRowsMax is the number of rows in a batch that is read.
 	readRowsMax = 65536
 	// pageBufferBytes is what is read ahead of each column.
-	pageBufferBytes = 1 << 20
+	pageBufferBytes = 128 << 10
 )
 
 // parquetFormat reads Parquet files.
@@ -38,9 +40,13 @@ func (*parquetFormat) extensions() []string { return []string{".parquet", ".parq
 
 // parquetFile is an open Parquet file.
 type parquetFile struct {
-	path   string
-	file   *parquetfile.Reader
-	arrow  *pqarrow.FileReader
+	path  string
+	file  *parquetfile.Reader
+	arrow *pqarrow.FileReader
+	// plain is for columns of numbers. It takes memory as it was left; for lists
+	// the library relies on its being cleared.
+	plain  *pqarrow.FileReader
+	memory *recycler
 	raw    *arrow.Schema
 	normal *arrow.Schema
 }
@@ -48,21 +54,24 @@ type parquetFile struct {
 // openParquet opens a file and reads its schema.
 func openParquet(path string) (_ *parquetFile, err error) {
 	defer recovered(path, &err)
-	plain, err := openFile(path)
+	opened, err := openFile(path)
 	if err != nil {
 		return nil, unreadable(path, "Parquet", err)
 	}
-	properties := parquet.NewReaderProperties(memory.DefaultAllocator)
+	recycled := newRecycler(memory.DefaultAllocator)
+	properties := parquet.NewReaderProperties(recycled)
 	properties.BufferSize = pageBufferBytes
 	properties.BufferedStreamEnabled = true
-	file, err := parquetfile.NewParquetReader(plain, parquetfile.WithReadProps(properties))
+	file, err := parquetfile.NewParquetReader(opened, parquetfile.WithReadProps(properties))
 	if err != nil {
-		return nil, unreadable(path, "Parquet", errors.Join(err, plain.Close()))
+		return nil, unreadable(path, "Parquet", errors.Join(err, opened.Close()))
 	}
-	f := &parquetFile{path: path, file: file}
-	// Columns are read one after the other by the goroutine that recovers from
-	// faults: in goroutines of the library a damaged file would end the engine.
-	f.arrow, err = pqarrow.NewFileReader(file, pqarrow.ArrowReadProperties{BatchSize: readRowsMax}, memory.DefaultAllocator)
+	f := &parquetFile{path: path, file: file, memory: recycled}
+	read := pqarrow.ArrowReadProperties{BatchSize: readRowsMax}
+	f.arrow, err = pqarrow.NewFileReader(file, read, memory.DefaultAllocator)
+	if err == nil {
+		f.plain, err = pqarrow.NewFileReader(file, read, recycled)
+	}
 	if err == nil {
 		f.raw, err = f.arrow.Schema()
 	}
@@ -82,7 +91,10 @@ func openParquet(path string) (_ *parquetFile, err error) {
 	return f, nil
 }
 
-func (f *parquetFile) close() { _ = f.file.Close() } // only read
+func (f *parquetFile) close() {
+	_ = f.file.Close() // only read
+	f.memory.close()
+}
 
 // recovered makes an error of a fault in the library, which trusts some of
 // what a file says. It is deferred.
@@ -188,11 +200,23 @@ func (f *parquetFormat) open(ctx context.Context, path string, table *arrow.Sche
 	if len(r.roots) == 0 {
 		return r, nil // all its columns are NULL
 	}
-	r.leaves = file.leavesOf(r.roots)
-	if r.records, err = file.arrow.GetRecordReader(ctx, r.leaves, nil); err != nil {
-		return nil, unreadable(path, "Parquet", err)
+	for _, root := range r.roots {
+		reader := file.arrow
+		if isNumber(file.raw.Field(root).Type) {
+			reader = file.plain
+		}
+		records, err := reader.GetRecordReader(ctx, file.leavesOf([]int{root}), nil)
+		if err != nil {
+			return nil, unreadable(path, "Parquet", err)
+		}
+		r.columns = append(r.columns, records)
 	}
 	return r, nil
+}
+
+// isNumber reports whether a column has values of one size and nothing else.
+func isNumber(t arrow.DataType) bool {
+	return arrow.IsPrimitive(t.ID()) && t.ID() != arrow.BOOL && t.ID() != arrow.FLOAT16
 }
 
 // leavesOf are the leaves that columns consist of.
@@ -211,12 +235,12 @@ func (f *parquetFile) leavesOf(roots []int) []int {
 type parquetReader struct {
 	*parquetFile
 	schema *arrow.Schema // of the result
-	// roots are the columns of the file that are read, in its order; places
-	// are for each column of the result its place in roots, or -1.
+	// roots are the columns of the file that are read, in its order, columns
+	// their readers; places are for each column of the result its place in
+	// roots, or -1.
 	roots   []int
+	columns []pqarrow.RecordReader
 	places  []int
-	leaves  []int
-	records pqarrow.RecordReader
 	// rows are those of the file, done those that were read.
 	rows, done int64
 	closed     bool
@@ -261,7 +285,7 @@ func (r *parquetReader) Next(ctx context.Context) (_ arrow.RecordBatch, err erro
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	if r.records == nil {
+	if len(r.columns) == 0 {
 		rows := min(r.rows-r.done, readRowsMax)
 		r.done += rows
 		return r.arrange(ctx, nil, rows)
@@ -285,24 +309,70 @@ func (r *parquetReader) Next(ctx context.Context) (_ arrow.RecordBatch, err erro
 	return r.arrange(ctx, normal.Columns(), normal.NumRows())
 }
 
-// read gives the library's next batch, nil at the end.
-func (r *parquetReader) read() (_ arrow.RecordBatch, err error) {
+// read gives the next batch of the file, nil at the end. Columns are read at the
+// same time, each by a goroutine that recovers from faults: in goroutines of the
+// library a damaged file would end the engine.
+func (r *parquetReader) read() (arrow.RecordBatch, error) {
+	columns := make([]arrow.Array, len(r.columns))
+	defer func() {
+		for _, c := range columns {
+			if c != nil {
+				c.Release()
+			}
+		}
+	}()
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range r.columns {
+		group.Go(func() (err error) {
+			columns[i], err = r.readColumn(i)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	rows := 0
+	for _, c := range columns {
+		if c != nil {
+			rows = max(rows, c.Len())
+		}
+	}
+	if rows == 0 {
+		return nil, nil
+	}
+	for i, c := range columns {
+		if c == nil || c.Len() != rows {
+			return nil, fmt.Errorf("the column %q ends before others", r.raw.Field(r.roots[i]).Name)
+		}
+	}
+	return array.NewRecordBatch(r.rawOf(r.roots), columns, int64(rows)), nil
+}
+
+// readColumn gives what comes next of a column, which the caller releases; nil
+// at the end.
+func (r *parquetReader) readColumn(i int) (_ arrow.Array, err error) {
 	defer recovered(r.path, &err)
-	if !r.records.Next() {
-		if err := r.records.Err(); err != nil && !errors.Is(err, io.EOF) {
+	records := r.columns[i]
+	if !records.Next() {
+		if err := records.Err(); err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		return nil, nil
 	}
-	batch := r.records.RecordBatch()
-	batch.Retain()
-	return batch, nil
+	column := records.RecordBatch().Column(0)
+	column.Retain()
+	return column, nil
 }
 
-func (f *parquetFile) normalOf(roots []int) *arrow.Schema {
+func (f *parquetFile) rawOf(roots []int) *arrow.Schema { return fieldsOf(f.raw, roots) }
+
+func (f *parquetFile) normalOf(roots []int) *arrow.Schema { return fieldsOf(f.normal, roots) }
+
+func fieldsOf(schema *arrow.Schema, roots []int) *arrow.Schema {
 	fields := make([]arrow.Field, len(roots))
 	for i, root := range roots {
-		fields[i] = f.normal.Field(root)
+		fields[i] = schema.Field(root)
 	}
 	return arrow.NewSchema(fields, nil)
 }
@@ -346,7 +416,7 @@ func (r *parquetReader) damaged(ctx context.Context, cause error) error {
 	for group := range groups {
 		rows := r.file.MetaData().RowGroups[group].NumRows
 		if first+rows > r.done && first <= r.done+readRowsMax {
-			for _, leaf := range r.leaves {
+			for _, leaf := range r.leavesOf(r.roots) {
 				if r.readable(ctx, group, leaf) != nil {
 					path := r.file.MetaData().Schema.Column(leaf).Path()
 					return problem.WithFact("in the column %q of row group %d of %d (rows %d to %d)", path, group+1, groups, first, first+rows-1)
@@ -380,8 +450,8 @@ func (r *parquetReader) Close() {
 		return
 	}
 	r.closed = true
-	if r.records != nil {
-		r.records.Release()
+	for _, records := range r.columns {
+		records.Release()
 	}
 	r.close()
 }
