@@ -1,12 +1,17 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/checkpoint"
@@ -158,6 +163,43 @@ func (b *build) Conjuncts(ctx context.Context, text string) ([]plan.Conjunct, er
 	}
 	return b.relational.Conjuncts(ctx, text)
 }
+
+// Constant implements plan.Typer.
+func (b *build) Constant(ctx context.Context, e plan.Expr) ([]byte, error) {
+	if b.relational == nil {
+		if err := b.openRelational(); err != nil {
+			return nil, err
+		}
+	}
+	const row, value = "row", "value"
+	none := arrow.NewSchema(nil, nil)
+	stage := &exec.RelationalStage{
+		ID: value, Inputs: []exec.RelationalInput{{Node: row, Schema: none}},
+		Nodes: []plan.Node{{ID: value, Inputs: []string{row}, Op: plan.Project{Exprs: []plan.NamedExpr{{Name: value, Expr: e}}}}},
+	}
+	var encoded bytes.Buffer
+	err := b.relational.Run(ctx, stage, []exec.BatchReader{&oneRow{}}, func(batch arrow.RecordBatch) error {
+		defer batch.Release()
+		w := ipc.NewWriter(&encoded, ipc.WithSchema(batch.Schema()))
+		return errors.Join(w.Write(batch), w.Close())
+	})
+	return encoded.Bytes(), err
+}
+
+// oneRow reads a row without columns.
+type oneRow struct{ read bool }
+
+// Next implements exec.BatchReader.
+func (r *oneRow) Next(context.Context) (arrow.RecordBatch, error) {
+	if r.read {
+		return nil, io.EOF
+	}
+	r.read = true
+	return array.NewRecordBatch(arrow.NewSchema(nil, nil), nil, 1), nil
+}
+
+// Close implements exec.BatchReader.
+func (*oneRow) Close() {}
 
 func (b *build) openRelational() (err error) {
 	bytes, giveBack := b.engine.budget.take()
@@ -367,7 +409,7 @@ func (b *build) functionStage(stage *plan.Stage, a *plan.Application, job *Job) 
 	}
 	for i, c := range a.Calls {
 		s.Calls = append(s.Calls, exec.FunctionCall{
-			Function: c.Function, FunctionID: c.FunctionID, Args: c.Args, Output: i, State: c.State, Operator: c.Operator, Origin: c.Origin,
+			Function: c.Function, FunctionID: c.FunctionID, Args: c.Args, Constants: c.Constants, Output: i, State: c.State, Operator: c.Operator, Origin: c.Origin,
 		})
 	}
 	switch s.Kind {

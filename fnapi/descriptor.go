@@ -45,6 +45,7 @@ type payloadCall struct {
 	Batch      string            `json:"batch,omitempty"`
 	Parameters []string          `json:"parameters"`
 	Args       []int             `json:"args"`
+	Constants  []payloadConstant `json:"constants,omitempty"`
 	Output     int               `json:"output"`
 	Code       payloadCode       `json:"code"`
 	Modules    []string          `json:"modules"`
@@ -59,6 +60,13 @@ type payloadCall struct {
 	OutputBytes      int64        `json:"output_bytes"`
 	// StateSchema is the schema of an aggregate's state, as OutputSchema is.
 	StateSchema string `json:"state_schema,omitempty"`
+}
+
+// payloadConstant is an argument that is the same for every row; see
+// plan.Constant.
+type payloadConstant struct {
+	Place int    `json:"place"`
+	Value []byte `json:"value"`
 }
 
 type payloadCode struct {
@@ -133,6 +141,9 @@ func newPayloadCall(call exec.FunctionCall, domain string, artifacts Artifacts) 
 	}
 	if c.OnNull == "" {
 		c.OnNull = "call"
+	}
+	for _, constant := range call.Constants {
+		c.Constants = append(c.Constants, payloadConstant{constant.Place, constant.Value})
 	}
 	var err error
 	if call.State != nil {

@@ -1,8 +1,10 @@
 package fnapi
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
@@ -129,16 +132,33 @@ func (s *session) valuesAt(b *bundle, call exec.FunctionCall, row int64) []diag.
 
 func argumentsAt(batch arrow.RecordBatch, call exec.FunctionCall, row int) []diag.Value {
 	values := make([]diag.Value, 0, len(call.Args))
-	for i, at := range call.Args[:min(len(call.Args), valuesMax)] {
-		name := fmt.Sprintf("argument %d", i+1)
-		if i < len(call.Function.Parameters) {
-			name = call.Function.Parameters[i]
+	columns := call.Args
+	for place := range min(len(call.Args)+len(call.Constants), valuesMax) {
+		name := fmt.Sprintf("argument %d", place+1)
+		if place < len(call.Function.Parameters) {
+			name = call.Function.Parameters[place]
 		}
+		if i := slices.IndexFunc(call.Constants, func(c plan.Constant) bool { return c.Place == place }); i >= 0 {
+			values = append(values, diag.Value{Name: name, Repr: constantText(call.Constants[i])})
+			continue
+		}
+		at := columns[0]
+		columns = columns[1:]
 		if at < int(batch.NumCols()) { // another call's result is with the worker
 			values = append(values, diag.Value{Name: name, Repr: pythonText(batch.Column(at), row)})
 		}
 	}
 	return values
+}
+
+// constantText shows an argument that is the same for every row.
+func constantText(c plan.Constant) string {
+	r, err := ipc.NewReader(bytes.NewReader(c.Value))
+	if err != nil || !r.Next() {
+		return "?"
+	}
+	defer r.Release()
+	return pythonText(r.RecordBatch().Column(0), 0)
 }
 
 // reprCharsMax is how much of a value is shown, as in the harness.

@@ -125,6 +125,8 @@ type FunctionCall struct {
 	// Args are indices into the stage's Input and, behind its columns, into the
 	// results of the calls before. StageMapBatches and StageFit have none.
 	Args []int
+	// Constants are the other arguments, by their places among all.
+	Constants []plan.Constant
 	// Output is the place of the call's result among those of the calls.
 	Output int
 	// State is the schema of the state of an aggregate function.

@@ -17,11 +17,13 @@ type applyFunctions struct {
 	drops bool
 }
 
-// call is a function applied to columns, and the name of the result.
+// call is a function applied to columns, with constants between, and the name
+// of the result.
 type call struct {
-	function string
-	args     []string
-	output   string
+	function  string
+	args      []string
+	constants []Constant
+	output    string
 }
 
 // Name implements Op.

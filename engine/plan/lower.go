@@ -23,6 +23,8 @@ type Typer interface {
 	RowByRow(ctx context.Context, text string) (bool, error)
 	// Conjuncts cuts a SQL expression at its outermost ANDs.
 	Conjuncts(ctx context.Context, text string) ([]Conjunct, error)
+	// Constant computes an expression without columns, as Constant.Value.
+	Constant(ctx context.Context, e Expr) ([]byte, error)
 }
 
 // Physical is a plan as it runs: stages in topological order.
@@ -112,8 +114,10 @@ type AppliedCall struct {
 	FunctionID string
 	Function   *Function
 	Args       []int
-	Operator   string
-	Origin     *diag.Source
+	// Constants are the other arguments, by their places among all.
+	Constants []Constant
+	Operator  string
+	Origin    *diag.Source
 	// State is the schema of an aggregate function's state.
 	State *arrow.Schema
 }
@@ -576,7 +580,7 @@ func (c *crossing) append(column int) int {
 
 // call finds the arguments of a call.
 func (l *lowering) call(n Node, c call, cross *crossing) (AppliedCall, error) {
-	applied := AppliedCall{FunctionID: c.function, Function: l.plan.Functions[c.function], Operator: n.Op.Name(), Origin: n.Origin}
+	applied := AppliedCall{FunctionID: c.function, Function: l.plan.Functions[c.function], Constants: c.constants, Operator: n.Op.Name(), Origin: n.Origin}
 	columns, err := findColumns(cross.from, c.args)
 	if err != nil {
 		return applied, err

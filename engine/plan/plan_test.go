@@ -146,6 +146,15 @@ func (f *fakeTyper) Conjuncts(_ context.Context, text string) (parts []Conjunct,
 	return parts, nil
 }
 
+// Constant writes the expression, but for texts that fail.
+func (f *fakeTyper) Constant(_ context.Context, e Expr) ([]byte, error) {
+	text := e.String()
+	if strings.Contains(text, "1/0") {
+		return nil, diag.New(diag.BadExpression, "%s cannot be computed", text)
+	}
+	return []byte(text), nil
+}
+
 func (f *fakeTyper) Describe(_ context.Context, group *Relation) (*arrow.Schema, error) {
 	f.described = append(f.described, relationName(group))
 	keeps := func(n Node) bool {
@@ -299,6 +308,9 @@ func describeStage(out *strings.Builder, s *Stage) {
 		}
 		for _, c := range work.Calls {
 			fmt.Fprintf(out, "  %s%v in %s\n", c.Function.Name, c.Args, c.Operator)
+			for _, constant := range c.Constants {
+				fmt.Fprintf(out, "    argument %d is %s\n", constant.Place, constant.Value)
+			}
 		}
 	default:
 		b, _ := json.Marshal(work)

@@ -6,9 +6,13 @@ import "context"
 // relational stands before it, it needs no query.
 type limitRows struct{ Limit }
 
-// push moves below functions what makes them run for fewer rows.
+// push moves below functions what makes them run for fewer rows, and into them
+// what is the same for every row.
 func push(ctx context.Context, p *Plan, nodes []Node, typer Typer) ([]Node, error) {
-	nodes, err := pushFilters(ctx, p, nodes, typer)
+	nodes, err := pushConstants(ctx, p, nodes, typer)
+	if err == nil {
+		nodes, err = pushFilters(ctx, p, nodes, typer)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+
 import pyarrow as pa
 import pytest
 
@@ -77,3 +80,91 @@ def test_filters_stay_behind_functions_whose_calls_show(shared_ctx, tmp_path):
         t.with_columns(y=once("a")).filter("a < 3").to_arrow()
     job = t.with_columns(y=kept_aside("a")).filter("a < 3").write_parquet(tmp_path / "t")
     assert job.dead_letters().to_arrow().column("a").to_pylist() == [3, 4]
+
+
+SCALARS = [
+    True, 7, 2.5, "it's\x00é", b"\x00\xff", None, datetime.date(2024, 2, 29),
+    decimal.Decimal("1.50"), datetime.datetime(2024, 2, 29, 1, 2, 3, 4), datetime.time(1, 2, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scalar", SCALARS, ids=repr)
+def test_a_constant_is_the_same_value_as_a_column_of_it(shared_ctx, scalar):
+    @al.udf("string")
+    def both(constant, a: int, same) -> str:
+        return f"{constant!r} {a} {same!r}"
+
+    @al.udf("boolean", batch="arrow")
+    def equal(a: pa.Array, constant: pa.Array, same: pa.Array) -> pa.Array:
+        assert constant.type == same.type
+        assert constant.to_pylist() == same.to_pylist()
+        return a.is_valid()
+
+    @al.udtf("c string")
+    def rows(a, constant):
+        yield (f"{constant!r} {a}",)
+
+    t = shared_ctx.from_arrow(pa.table({"a": [1, 2, 3]})).with_columns(same=al.lit(scalar))
+    got = t.with_columns(x=both(al.lit(scalar), "a", "same"), y=equal("a", al.lit(scalar), "same"))
+    got = got.join_lateral(rows("a", al.lit(scalar))).to_arrow()
+    assert got["x"].to_pylist() == [f"{scalar!r} {a} {scalar!r}" for a in (1, 2, 3)]
+    assert got["y"].to_pylist() == [True] * 3
+    assert got["c"].to_pylist() == [f"{scalar!r} {a}" for a in (1, 2, 3)]
+
+
+def test_constants_do_not_cross_with_every_row(shared_ctx):
+    @al.udf("bigint", batch_rows=100)
+    def plus(a: int, text: str, b: int) -> int:
+        return a + len(text) + b
+
+    @al.udf("bigint", batch="numpy", on_null="skip")
+    def times(a, b, c):
+        return a * b * c
+
+    @al.udf("bigint")
+    def nothing(b: int) -> int:
+        return b
+
+    numbers = shared_ctx.read_generator({"n": al.generate.sequence()}, rows=100_000)
+    t = numbers.with_columns(
+        x=plus("n", al.lit("y" * 10_000), "3 + 4"),
+        y=times("n", al.lit(2), "CASE WHEN n % 2 = 0 THEN 3 END"),
+        z=times(al.lit(None).cast("bigint"), "n", "n"),
+        w=nothing(al.lit(5)),
+    )
+    sums = t.agg(x="sum(x)", y="sum(y)", z="count(z)", w="sum(w)")
+    n = 100_000
+    assert sums.collect() == [
+        {"x": n * (n - 1) // 2 + n * 10_007, "y": 6 * sum(range(0, n, 2)), "z": 0, "w": 5 * n}
+    ]
+
+
+def test_an_error_shows_constants_among_the_arguments(shared_ctx):
+    @al.udf("double")
+    def divided(a: float, by: int, b: float) -> float:
+        return a / by / b
+
+    @al.udf("bigint", timeout="1s")
+    def hangs(a: int, seconds: int) -> int:
+        import time
+
+        time.sleep(seconds if a == 2 else 0)
+        return a
+
+    t = shared_ctx.from_arrow(pa.table({"a": [1, 2, 3]}))
+    with pytest.raises(al.UdfError) as raised:
+        t.with_columns(y=divided("a", al.lit(0), "a + 0.5")).to_arrow()
+    assert raised.value.diagnostic.row is not None
+    values = dict(raised.value.diagnostic.row.values)
+    assert values == {"a": "1", "by": "0", "b": "Decimal('1.5')"}
+    with pytest.raises(al.WorkerTimeout) as late:
+        t.with_columns(y=hangs("a", al.lit(30))).to_arrow()
+    assert late.value.diagnostic.row is not None
+    assert dict(late.value.diagnostic.row.values) == {"a": "2", "seconds": "30"}
+
+
+def test_a_constant_that_cannot_be_computed_fails_where_there_is_a_row(shared_ctx):
+    t = shared_ctx.from_arrow(pa.table({"a": [1, 2, 3]})).with_columns(y=below_three("'x'::bigint"))
+    with pytest.raises(al.Error, match="Could not convert string 'x'"):
+        t.to_arrow()
+    assert t.filter("a > 5").count() == 0

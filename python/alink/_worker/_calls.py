@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from . import _errors, _values
+from ._constants import Constants, spread, values_of
 from ._errors import Failure
 from ._exact import Misfit
 from ._forms import FORMS
@@ -50,6 +51,7 @@ class Call:
         self.name: str = spec["name"]
         self.parameters: Sequence[str] = spec.get("parameters") or ()
         self._args: Sequence[int] = spec.get("args") or ()
+        self._constants = Constants(spec)
         self._skips_null: bool = spec.get("on_null") == "skip"
         self._rows_max: int = spec.get("batch_rows") or 0
         self._type = type_
@@ -85,7 +87,7 @@ class Call:
             With the function's name, and the row if it is known.
         """
         try:
-            arrays = [columns[i] for i in self._args]
+            arrays = self._constants.among([columns[i] for i in self._args], rows)
             if rows == 0:
                 return pa.array([], self._type)
             if self._skips_null and any(array.null_count for array in arrays):
@@ -276,7 +278,7 @@ def too_large(name: str, size: int, limit: int, what: str = "row") -> Failure:
 
 def _value_at(array: pa.Array, row: int) -> Any:
     try:
-        return _values.to_values(array.slice(row, 1))[0]
+        return values_of(array.slice(row, 1))[0]
     except Misfit as misfit:
         return misfit.value
 
@@ -301,7 +303,7 @@ class _Row:
         self, arrays: list[pa.Array], rows: int, type_: pa.DataType, alone: bool
     ) -> pa.Array:
         del alone  # values are copied
-        columns = [_values.to_values(array) for array in arrays] or [[None] * rows]
+        columns = [values_of(array) for array in arrays] or [[None] * rows]
         function = self._function if arrays else lambda _: self._function()
         if self._call.careful:
             out = self._carefully(function, columns, arrays)
@@ -324,7 +326,7 @@ class _Row:
     def tolerant(self, arrays: list[pa.Array], rows: int, type_: pa.DataType, row: int) -> pa.Array:
         """Give the column with NULL for the rows that the function fails on, which are noted."""
         try:
-            columns = [_values.to_values(array) for array in arrays] or [[None] * rows]
+            columns = [values_of(array) for array in arrays] or [[None] * rows]
         except Misfit as misfit:
             return self._call.in_halves(
                 self, arrays, rows, type_, row, self._call.type_failure(misfit, arrays, row)
@@ -493,7 +495,7 @@ class _Vectorised:
     def column(
         self, arrays: list[pa.Array], rows: int, type_: pa.DataType, alone: bool
     ) -> pa.Array:
-        arguments = given(self._call.name, self._form, arrays)
+        arguments = given(self._call.name, self._form, list(map(spread, arrays)))
         result = called(self._call.name, self._form, self._function, arguments)
         column = self._form.column(result, type_, copy=not alone)
         if len(column) != rows:

@@ -16,6 +16,7 @@ from pyarrow import types
 
 from . import _errors, _values
 from ._calls import Errors, fatal, too_large
+from ._constants import Constants, values_of
 from ._errors import Failure
 from ._exact import Misfit, by_name, type_name
 from ._gather import gathered
@@ -40,6 +41,7 @@ class FlatMap:
         self._spec = spec = task.only_call()
         self._name: str = spec["name"]
         self._args: Sequence[int] = spec.get("args") or ()
+        self._constants = Constants(spec)
         self._parameters: Sequence[str] = spec.get("parameters") or ()
         self._skips_null: bool = spec.get("on_null") == "skip"
         self._output = task.output
@@ -73,8 +75,9 @@ class FlatMap:
     def _chunks(
         self, function: Callable[..., Any], batch: pa.RecordBatch, first: int
     ) -> Iterator[pa.RecordBatch]:
-        arguments = self._arguments(batch, first)
-        skips = self._skips_null and any(batch.column(i).null_count for i in self._args)
+        arrays = self._constants.among([batch.column(i) for i in self._args], batch.num_rows)
+        arguments = self._arguments(arrays, batch.num_rows, first)
+        skips = self._skips_null and any(array.null_count for array in arrays)
         made = _Made()
         for row, values in enumerate(arguments):
             if skips and any(value is None for value in values):
@@ -134,12 +137,12 @@ class FlatMap:
             if size > self._output_max:
                 raise too_large(self._name, size, self._output_max)
 
-    def _arguments(self, batch: pa.RecordBatch, first: int) -> list[tuple[Any, ...]]:
+    def _arguments(self, arrays: list[pa.Array], rows: int, first: int) -> list[tuple[Any, ...]]:
         """Give the arguments of each row."""
-        if not self._args:
-            return [()] * batch.num_rows
+        if not arrays:
+            return [()] * rows
         try:
-            columns = [_values.to_values(batch.column(i)) for i in self._args]
+            columns = list(map(values_of, arrays))
         except Misfit as misfit:
             text = f"{self._name} cannot be given {misfit.value}, {misfit.argument}"
             row = None if misfit.row is None else first + misfit.row
