@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import types
 
-from . import _errors, _values
+from . import _columns, _errors, _values
 from ._calls import given
 from ._errors import Failure
 from ._exact import Misfit, by_name, is_dataclass, type_name
@@ -27,7 +27,7 @@ from ._groups import boundaries, show_value
 from ._keys import Grouping
 from ._task import decode_schema
 from ._types import is_list, name_of
-from ._values import bits
+from ._views import bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -140,7 +140,7 @@ class _Aggregator:
 
     def _column(self, values: list[Any], type_: pa.DataType, what: str) -> pa.Array:
         try:
-            return _values.to_array(values, type_)
+            return _columns.to_array(values, type_)
         except Misfit as misfit:
             value = _errors.short_repr(misfit.value)
             text = f"{self.name} {what} {value} ({misfit.got}), which {misfit.expected} cannot hold"

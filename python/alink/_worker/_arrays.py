@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import types
 
+from ._columns import to_array
 from ._exact import Misfit, type_name
 from ._types import is_bytes, is_list, is_text, name_of
-from ._values import bits, has_numpy_type, numbers, to_array, to_values
+from ._values import to_values
+from ._views import bits, ends, has_numpy_type, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,15 +215,10 @@ def _lists(array: pa.Array) -> np.ndarray[Any, Any]:
     import numpy as np
 
     size = len(array)
-    if types.is_fixed_size_list(array.type):
-        width = array.type.list_size
-        ends = np.arange(array.offset, array.offset + size + 1) * width
-    else:
-        kind = np.int64 if types.is_large_list(array.type) else np.int32
-        ends = np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + size + 1]
-    first, last = int(ends[0]), int(ends[-1])
+    at = ends(array)
+    first, last = int(at[0]), int(at[-1])
     elements = to_numpy(array.values.slice(first, last - first))
-    places = (ends - first).tolist()
+    places = (at - first).tolist()
     lists = np.empty(size, dtype=object)
     for row in range(size):
         lists[row] = elements[places[row] : places[row + 1]]

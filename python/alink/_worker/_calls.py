@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from . import _errors, _values
+from . import _columns, _errors
+from ._columns import joined
 from ._constants import Constants, spread, values_of
 from ._errors import Failure
 from ._exact import Misfit
@@ -159,7 +160,7 @@ class Call:
     def _in_cuts(self, arrays: list[pa.Array], rows: int, row: int, alone: bool) -> pa.Array:
         """Call the function for at most ``batch_rows`` rows at a time."""
         function = self._library.load(self._spec)
-        cut = self._rows_max if 0 < self._rows_max < rows else rows
+        cut = min(self._rows_max or rows, rows, ROWS_AT_ONCE if self._form is None else rows)
         if cut == rows:
             return self._one(function, arrays, rows, row, alone)
         columns = []
@@ -167,7 +168,10 @@ class Call:
             slices = [array.slice(start, cut) for array in arrays]
             size = min(cut, rows - start)
             columns.append(self._one(function, slices, size, row + start, False))
-        return pa.concat_arrays(columns)
+        try:
+            return joined(columns, self._type)
+        except Misfit as misfit:
+            raise self.type_failure(misfit, arrays, row) from None
 
     def _one(
         self, function: Callable[..., Any], arrays: list[pa.Array], rows: int, row: int, alone: bool
@@ -289,6 +293,10 @@ _COMPREHENDS = sys.version_info >= (3, 11)
 
 
 _ROWS_A_STEP = 1024
+# So many rows of a row function are made Python values at once: these, and what the function
+# makes of them, then stay in the processor's cache. Of 512 to 65,536 rows this was the fastest,
+# by 13 % (numbers) and 18 % (strings) faster than 65,536.
+ROWS_AT_ONCE = 8192
 
 
 class _Row:
@@ -311,7 +319,7 @@ class _Row:
             out = self._each(function, columns[0], arrays)
         else:
             out = self._map(columns, arrays)
-        column = _values.to_array(out, type_)
+        column = _columns.to_array(out, type_)
         if column.nbytes > self._call.output_max and (row := self._too_large(column)) is not None:
             failure = too_large(self._call.name, column.slice(row, 1).nbytes, self._call.output_max)
             failure.details.update(row=row, values=self._call.arguments(arrays, row))
@@ -333,12 +341,12 @@ class _Row:
             )
         out = self._all(columns, arrays, row)
         try:
-            column = _values.to_array(out, type_)
+            column = _columns.to_array(out, type_)
         except Misfit:
             column = None
         if column is None or column.nbytes > self._call.output_max:
             self._drop_misfits(out, type_, arrays, row)
-            column = _values.to_array(out, type_)
+            column = _columns.to_array(out, type_)
         return column
 
     def _all(self, columns: list[list[Any]], arrays: list[pa.Array], row: int) -> list[Any]:
@@ -399,7 +407,7 @@ class _Row:
         """Note the rows whose results the type cannot hold, or are too large."""
         for at, value in enumerate(out):
             try:
-                size = _values.to_array([value], type_).nbytes
+                size = _columns.to_array([value], type_).nbytes
                 if size <= self._call.output_max:
                     continue
                 failure = too_large(self._call.name, size, self._call.output_max)
@@ -455,7 +463,8 @@ class _Row:
         """
         values = iter(column)
         last = len(column) - 1
-        PROGRESS.rows_begin(lambda: last - operator.length_hint(values))
+        # Before the first value is taken none is done, not one less than that.
+        PROGRESS.rows_begin(lambda: max(0, last - operator.length_hint(values)))
         try:
             return [function(value) for value in values]
         except BaseException as exception:

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 # A float from here on is rounded up to infinity, not down to the largest float32.
 _FLOAT_OVERFLOW = {32: 3.4028235677973366e38, 64: math.inf}
 _FLOAT_EXACT_INT_MAX = {32: 1 << 24, 64: 1 << 53}
-_EPOCH = datetime.datetime(1970, 1, 1)
-_EPOCH_UTC = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+EPOCH = datetime.datetime(1970, 1, 1)
+EPOCH_UTC = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
 class Misfit(Exception):
@@ -348,7 +348,7 @@ def _exact_timestamp(type_: pa.DataType) -> Callable[[Any], Any]:
             raise Misfit(value, type_)
         if (value.utcoffset() is not None) != aware:
             raise Misfit(value, type_, _ZONE_HINTS[aware])
-        micros = _microseconds(value - (_EPOCH_UTC if aware else _EPOCH))
+        micros = _microseconds(value - (EPOCH_UTC if aware else EPOCH))
         nanos = micros * 1_000 + getattr(value, "nanosecond", 0)  # a pandas Timestamp has them
         return _in_unit(nanos, 1_000_000_000, scale, value, type_)
 
@@ -415,7 +415,8 @@ def _exact_list(type_: pa.DataType) -> Callable[[Any], Any]:
     arrays = numpy_types("ndarray")
 
     def exact(value: Any) -> Any:
-        if not isinstance(value, (list, tuple, range, pa.Array, *arrays)):
+        sequence = isinstance(value, (list, tuple, range, pa.Array, *arrays))
+        if not sequence or getattr(value, "ndim", 1) == 0:
             raise Misfit(value, type_, "return list(...)" if isinstance(value, set) else "")
         if isinstance(value, pa.Array):
             value = value.to_pylist()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import types
 
-from . import _errors, _values
+from . import _columns, _errors
 from ._calls import Errors, fatal, too_large
 from ._constants import Constants, values_of
 from ._errors import Failure
@@ -299,7 +299,7 @@ class _RowShape:
 
     def _column(self, values: list[Any], field: pa.Field) -> pa.Array:
         try:
-            return _values.to_array(values, field.type)
+            return _columns.to_array(values, field.type)
         except Misfit as misfit:
             value = _errors.short_repr(misfit.value)
             text = f"{self._name} yielded {value} ({misfit.got}) in its column {field.name}, "

@@ -29,9 +29,10 @@ import pyarrow as pa
 from pyarrow import types
 
 from . import _arrays
+from ._columns import to_array
 from ._exact import ColumnMisfit, Misfit
 from ._types import is_text
-from ._values import bits, numbers, to_array
+from ._views import bits, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -15,7 +15,7 @@ from ._errors import Failure
 from ._exact import Misfit
 from ._gather import gathered
 from ._progress import PROGRESS
-from ._values import numbers
+from ._views import numbers
 from ._whole import Whole
 
 if TYPE_CHECKING:

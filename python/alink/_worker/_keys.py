@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from ._types import is_list
-from ._values import numbers
+from ._views import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

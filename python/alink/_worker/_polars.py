@@ -14,9 +14,9 @@ import pyarrow as pa
 from pyarrow import types
 
 from . import _arrays
+from ._columns import to_array
 from ._exact import ColumnMisfit, Misfit
 from ._types import is_list, name_of
-from ._values import to_array
 
 _INTERVAL = pa.month_day_nano_interval()
 _INTERVAL_PARTS = pa.struct(

@@ -44,6 +44,11 @@ def name_of(type_: pa.DataType) -> str:
     return str(type_)
 
 
+def is_number(type_: pa.DataType) -> bool:
+    """Tell whether values are integers or floats, half floats left out."""
+    return types.is_integer(type_) or types.is_float32(type_) or types.is_float64(type_)
+
+
 def is_list(type_: pa.DataType) -> bool:
     """Tell whether values are lists: of any length or of a fixed one."""
     return types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_)

@@ -1,33 +1,32 @@
-"""Python values of a column: out of Arrow for a row function, and back, exactly.
+"""Python values of a column: what a row function gets.
 
-What may come back stands in ``_exact``. Here is the way past it: where all values of a column
-are of types that pyarrow itself converts exactly, the column is converted in one go.
+They are what ``Array.to_pylist`` gives, of the same types, but for times in nanoseconds, which
+are not left to pyarrow: it makes a pandas Timestamp of one if pandas is imported and a datetime
+otherwise. pyarrow calls Python for each time and decimal (and before its version 26 for every
+value), which takes a microsecond or more; numpy makes numbers, dates and times of a whole column
+in C, and what is nested is put together from columns of what is in it. ``make bench`` shows what
+a value of each type costs.
 """
 
 from __future__ import annotations
 
 import datetime
-import math
 import sys
-from array import array as machine_array
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import types
 
-from ._exact import Misfit, exact_of, numpy_types
-from ._types import is_bytes, is_text, name_of
+from ._exact import EPOCH, Misfit
+from ._types import is_bytes, is_list, is_number, is_text, name_of, scale_of
+from ._views import bits, ends, fixed, nulls, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-
-_FLOAT32_MAX = 3.4028234663852886e38
-
-
-# Out of Arrow ------------------------------------------------------------------------------
+    Unpack = Callable[[pa.Array], "list[Any] | None"]
 
 
 def to_values(array: pa.Array) -> list[Any]:
@@ -39,11 +38,14 @@ def to_values(array: pa.Array) -> list[Any]:
         A time has a part below a microsecond, or a date lies after the year 9999, which
         Python's types cannot hold.
     """
-    type_ = array.type
-    if _is_number(type_) and array.null_count == 0 and "numpy" in sys.modules:
-        return numbers(array).tolist()  # to_pylist takes 1.2 times as long
-    wanted = _in_microseconds(type_)
-    if wanted != type_:
+    values = _unpacking(array.type)(array) if "numpy" in sys.modules else None
+    return _one_by_one(array) if values is None else values
+
+
+def _one_by_one(array: pa.Array) -> list[Any]:
+    """Leave it to pyarrow, which makes most values one by one, and find the one it refuses."""
+    wanted = _in_microseconds(array.type)
+    if wanted != array.type:
         array = _cast_times(array, wanted)
     try:
         return array.to_pylist()
@@ -51,42 +53,242 @@ def to_values(array: pa.Array) -> list[Any]:
         raise _beyond_python(array) from None
 
 
-def _is_number(type_: pa.DataType) -> bool:
-    return types.is_integer(type_) or types.is_float32(type_) or types.is_float64(type_)
+# Since its version 26 pyarrow makes numbers, strings, bytes and what is nested of them in C++.
+IN_C = int(pa.__version__.partition(".")[0]) >= 26
+
+_UNPACKINGS_MAX = 256
+_unpackings: dict[pa.DataType, Unpack] = {}
 
 
-def has_numpy_type(type_: pa.DataType) -> bool:
-    """Tell whether ``numbers`` can show a column of the type."""
-    return (
-        types.is_integer(type_)
-        or types.is_floating(type_)
-        or types.is_date32(type_)
-        or types.is_timestamp(type_)
-        or types.is_duration(type_)
-    )
+def _unpacking(type_: pa.DataType) -> Unpack:
+    """Give what makes the values of a type, or None where it cannot, which is always allowed."""
+    unpack = _unpackings.get(type_)
+    if unpack is None:
+        if len(_unpackings) == _UNPACKINGS_MAX:
+            _unpackings.clear()
+        unpack = next((make(type_) for is_type, make in _MAKERS if is_type(type_)), _leave)
+        _unpackings[type_] = unpack
+    return unpack
 
 
-def numbers(array: pa.Array) -> np.ndarray[Any, Any]:
-    """Show a column of numbers or times as a numpy array, without a copy but for dates.
+def _leave(array: pa.Array) -> None:
+    del array
 
-    The array is read-only; what lies under a NULL may be anything.
+
+# Numbers and times -------------------------------------------------------------------------
+
+
+def _of_numbers(type_: pa.DataType) -> Unpack:
+    def unpack(array: pa.Array) -> list[Any] | None:
+        if array.null_count and IN_C:
+            return None  # to_pylist takes 1.2 times as long as tolist, but knows NULLs
+        return _with_nulls(numbers(array).tolist(), array)
+
+    del type_
+    return unpack
+
+
+def _of_booleans(type_: pa.DataType) -> Unpack:
+    def unpack(array: pa.Array) -> list[Any] | None:
+        if len(array) == 0 or (array.null_count and IN_C):
+            return None
+        return _with_nulls(bits(array.buffers()[1], array).tolist(), array)
+
+    del type_
+    return unpack
+
+
+_DAYS = ((datetime.datetime.min - EPOCH).days, (datetime.datetime.max - EPOCH).days)
+_DAY_S = 86_400
+_TIMEDELTA_DAYS_MAX = 999_999_999  # timedelta.max.days
+
+
+def _of_dates(type_: pa.DataType) -> Unpack:
+    del type_
+    return lambda array: _ticks(array, "i4", _DAYS, "M8[D]")
+
+
+def _of_timestamps(type_: pa.DataType) -> Unpack:
+    bounds = _bounds(type_.unit)
+    if type_.tz is None:
+        return lambda array: _ticks(array, "i8", bounds, f"M8[{array.type.unit}]")
+    if type_.tz != "UTC":
+        return _leave
+    # Which object pyarrow takes for UTC depends on its version and on what is installed.
+    add = pa.array([0], pa.timestamp("us", "UTC")).to_pylist()[0].__add__
+
+    def unpack(array: pa.Array) -> list[Any] | None:
+        since = _ticks(array, "i8", bounds, f"m8[{array.type.unit}]", 0)
+        return None if since is None else _with_nulls(list(map(add, since)), array)
+
+    return unpack
+
+
+def _of_durations(type_: pa.DataType) -> Unpack:
+    limit = min(_TIMEDELTA_DAYS_MAX * _DAY_S * scale_of(type_.unit), (1 << 63) - 1)
+    return lambda array: _ticks(array, "i8", (-limit, limit), f"m8[{array.type.unit}]")
+
+
+def _of_times(type_: pa.DataType) -> Unpack:
+    last = _DAY_S * scale_of(type_.unit) - 1
+    time_of = datetime.datetime.time
+
+    def unpack(array: pa.Array) -> list[Any] | None:
+        width = array.type.bit_width // 8
+        moments = _ticks(array, f"i{width}", (0, last), f"M8[{array.type.unit}]", 0)
+        return None if moments is None else _with_nulls(list(map(time_of, moments)), array)
+
+    return unpack
+
+
+def _bounds(unit: str) -> tuple[int, int]:
+    """Give the first and the last moment that a datetime holds, in a unit since the epoch."""
+    first, end = _DAYS[0] * _DAY_S * scale_of(unit), (_DAYS[1] + 1) * _DAY_S * scale_of(unit)
+    return max(first, -(1 << 63)), min(end, 1 << 63) - 1
+
+
+def _ticks(
+    array: pa.Array, dtype: str, bounds: tuple[int, int], shown: str, null: int | None = None
+) -> list[Any] | None:
+    """Make the values of a column of ticks, or give up if one is not Python's.
+
+    Parameters
+    ----------
+    bounds
+        The least and the greatest number that numpy makes an object of, and not an int.
+    shown
+        The type of numpy's that makes the objects.
+    null
+        What stands for NULL among the ticks; None makes a NULL of it.
     """
     import numpy as np
 
-    type_ = array.type
-    if types.is_timestamp(type_) or types.is_duration(type_):
-        dtype = f"{'M' if types.is_timestamp(type_) else 'm'}8[{type_.unit}]"
-    else:
-        kind = "f" if types.is_floating(type_) else "u" if types.is_unsigned_integer(type_) else "i"
-        dtype = f"{kind}{type_.bit_width // 8}"
-    data = array.buffers()[1]
-    if data is None:
-        return np.empty(0, dtype)
-    values = np.frombuffer(data, dtype)[array.offset : array.offset + len(array)]
-    if types.is_date32(type_):
-        return values.astype("M8[D]")
-    values.flags.writeable = False
+    ticks = fixed(array, dtype)
+    if array.null_count:
+        ticks = ticks.copy()
+        ticks[nulls(array)] = 0
+    if len(ticks) and not (bounds[0] <= ticks.min() and ticks.max() <= bounds[1]):
+        return None
+    if "[ns]" in shown:
+        micros = ticks // 1_000
+        if not np.array_equal(micros * 1_000, ticks):
+            return None
+        ticks, shown = micros, shown.replace("[ns]", "[us]")
+    values = ticks.astype("i8", copy=False).view(shown).tolist()
+    return _with_nulls(values, array) if null is None else values
+
+
+def _with_nulls(values: list[Any], array: pa.Array) -> list[Any]:
+    import numpy as np
+
+    if array.null_count:
+        for row in np.flatnonzero(nulls(array)).tolist():
+            values[row] = None
     return values
+
+
+def _of_decimals(type_: pa.DataType) -> Unpack:
+    del type_
+
+    def unpack(array: pa.Array) -> list[Any] | None:
+        try:
+            texts = array.cast(pa.string()).to_pylist()
+        except pa.ArrowNotImplementedError:
+            return None
+        if array.null_count:
+            return [None if text is None else Decimal(text) for text in texts]
+        return list(map(Decimal, texts))
+
+    return unpack
+
+
+# What is nested ----------------------------------------------------------------------------
+
+
+def _left(type_: pa.DataType) -> bool:
+    """Tell whether values are left to pyarrow, which is the fastest where it needs no Python."""
+    below = [type_.field(i).type for i in range(type_.num_fields)]
+    return IN_C and (all(map(_left, below)) if below else _direct(type_))
+
+
+def _direct(type_: pa.DataType) -> bool:
+    return is_number(type_) or types.is_boolean(type_) or is_text(type_) or is_bytes(type_)
+
+
+def _of_lists(type_: pa.DataType) -> Unpack:
+    if _left(type_):
+        return _leave
+    return lambda array: _listed(array, lambda first, size: _below(array.values, first, size))
+
+
+def _of_maps(type_: pa.DataType) -> Unpack:
+    if _left(type_):
+        return _leave
+
+    def unpack(array: pa.Array) -> list[Any] | None:
+        def pairs(first: int, size: int) -> list[Any] | None:
+            keys, items = _below(array.keys, first, size), _below(array.items, first, size)
+            return None if keys is None or items is None else list(zip(keys, items, strict=True))
+
+        return _listed(array, pairs)
+
+    return unpack
+
+
+def _listed(array: pa.Array, elements_of: Callable[[int, int], list[Any] | None]) -> Any:
+    """Cut the elements of all lists into lists."""
+    places = ends(array)
+    first = int(places[0])
+    elements = elements_of(first, int(places[-1]) - first)
+    if elements is None:
+        return None
+    at = (places - first).tolist()
+    return _with_nulls([elements[i:j] for i, j in pairwise(at)], array)
+
+
+def _below(array: pa.Array, first: int, size: int) -> list[Any] | None:
+    """Give the values of a part of the array below a nested one."""
+    try:
+        return to_values(array.slice(first, size))
+    except Misfit:
+        return None  # it may lie under a NULL; otherwise it is found where values are made singly
+
+
+def _of_structs(type_: pa.DataType) -> Unpack:
+    names = [type_.field(i).name for i in range(type_.num_fields)]
+    if _left(type_) or not names or len(set(names)) < len(names):
+        return _leave
+    # A dict display takes a third of the time of dict(zip(names, values)).
+    arguments = [f"v{i}" for i in range(len(names))]
+    pairs = (f"{name!r}: {argument}" for name, argument in zip(names, arguments, strict=True))
+    make: Callable[..., dict[str, Any]] = eval(
+        f"lambda {', '.join(arguments)}: {{{', '.join(pairs)}}}", {"__builtins__": {}}
+    )
+
+    def unpack(array: pa.Array) -> list[Any] | None:
+        columns = [_below(array.field(i), 0, len(array)) for i in range(len(names))]
+        if any(column is None for column in columns):
+            return None
+        return _with_nulls(list(map(make, *columns)), array)  # type: ignore[arg-type]
+
+    return unpack
+
+
+_MAKERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], Unpack]], ...] = (
+    (is_number, _of_numbers),
+    (types.is_boolean, _of_booleans),
+    (types.is_date32, _of_dates),
+    (types.is_timestamp, _of_timestamps),
+    (types.is_duration, _of_durations),
+    (types.is_time, _of_times),
+    (types.is_decimal, _of_decimals),
+    (is_list, _of_lists),
+    (types.is_map, _of_maps),
+    (types.is_struct, _of_structs),
+)
+
+
+# What Python cannot hold -------------------------------------------------------------------
 
 
 def _in_microseconds(type_: pa.DataType) -> pa.DataType:
@@ -105,6 +307,9 @@ def _in_microseconds(type_: pa.DataType) -> pa.DataType:
         return pa.list_(type_.value_field.with_type(_in_microseconds(type_.value_type)))
     if types.is_large_list(type_):
         return pa.large_list(type_.value_field.with_type(_in_microseconds(type_.value_type)))
+    if types.is_fixed_size_list(type_):
+        element = type_.value_field.with_type(_in_microseconds(type_.value_type))
+        return pa.list_(element, type_.list_size)
     if types.is_map(type_):
         return pa.map_(_in_microseconds(type_.key_type), _in_microseconds(type_.item_type))
     if types.is_struct(type_):
@@ -141,6 +346,11 @@ def _cast_times(array: pa.Array, type_: pa.DataType) -> pa.Array:
         return array.cast(type_)
     except pa.ArrowInvalid:
         pass
+    try:
+        # Taken anew, a nested column has nothing under its NULLs or outside of a slice.
+        return array.take(pa.array(range(len(array)), pa.int64())).cast(type_)
+    except pa.ArrowInvalid:
+        pass
     for row in range(len(array)):
         try:
             array.slice(row, 1).cast(type_)
@@ -151,202 +361,3 @@ def _cast_times(array: pa.Array, type_: pa.DataType) -> pa.Array:
             misfit.argument = "which Python's times cannot hold"
             raise misfit from None
     raise AssertionError("every value can be cast, but not the column")
-
-
-def bits(bitmap: pa.Buffer, array: pa.Array) -> np.ndarray[Any, Any]:
-    """Show one of a column's bitmaps as an array of booleans."""
-    import numpy as np
-
-    end = array.offset + len(array)
-    packed = np.frombuffer(bitmap, np.uint8)[: (end + 7) // 8]
-    return np.unpackbits(packed, bitorder="little")[array.offset : end].view(np.bool_)
-
-
-# Into Arrow --------------------------------------------------------------------------------
-
-
-def to_array(values: list[Any], type_: pa.DataType) -> pa.Array:
-    """Make a column of Python objects.
-
-    Raises
-    ------
-    Misfit
-        A value that the type cannot hold, with its row.
-    """
-    conversion = _conversion(type_)
-    array = conversion.quick(values)
-    if array is not None:
-        return array
-    exact = values if conversion.takes(values) else conversion.exact_all(values)
-    try:
-        array = pa.array(exact, type_)
-    except _REFUSED:
-        raise _locate(values, conversion) from None
-    if isinstance(array, pa.ChunkedArray):
-        if array.num_chunks != 1:
-            hint = "return less in one batch (batch_rows=)"
-            raise Misfit(f"{array.nbytes} bytes in one batch", type_, hint)
-        array = array.chunk(0)
-    return array
-
-
-# What pa.array raises for a value that it does not take.
-_REFUSED = (pa.ArrowException, TypeError, ValueError, OverflowError)
-
-
-def _locate(values: list[Any], conversion: _Conversion) -> Misfit:
-    """Find the value that made the conversion of a whole column fail."""
-    for row, value in enumerate(values):
-        try:
-            pa.array([conversion.exact(value)], conversion.type)
-        except Misfit as misfit:
-            misfit.row = row
-            return misfit
-        except _REFUSED:
-            misfit = Misfit(value, conversion.type)
-            misfit.row = row
-            return misfit
-    return Misfit(values, conversion.type)
-
-
-class _Conversion:
-    """How the values of one type are converted.
-
-    Parameters
-    ----------
-    kinds
-        The Python types of values that ``pa.array`` converts exactly, or refuses, by itself.
-        The first is the usual one. Without any every value is looked at.
-    guard
-        What must hold beyond that of values that are all of these kinds.
-    """
-
-    def __init__(
-        self,
-        type_: pa.DataType,
-        kinds: tuple[type, ...] = (),
-        guard: Callable[[list[Any]], bool] | None = None,
-    ) -> None:
-        self.type = type_
-        self.exact = exact_of(type_)
-        self._usual = kinds[0] if kinds else None
-        self._kinds = frozenset((*kinds, type(None)))
-        self._guard = guard
-
-    def quick(self, values: list[Any]) -> pa.Array | None:
-        """Convert numbers, which are what most functions return, or give up.
-
-        The types of all values need not be looked at: of what pa.array takes for a float only
-        a bool is none, and that is 0 or 1; ``array`` takes nothing but integers and bools.
-        """
-        if not _is_number(self.type) or "numpy" not in sys.modules:
-            return None
-        try:
-            if types.is_floating(self.type):
-                array = pa.array(values, self.type)
-            else:
-                data = pa.py_buffer(machine_array(_MACHINE_CODES[self.type], values))
-                array = pa.Array.from_buffers(self.type, len(values), [None, data])
-        except _REFUSED:
-            return None
-        shown = numbers(array)
-        suspect = (shown == 0) | (shown == 1)
-        if types.is_float32(self.type):
-            suspect |= abs(shown) == math.inf
-        if array.null_count:
-            suspect &= bits(array.buffers()[0], array)
-        return None if suspect.any() and not self.takes(values) else array
-
-    def takes(self, values: list[Any]) -> bool:
-        """Tell whether ``pa.array`` may be given the values as they are."""
-        if self._usual is None:
-            return False
-        # pa.array takes True for 1 and 2.5 for 2. Looking at the types of all values costs
-        # 7 ns a row if all are of the usual one, against 10 for pa.array itself; joining
-        # strings, which refuses all else, costs 3.
-        if self._usual is str and _all_strings(values):
-            return True
-        kinds = list(map(type, values))
-        usual = kinds.count(self._usual)
-        same = usual == len(kinds) or usual + kinds.count(type(None)) == len(kinds)
-        if not same and not self._kinds.issuperset(kinds):
-            return False
-        return self._guard is None or self._guard(values)
-
-    def exact_all(self, values: list[Any]) -> list[Any]:
-        converted: list[Any] = []
-        try:
-            converted.extend(map(self.exact, values))
-        except Misfit as misfit:
-            misfit.row = len(converted)
-            raise
-        return converted
-
-
-_CONVERSIONS_MAX = 256
-_conversions: dict[pa.DataType, _Conversion] = {}
-
-
-def _conversion(type_: pa.DataType) -> _Conversion:
-    conversion = _conversions.get(type_)
-    if conversion is None:
-        if len(_conversions) == _CONVERSIONS_MAX:
-            _conversions.clear()
-        conversion = _conversions[type_] = _Conversion(type_, *_direct(type_))
-    return conversion
-
-
-_MACHINE_CODES = {
-    pa.int8(): "b",
-    pa.int16(): "h",
-    pa.int32(): "i",
-    pa.int64(): "q",
-    pa.uint8(): "B",
-    pa.uint16(): "H",
-    pa.uint32(): "I",
-    pa.uint64(): "Q",
-}
-_NUMPY_INTS = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
-
-
-def _direct(type_: pa.DataType) -> tuple[tuple[type, ...], Callable[[list[Any]], bool] | None]:
-    """Give the kinds and the guard of a type."""
-    if types.is_boolean(type_):
-        return (bool, *numpy_types("bool_")), None
-    if types.is_integer(type_):
-        return (int, *numpy_types(*_NUMPY_INTS)), None
-    if types.is_float64(type_):
-        return (float, int, *numpy_types("float64", "float32")), None
-    if types.is_float32(type_):
-        return (float, int, *numpy_types("float64")), _fits_float32
-    if is_text(type_):
-        return (str, *numpy_types("str_")), None
-    if is_bytes(type_):
-        return (bytes, bytearray, *numpy_types("bytes_")), None
-    if types.is_date32(type_):
-        return (datetime.date,), None
-    if types.is_decimal(type_):
-        return (Decimal, int), None
-    if types.is_timestamp(type_) and type_.unit == "us":
-        return (datetime.datetime,), _all_naive if type_.tz is None else _all_aware
-    return (), None
-
-
-def _all_strings(values: list[Any]) -> bool:
-    try:
-        "".join(values)
-    except TypeError:
-        return False
-    return True
-
-
-def _fits_float32(values: list[Any]) -> bool:
-    return not any(map(_FLOAT32_MAX.__lt__, map(abs, filter(None, values))))
-
-
-def _all_naive(values: list[Any]) -> bool:
-    return all(value is None or value.tzinfo is None for value in values)
-
-
-def _all_aware(values: list[Any]) -> bool:
-    return all(value is None or value.utcoffset() is not None for value in values)

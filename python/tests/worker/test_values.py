@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alink._worker._arrays import exact_cast, from_numpy, to_numpy
+from alink._worker._columns import to_array
 from alink._worker._exact import Misfit
 from alink._worker._types import name_of
-from alink._worker._values import to_array, to_values
+from alink._worker._values import to_values
 
 UTC = dt.timezone.utc
 EAST = dt.timezone(dt.timedelta(hours=2))
