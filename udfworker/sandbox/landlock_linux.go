@@ -1,9 +1,10 @@
+//go:build amd64 || arm64
+
 package sandbox
 
 import (
 	"errors"
-	"fmt"
-	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -77,51 +78,50 @@ func rulesetSize(abi int) uintptr {
 	}
 }
 
-// landlock confines the thread to the files that it may see. At L2 there are
+// landlock confines the process to the files that it may see. At L2 there are
 // no others, and it is a second wall; at L1 it is the only one.
-func (h *helper) landlock() error {
+func (c *confinement) landlock() error {
 	abi, err := landlockABI()
 	if err != nil {
-		if h.Level >= L2 { // namespaces hold without it
-			h.told.Notes = append(h.told.Notes, Error{Layer: layerLandlock, Text: err.Error()})
+		missing := Error{Layer: layerLandlock, Text: err.Error()}
+		if c.Level >= L2 { // namespaces hold without it
+			c.notes = append(c.notes, missing)
 			return nil
 		}
-		return err
+		return &missing
 	}
-	attributes := ruleset(abi, h.Network)
-	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attributes)), rulesetSize(abi), 0)
-	if errno != 0 {
-		return fmt.Errorf("make a set of rules: %w", errno)
-	}
-	defer unix.Close(int(fd))
-	for _, w := range h.rules() {
-		err := addRule(int(fd), attributes.Handled_access_fs, w)
-		if errors.Is(err, os.ErrNotExist) && w.optional {
+	attributes, rules := ruleset(abi, c.Network), new(int32)
+	handled := attributes.Handled_access_fs
+	c.add(label{doing: "make a set of rules"}, unix.SYS_LANDLOCK_CREATE_RULESET, c.pointer(unsafe.Pointer(&attributes)), rulesetSize(abi)).into = rules
+	for _, w := range c.rules() {
+		isDir, missing := w.isDir()
+		if missing && w.optional {
 			continue
 		}
-		if err != nil {
-			return &Error{Layer: layerLandlock, Path: w.path, Missing: errors.Is(err, os.ErrNotExist), Text: reason(err)}
-		}
+		rule := &unix.LandlockPathBeneathAttr{Allowed_access: w.access(handled, isDir)}
+		c.open(w, &rule.Parent_fd)
+		p := c.add(label{path: w.path}, unix.SYS_LANDLOCK_ADD_RULE, 0, unix.LANDLOCK_RULE_PATH_BENEATH, c.pointer(unsafe.Pointer(rule)))
+		p.from, p.unless = rules, &rule.Parent_fd
+		shut := c.add(label{}, unix.SYS_CLOSE)
+		shut.from, shut.unless = &rule.Parent_fd, &rule.Parent_fd
 	}
-	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); errno != 0 {
-		return fmt.Errorf("apply the rules: %w", errno)
-	}
+	c.add(label{doing: "apply the rules"}, unix.SYS_LANDLOCK_RESTRICT_SELF).from = rules
 	return nil
 }
 
 // rules are the paths that stay within reach.
-func (h *helper) rules() []wanted {
-	if h.Level < L2 {
+func (c *confinement) rules() []wanted {
+	if c.Level < L2 {
 		// Its own folder of /proc, which stays the same when it executes the
 		// program.
-		list := append(h.wants(), wanted{path: fmt.Sprintf("/proc/%d", os.Getpid()), optional: true})
+		list := append(slices.Clone(c.shows), wanted{path: "/proc/self", optional: true})
 		for _, path := range []string{"/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/vm/overcommit_memory", "/proc/sys/kernel/osrelease"} {
 			list = append(list, wanted{path: path, optional: true})
 		}
 		return list
 	}
 	list := []wanted{{path: "/"}, {path: Scratch, write: true}, {path: "/dev/shm", write: true}}
-	for _, w := range h.wants() {
+	for _, w := range c.shows {
 		if w.write {
 			list = append(list, w)
 		}
@@ -129,16 +129,8 @@ func (h *helper) rules() []wanted {
 	return list
 }
 
-func addRule(ruleset int, handled uint64, w wanted) error {
-	fd, err := w.at()
-	if err != nil {
-		return &os.PathError{Op: "open", Path: w.path, Err: err}
-	}
-	defer unix.Close(fd)
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
-		return err
-	}
+// access is what is allowed at a path.
+func (w wanted) access(handled uint64, isDir bool) uint64 {
 	allowed := uint64(landlockRead)
 	if w.write {
 		allowed = handled &^ landlockSpecial
@@ -146,13 +138,8 @@ func addRule(ruleset int, handled uint64, w wanted) error {
 			allowed &^= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 		}
 	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+	if !isDir {
 		allowed &= landlockFile
 	}
-	rule := unix.LandlockPathBeneathAttr{Allowed_access: allowed & handled, Parent_fd: int32(fd)}
-	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
+	return allowed & handled
 }

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux || (!amd64 && !arm64)
 
 package sandbox
 
@@ -8,14 +8,14 @@ import (
 	"syscall"
 )
 
-// Start is of Linux alone.
+// Start is of Linux alone, on processors that there is a filter of system calls for.
 func Start(Spec, uintptr, uintptr, func(*syscall.SysProcAttr, func() error) error) (*Process, error) {
 	return nil, &Error{Layer: layerHelper, Text: errors.ErrUnsupported.Error()}
 }
 
-// Probe finds L0: what confines is the kernel of Linux.
+// Probe finds L0.
 func Probe() Report {
-	reason := "there is none for " + runtime.GOOS
+	reason := "there is none for " + runtime.GOOS + " on " + runtime.GOARCH
 	return Report{Layers: []Layer{
 		{Name: layerLandlock, Level: L1, Reason: reason},
 		{Name: layerSeccomp, Level: L1, Reason: reason},

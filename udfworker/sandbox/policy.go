@@ -1,7 +1,7 @@
-// Package sandbox shuts workers in. A worker is started through a small
-// re-execution of the engine's own binary that takes off what the kernel lets
-// it take off, layer by layer, and then becomes Python. What a machine offers
-// is found by doing it once; see Level.
+// Package sandbox shuts workers in. What the kernel lets a process take off is
+// written down as a list of system calls (script_linux.go), layer by layer; a
+// new process makes them and then becomes Python. What a machine offers is found
+// by doing it once; see Level.
 //
 // The package imports x/sys only: what is trusted to confine stays small.
 package sandbox

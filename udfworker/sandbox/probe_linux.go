@@ -1,3 +1,5 @@
+//go:build amd64 || arm64
+
 package sandbox
 
 import (
@@ -24,7 +26,7 @@ var layersOf = map[Level][]string{
 // milliseconds. Nobody else may reap children of this process meanwhile.
 func Probe() Report {
 	type trial struct {
-		told answer
+		told findings
 		err  error
 	}
 	try := func(level Level) (t trial) {
@@ -56,14 +58,14 @@ func Probe() Report {
 }
 
 // tryLevel starts a process that ends at once.
-func tryLevel(level Level) (answer, error) {
+func tryLevel(level Level) (findings, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return answer{}, err
+		return findings{}, err
 	}
 	defer null.Close()
-	process, told, err := start(request{Spec: Spec{Level: level, Dir: "/"}, Parent: os.Getpid(), Trial: true}, null.Fd(), null.Fd(), alone)
-	if err != nil {
+	process, told, err := start(confinement{Spec: Spec{Level: level, Dir: "/"}, trial: true, stdin: null.Fd(), stdout: null.Fd()}, alone)
+	if err != nil || process.PID == 0 { // at L1 it ends without having become a program
 		return told, err
 	}
 	wait := func(pid int) (status syscall.WaitStatus) {
@@ -85,22 +87,22 @@ func tryLevel(level Level) (answer, error) {
 }
 
 // layers describes a level's layers by what a trial told.
-func layers(level Level, told answer, err error) []Layer {
+func layers(level Level, told findings, err error) []Layer {
 	failed, _ := errors.AsType[*Error](err)
 	if failed == nil && err != nil {
 		failed = &Error{Layer: layerHelper, Text: err.Error()}
 	}
 	var list []Layer
 	for _, name := range layersOf[level] {
-		l := Layer{Name: name, Level: level, OK: err == nil || slices.Contains(told.Layers, name)}
+		l := Layer{Name: name, Level: level, OK: err == nil || slices.Contains(told.layers, name)}
 		switch {
 		case failed != nil && failed.Layer == name:
 			l.Reason = strings.TrimPrefix(failed.Error(), "sandbox: "+name+": ")
 		case !l.OK:
 			l.Reason = "not tried, since what comes before it failed"
 		}
-		if i := slices.IndexFunc(told.Notes, func(e Error) bool { return e.Layer == name }); i >= 0 {
-			l.OK, l.Reason = false, told.Notes[i].Text
+		if i := slices.IndexFunc(told.notes, func(e Error) bool { return e.Layer == name }); i >= 0 {
+			l.OK, l.Reason = false, told.notes[i].Text
 		}
 		if name == layerLandlock {
 			if abi, err := landlockABI(); err == nil {

@@ -1,13 +1,18 @@
+//go:build amd64 || arm64
+
 package sandbox
 
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,10 +45,10 @@ var (
 	devices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 )
 
-// tree is a part of the machine's files that was cut out, to be put in at the
+// tree is a part of the machine's files that is cut out, to be put in at the
 // same path.
 type tree struct {
-	fd    int
+	fd    *int32
 	path  string
 	isDir bool
 }
@@ -51,45 +56,44 @@ type tree struct {
 // ownRoot makes a small root in memory with what the worker may see. The parts
 // are opened first: a root of our own hides where they come from, and folders
 // above them may be closed to the worker.
-func (h *helper) ownRoot() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("make the mounts a copy: %w", err)
-	}
-	trees, links, err := h.cut()
+func (c *confinement) ownRoot() error {
+	// A user namespace can be had without rights in it: that shows here.
+	c.ownUser()
+	c.add(label{doing: "make the mounts a copy"}, unix.SYS_MOUNT, c.text(""), c.text("/"), c.text(""), unix.MS_REC|unix.MS_SLAVE)
+	trees, err := c.cut()
 	if err != nil {
 		return err
 	}
 	// Any folder will do to stand on for a moment: nobody else sees it.
 	const ground = "/tmp"
-	options := fmt.Sprintf("size=%d,nr_inodes=%d,mode=755", rootBytes, rootFiles)
-	if err := unix.Mount("tmpfs", ground, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		return fmt.Errorf("mount a tmpfs: %w", err)
-	}
-	if err := os.Chdir(ground); err != nil {
-		return err
-	}
-	if err := h.furnish(links); err != nil {
-		return err
-	}
+	c.mountTemporary(ground, 0, fmt.Sprintf("size=%d,nr_inodes=%d,mode=755", rootBytes, rootFiles))
+	c.add(label{}, unix.SYS_CHDIR, c.text(ground))
+	c.furnish()
+	made := map[string]bool{}
 	for _, t := range trees {
-		if err := t.put(); err != nil {
-			return &Error{Layer: layerMounts, Path: t.path, Text: err.Error()}
-		}
+		c.put(t, made)
 	}
 	// While the machine's /proc can be seen; afterwards nobody may mount one.
-	if err := h.step(layerProcesses, h.ownProcesses); err != nil {
-		return err
-	}
-	if err := unix.PivotRoot(".", "."); err != nil {
-		return fmt.Errorf("change the root: %w", err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("let the old root go: %w", err)
-	}
-	if err := os.Chdir("/"); err != nil {
-		return err
-	}
-	return unix.Sethostname([]byte("worker"))
+	c.layer = layerProcesses
+	c.ownProcesses()
+	c.layer = layerMounts
+	here := c.text(".")
+	c.add(label{doing: "change the root"}, unix.SYS_PIVOT_ROOT, here, here)
+	c.add(label{doing: "let the old root go"}, unix.SYS_UMOUNT2, here, unix.MNT_DETACH)
+	c.add(label{}, unix.SYS_CHDIR, c.text("/"))
+	const name = "worker"
+	c.add(label{}, unix.SYS_SETHOSTNAME, c.text(name), uintptr(len(name)))
+	// The last thing has been put into the root.
+	attributes := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	c.add(label{doing: "make the root read-only"}, unix.SYS_MOUNT_SETATTR, c.here(), c.text("/"), 0,
+		c.pointer(unsafe.Pointer(attributes)), unsafe.Sizeof(*attributes))
+	return nil
+}
+
+// mountTemporary mounts a file system in memory.
+func (c *confinement) mountTemporary(at string, flags uintptr, options string) {
+	kind := c.text("tmpfs")
+	c.add(label{doing: "mount a tmpfs at " + at}, unix.SYS_MOUNT, kind, c.text(at), kind, unix.MS_NOSUID|unix.MS_NODEV|flags, c.text(options))
 }
 
 // wanted is a path to be shown.
@@ -102,23 +106,37 @@ type wanted struct {
 	exact bool
 }
 
-// at opens what a path names, as a place to work from.
-func (w wanted) at() (fd int, err error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC}
-	if !w.exact {
-		return unix.Open(w.path, int(how.Flags), 0)
+// throughLink is what ELOOP says of an exact path.
+var throughLink = map[syscall.Errno]string{unix.ELOOP: "it leads through a link"}
+
+// open opens what a path names, as a place to work from; fd is negative where
+// that is missing and may be.
+func (c *confinement) open(w wanted, fd *int32) {
+	about := label{path: w.path}
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC}
+	var p *step
+	if w.exact {
+		how.Resolve, about.meaning = unix.RESOLVE_NO_SYMLINKS, throughLink
+		p = c.add(about, unix.SYS_OPENAT2, c.here(), c.text(w.path), c.pointer(unsafe.Pointer(how)), unsafe.Sizeof(*how))
+	} else {
+		p = c.add(about, unix.SYS_OPENAT, c.here(), c.text(w.path), uintptr(how.Flags))
 	}
-	how.Resolve = unix.RESOLVE_NO_SYMLINKS
-	fd, err = unix.Openat2(unix.AT_FDCWD, w.path, &how)
-	if errors.Is(err, unix.ELOOP) {
-		err = errors.New("it leads through a link")
+	p.into = fd
+	if w.optional {
+		p.may = unix.ENOENT
 	}
-	return fd, err
+}
+
+// isDir says whether a path is a folder; missing says that there is nothing.
+// What cannot be told is found out by opening it.
+func (w wanted) isDir() (isDir, missing bool) {
+	info, err := os.Stat(w.path)
+	return err != nil || info.IsDir(), errors.Is(err, os.ErrNotExist)
 }
 
 // wants lists what is shown, a folder before what lies in it. Where a path is
 // named twice, the policy's mount wins, then what may be written.
-func (h *helper) wants() []wanted {
+func (c *confinement) wants() []wanted {
 	var list []wanted
 	add := func(paths []string, w wanted) {
 		for _, path := range paths {
@@ -128,39 +146,41 @@ func (h *helper) wants() []wanted {
 	}
 	add(systemFolders, wanted{optional: true})
 	add(systemFiles, wanted{optional: true})
-	if h.Network {
+	if c.Network {
 		add(networkFiles, wanted{optional: true})
 	}
 	add(devices, wanted{device: true, write: true})
-	add(h.Visible, wanted{})
-	add(h.Optional, wanted{optional: true})
-	add(h.Writable, wanted{write: true})
-	for _, m := range h.Mounts {
+	add(c.Visible, wanted{})
+	add(c.Optional, wanted{optional: true})
+	add(c.Writable, wanted{write: true})
+	for _, m := range c.Mounts {
 		list = append(list, wanted{path: m.Path, write: m.Write, mount: true, exact: m.Exact, device: strings.HasPrefix(m.Path, "/dev/")})
 	}
-	byPath := map[string]wanted{}
+	byPath := make(map[string]wanted, len(list))
 	for _, w := range list {
-		w.path = throughLinks(w.path)
+		w.path = c.throughLinks(w.path)
 		byPath[w.path] = w // the later are the more particular
 	}
-	list = list[:0]
-	for _, w := range byPath {
-		list = append(list, w)
+	return slices.SortedFunc(maps.Values(byPath), func(a, b wanted) int { return strings.Compare(a.path, b.path) })
+}
+
+// systemLinks are the folders of the system that are links, and where they lead.
+func systemLinks() map[string]string {
+	links := map[string]string{}
+	for _, folder := range systemFolders {
+		if target, err := os.Readlink(folder); err == nil {
+			links[folder] = target
+		}
 	}
-	slices.SortFunc(list, func(a, b wanted) int { return strings.Compare(a.path, b.path) })
-	return list
+	return links
 }
 
 // throughLinks is where a path in a folder of the system is that is a link, as
 // /bin is to /usr/bin: the link is shown, and what it leads to is in place before
 // what lies there.
-func throughLinks(path string) string {
-	for _, folder := range systemFolders {
-		rest, ok := strings.CutPrefix(path, folder+"/")
-		if !ok {
-			continue
-		}
-		if target, err := os.Readlink(folder); err == nil {
+func (c *confinement) throughLinks(path string) string {
+	for folder, target := range c.links {
+		if rest, ok := strings.CutPrefix(path, folder+"/"); ok {
 			if !filepath.IsAbs(target) {
 				target = filepath.Join("/", target)
 			}
@@ -172,29 +192,24 @@ func throughLinks(path string) string {
 
 // cut opens what is shown. Links stay links where they stand for a part of the
 // system, so that a path is the same file as on the machine.
-func (h *helper) cut() (trees []tree, links map[string]string, err error) {
-	links = map[string]string{}
+func (c *confinement) cut() (trees []tree, err error) {
 	var shown []wanted
-	for _, w := range h.wants() {
-		if slices.Contains(systemFolders, w.path) {
-			if target, err := os.Readlink(w.path); err == nil {
-				links[w.path] = target
-				continue
-			}
-		}
-		if isShown(w, shown) {
+	for _, w := range c.shows {
+		if _, isLink := c.links[w.path]; isLink {
 			continue
 		}
-		t, err := cutTree(w)
-		if errors.Is(err, unix.ENOENT) && w.optional {
-			continue
+		isDir, missing := w.isDir()
+		switch {
+		case missing && w.optional:
+		case missing:
+			return nil, &Error{Layer: layerMounts, Path: w.path, Missing: true, Text: unix.ENOENT.Error()}
+		case isShown(w, shown):
+			c.open(wanted{path: w.path, optional: w.optional}, new(int32)) // or not, being in a closed folder
+		default:
+			trees, shown = append(trees, c.cutTree(w, isDir)), append(shown, w)
 		}
-		if err != nil {
-			return nil, nil, &Error{Layer: layerMounts, Path: w.path, Missing: errors.Is(err, unix.ENOENT), Text: err.Error()}
-		}
-		trees, shown = append(trees, t), append(shown, w)
 	}
-	return trees, links, nil
+	return trees, nil
 }
 
 // isShown reports whether w lies in what is shown in the same way already.
@@ -204,28 +219,28 @@ func isShown(w wanted, shown []wanted) bool {
 	}
 	for _, above := range slices.Backward(shown) { // the nearest comes last
 		if strings.HasPrefix(w.path, above.path+"/") {
-			_, err := os.Lstat(w.path)
-			return err == nil && w.write == above.write && w.device == above.device
+			return w.write == above.write && w.device == above.device
 		}
 	}
 	return false
 }
 
-func cutTree(w wanted) (tree, error) {
-	at, err := w.at()
-	if err != nil {
-		return tree{}, err
+func (c *confinement) cutTree(w wanted, isDir bool) tree {
+	const copies = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
+	t, about := tree{new(int32), w.path, isDir}, label{path: w.path}
+	if w.exact {
+		at := new(int32)
+		c.open(w, at)
+		p := c.add(about, unix.SYS_OPEN_TREE, 0, c.text(""), copies|unix.AT_EMPTY_PATH)
+		p.from, p.into = at, t.fd
+	} else {
+		p := c.add(about, unix.SYS_OPEN_TREE, c.here(), c.text(w.path), copies)
+		p.into = t.fd
+		if w.optional { // it may have gone since
+			p.may = unix.ENOENT
+		}
 	}
-	defer unix.Close(at)
-	fd, err := unix.OpenTree(at, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
-	if err != nil {
-		return tree{}, err
-	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
-		return tree{}, err
-	}
-	attributes := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID}
+	attributes := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID}
 	if !w.device {
 		attributes.Attr_set |= unix.MOUNT_ATTR_NODEV
 	}
@@ -235,52 +250,48 @@ func cutTree(w wanted) (tree, error) {
 		attributes.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
 	// A read-only remount would leave out what is mounted below.
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attributes); err != nil {
-		return tree{}, err
-	}
-	return tree{fd, w.path, stat.Mode&unix.S_IFMT == unix.S_IFDIR}, nil
+	p := c.add(about, unix.SYS_MOUNT_SETATTR, 0, c.text(""), unix.AT_EMPTY_PATH|unix.AT_RECURSIVE,
+		c.pointer(unsafe.Pointer(attributes)), unsafe.Sizeof(*attributes))
+	p.from, p.unless = t.fd, t.fd
+	return t
 }
 
-// put hangs a tree into the root, which is the working directory.
-func (t tree) put() error {
-	path := "." + t.path
-	if err := t.place(path); err != nil {
-		return err
-	}
-	defer unix.Close(t.fd)
-	return unix.MoveMount(t.fd, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
-}
-
-// place makes what a tree is hung over.
-func (t tree) place(path string) error {
-	if info, err := os.Stat(path); err == nil {
-		if info.IsDir() != t.isDir {
-			return errors.New("a folder and a file are in each other's place")
+// put hangs a tree into the root, which is the working directory, over a folder
+// or file that is made where there is none.
+func (c *confinement) put(t tree, made map[string]bool) {
+	about := label{path: t.path}
+	for at, r := range t.path {
+		if r == '/' && at > 0 {
+			c.folder(about, t.path[:at], made)
 		}
-		return nil
 	}
 	if t.isDir {
-		return os.MkdirAll(path, 0o755)
+		c.folder(about, t.path, made)
+	} else {
+		c.add(about, unix.SYS_MKNODAT, c.here(), c.text("."+t.path), unix.S_IFREG|0o444).may = unix.EEXIST
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
+	about.meaning = map[syscall.Errno]string{unix.ENOTDIR: "a folder and a file are in each other's place"}
+	p := c.add(about, unix.SYS_MOVE_MOUNT, 0, c.text(""), c.here(), c.text("."+t.path), unix.MOVE_MOUNT_F_EMPTY_PATH)
+	p.from, p.unless = t.fd, t.fd
+}
+
+// folder makes a folder in the root, unless there is one.
+func (c *confinement) folder(about label, path string, made map[string]bool) {
+	if !made[path] {
+		made[path] = true
+		const mode = 0o755
+		c.add(about, unix.SYS_MKDIRAT, c.here(), c.text("."+path), mode).may = unix.EEXIST
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o444)
-	if err != nil {
-		return err
-	}
-	return file.Close()
 }
 
 // furnish fills the root, which is the working directory, with what is not the
 // machine's.
-func (h *helper) furnish(links map[string]string) error {
-	for _, dir := range []string{"dev/shm", "etc", "proc", "tmp"} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
+func (c *confinement) furnish() {
+	made := map[string]bool{}
+	for _, dir := range []string{"/dev", "/dev/shm", "/etc", "/proc", "/tmp"} {
+		c.folder(label{}, dir, made)
 	}
-	bytes, files := h.Limits.ScratchBytes, h.Limits.ScratchFiles
+	bytes, files := c.Limits.ScratchBytes, c.Limits.ScratchFiles
 	if bytes == 0 {
 		bytes = scratchBytesDefault
 	}
@@ -288,48 +299,25 @@ func (h *helper) furnish(links map[string]string) error {
 		files = scratchFilesDefault
 	}
 	options := fmt.Sprintf("size=%d,nr_inodes=%d,mode=1777", bytes, files)
-	for target, flags := range map[string]uintptr{"tmp": 0, "dev/shm": unix.MS_NOEXEC} {
-		if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|flags, options); err != nil {
-			return fmt.Errorf("mount a tmpfs at /%s: %w", target, err)
-		}
+	c.mountTemporary("tmp", 0, options)
+	c.mountTemporary("dev/shm", unix.MS_NOEXEC, options)
+	link := func(path, target string) {
+		c.add(label{doing: "make the link /" + path}, unix.SYS_SYMLINKAT, c.text(target), c.here(), c.text(path))
 	}
 	for name, target := range map[string]string{"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"} {
-		if err := os.Symlink("/proc/self/fd"+target, "dev/"+name); err != nil {
-			return err
-		}
+		link("dev/"+name, "/proc/self/fd"+target)
 	}
-	for path, target := range links {
-		if err := os.Symlink(target, "."+path); err != nil {
-			return err
-		}
+	for path, target := range c.links {
+		link(path[1:], target)
 	}
 	id := strconv.Itoa(insideID)
+	const makes = unix.O_CREAT | unix.O_WRONLY
 	for path, text := range map[string]string{
 		"etc/passwd": "worker:x:" + id + ":" + id + "::" + Scratch + ":/sbin/nologin\n",
 		"etc/group":  "worker:x:" + id + ":\n",
 		"etc/hosts":  "127.0.0.1 localhost worker\n::1 localhost\n",
 	} {
-		if err := os.WriteFile(path, []byte(text), 0o444); err != nil {
-			return err
-		}
+		c.file(path, makes, 0o444, text, false)
 	}
-	a, err := ownArchitecture()
-	if err != nil {
-		return err
-	}
-	return os.WriteFile("."+reaperPath, reaper(a), 0o111)
-}
-
-// sealRoot makes the root itself read-only, when the last thing has been put
-// there, and looks whether process 1 could mount a private /proc.
-func (h *helper) sealRoot() error {
-	attributes := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
-	if err := unix.MountSetattr(unix.AT_FDCWD, "/", 0, &attributes); err != nil {
-		return fmt.Errorf("make the root read-only: %w", err)
-	}
-	var stat unix.Statfs_t
-	if err := unix.Statfs("/proc", &stat); err != nil || stat.Type != unix.PROC_SUPER_MAGIC {
-		h.told.Notes = append(h.told.Notes, Error{Layer: layerProc, Text: "the machine's /proc is masked, so that no other can be mounted: workers have none"})
-	}
-	return nil
+	c.file(reaperPath[1:], makes, 0o111, string(reaper(ownArchitecture)), false)
 }

@@ -1,3 +1,5 @@
+//go:build amd64 || arm64
+
 package sandbox
 
 import (
@@ -294,6 +296,14 @@ func TestChildrenCanBeWaitedFor(t *testing.T) {
 			t.Errorf("ignored signals: %s", out)
 		}
 	})
+}
+
+// Processes that have lost their parent leave no number behind when they end.
+func TestOrphansAreReaped(t *testing.T) {
+	out, _ := run(t, shell(t, L2, "(true &); sleep 0.1; cat /proc/[0-9]*/status | grep -c '^State:.Z'"))
+	if out != "0" {
+		t.Errorf("%s of them are left", out)
+	}
 }
 
 // What holds for a worker, read from the kernel.
