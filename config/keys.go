@@ -50,6 +50,7 @@ type Key struct {
 // generate).
 var Keys = []Key{
 	{Name: "memory", Variable: "ALINK_MEMORY", Kind: Size, Automatic: "half of the machine's", Summary: "memory that relational work may hold before it spills"},
+	{Name: "worker_memory", Variable: "ALINK_WORKER_MEMORY", Kind: Size, Automatic: "the machine's", Summary: "memory that all workers together may hold, by their limits"},
 	{Name: "parallelism", Variable: "ALINK_PARALLELISM", Kind: Count, Automatic: "the number of cores", Summary: "subtasks and workers of a step"},
 	{Name: "spill_dir", Variable: "ALINK_SPILL_DIR", Kind: Path, Automatic: "in the engine's own folder", Summary: "folder for data beyond memory"},
 	{Name: "cache_dir", Variable: "ALINK_CACHE_DIR", Kind: Path, Automatic: "alink in the user's cache directory", Summary: "folder in which environments are kept"},

@@ -403,7 +403,7 @@ func (b *build) functionStage(stage *plan.Stage, a *plan.Application, job *Job) 
 		ID: b.engine.workers.stageID(), Kind: stageKind(a.Kind), Environment: b.plan.Environments[a.Environment],
 		Confinement: b.plan.Confinement(a.Calls[0].Function),
 		Input:       a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.output.add,
-		MemoryBytes: first.MemoryBytes(), Domain: b.domain,
+		MemoryBytes: first.MemoryBytes(), Domain: b.domain, Job: b.name,
 		Meter: &exec.Meter{}, CreditBytes: b.engine.shares().creditBytes(b.functions),
 		OnError: first.Options.OnError, ExceptionRetries: first.Options.ExceptionRetries, Once: a.Once(),
 	}

@@ -68,6 +68,9 @@ type Options struct {
 	// MemoryLimitBytes bounds what the engine's jobs hold; see shares. 0 means
 	// half of the machine's memory.
 	MemoryLimitBytes int64
+	// WorkerMemoryBytes bounds the memory that all workers together may hold,
+	// by their limits; see udfworker.PoolOptions. 0 means the machine's memory.
+	WorkerMemoryBytes int64
 	// Parallelism is the number of subtasks and workers of a stage and of
 	// DuckDB's threads; 0 means the number of processors.
 	Parallelism int
@@ -107,6 +110,9 @@ type Options struct {
 func (o Options) Validate() error {
 	if o.MemoryLimitBytes < 0 {
 		return diag.New(diag.BadOption, "memory must be positive, not %d bytes", o.MemoryLimitBytes)
+	}
+	if o.WorkerMemoryBytes < 0 {
+		return diag.New(diag.BadOption, "worker_memory must be positive, not %d bytes", o.WorkerMemoryBytes)
 	}
 	if o.TableBytesMax < 0 {
 		return diag.New(diag.BadOption, "the bytes of tables must be positive, not %d", o.TableBytesMax)
@@ -169,6 +175,9 @@ func Open(_ context.Context, options Options) (*Engine, error) {
 	}
 	if options.MemoryLimitBytes == 0 {
 		options.MemoryLimitBytes = machineMemoryBytes() / 2
+	}
+	if options.WorkerMemoryBytes == 0 {
+		options.WorkerMemoryBytes = machineMemoryBytes()
 	}
 	if options.Log == nil {
 		options.Log = os.Stderr
@@ -409,6 +418,13 @@ func (e *Engine) MemoryControl() MemoryControl { return e.workers.runner.MemoryC
 // ProbeMemoryControl finds by what limits would be kept on this machine.
 func ProbeMemoryControl() MemoryControl { return udfworker.ProbeMemoryControl() }
 
+// WorkerMemory tells how much of the memory that workers may hold together has
+// been given out.
+type WorkerMemory = udfworker.MemoryShare
+
+// WorkerMemory tells how much memory workers may hold.
+func (e *Engine) WorkerMemory() WorkerMemory { return e.workers.runner.WorkerMemory() }
+
 // SandboxStatus says how far workers are shut in, and why not further.
 type SandboxStatus = udfworker.SandboxStatus
 
@@ -442,6 +458,8 @@ type Status struct {
 	Workers       []WorkerStatus `json:"workers"`
 	// MemoryControl is by what the limits of workers' memory are kept.
 	MemoryControl MemoryControl `json:"memory_control"`
+	// WorkerMemory is what workers may hold together, and what has been given out.
+	WorkerMemory WorkerMemory `json:"worker_memory"`
 	// Sandbox is how far workers are shut in where functions do not say.
 	Sandbox SandboxStatus `json:"sandbox"`
 	// ArrowBytes are held by Arrow buffers of the engine's process.
@@ -469,7 +487,7 @@ type JobStatus struct {
 func (e *Engine) Status() Status {
 	s := Status{
 		EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(),
-		MemoryControl: e.MemoryControl(), Sandbox: e.Sandbox(), ArrowBytes: arrowMemory.live(), Jobs: []JobStatus{},
+		MemoryControl: e.MemoryControl(), WorkerMemory: e.WorkerMemory(), Sandbox: e.Sandbox(), ArrowBytes: arrowMemory.live(), Jobs: []JobStatus{},
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -37,6 +37,9 @@ type guard struct {
 	held, room func() int64
 	collect    func()
 	jobs       func() []*Job
+	// idle counts the workers that nobody uses, and endIdle ends them.
+	idle    func() int
+	endIdle func()
 
 	// moved are the bytes that each job had written by the last look.
 	moved map[*Job]int64
@@ -51,6 +54,7 @@ func newGuard(e *Engine) *guard {
 		limitBytes:   e.options.MemoryLimitBytes,
 		reserveBytes: min(max(machineMemoryBytes()/reserveShare, reserveBytesMin), reserveBytesMax),
 		held:         heldBytes, room: roomBytes, collect: debug.FreeOSMemory, jobs: e.Jobs,
+		idle: e.workers.idle, endIdle: e.workers.runner.EndAllIdle,
 	}
 }
 
@@ -79,6 +83,9 @@ func (g *guard) start() (stop func()) {
 
 // look acts if memory is short.
 func (g *guard) look(now time.Time) {
+	if g.idle() > 0 && g.room() < g.reserveBytes {
+		g.endIdle() // whoever is short, they are kept for speed alone
+	}
 	most := g.mostMoving()
 	held := g.held()
 	if held <= g.limitBytes {

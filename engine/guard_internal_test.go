@@ -18,11 +18,13 @@ func guarded() *Job {
 
 func TestGuard(t *testing.T) {
 	held, room, collected := int64(50), int64(1000), 0
+	idle := 2
 	first, second := guarded(), guarded()
 	g := &guard{
 		limitBytes: 100, reserveBytes: 64,
 		held: func() int64 { return held }, room: func() int64 { return room }, collect: func() { collected++ },
 		jobs: func() []*Job { return []*Job{first, second} },
+		idle: func() int { return idle }, endIdle: func() { idle = 0 },
 	}
 	now := time.Now()
 	expect := func(what string, looks, wantCollected int, wantEnded bool) {
@@ -38,8 +40,14 @@ func TestGuard(t *testing.T) {
 	expect("below its limit", 8, 0, false)
 	held = 200
 	expect("over it, on a machine with room", 8, 0, false)
+	if idle != 2 {
+		t.Error("idle workers were ended on a machine with room")
+	}
 	held, room = 50, 10
 	expect("others have taken all", 8, 0, false)
+	if idle != 0 {
+		t.Error("idle workers are kept on a machine without room")
+	}
 	held = 200
 	expect("short", 1, 1, false)
 	room = 1000

@@ -74,6 +74,8 @@ func openWorkers(options Options, artifacts *artifacts) (*workers, error) {
 			Supervisor: udfworker.SupervisorOptions{Command: command, RunDir: runDir, Stderr: options.Log, Launcher: options.Launcher},
 			Resolver:   environments,
 			Harness:    harness,
+
+			MemoryBytesMax: options.WorkerMemoryBytes,
 		},
 		Artifacts: artifacts,
 		Progress:  w.note,
@@ -168,6 +170,12 @@ func (w *workers) counts() WorkerCounts {
 		}
 	}
 	return c
+}
+
+// idle counts the workers that nobody uses.
+func (w *workers) idle() int {
+	c := w.counts()
+	return c.Running - c.Busy
 }
 
 func (w *workers) close() {

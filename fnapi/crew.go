@@ -2,6 +2,7 @@ package fnapi
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -22,7 +23,9 @@ const turnTime = 100 * time.Millisecond
 // Nobody waits for ever. What a session sends is complete, and what comes back
 // is taken into memory, so a worker that is held needs nobody else to get on:
 // the session behind that waits for these results, or the one before that waits
-// for room, may wait for a worker meanwhile without keeping this one.
+// for room, may wait for a worker meanwhile without keeping this one. So a crew
+// gets on with one worker: the others are started as far as there is memory for
+// them, and given back when other jobs wait for some.
 type crew struct {
 	runner     *Runner
 	name       string
@@ -77,33 +80,44 @@ func (c *crew) leave() {
 // acquire gives s a worker. Where all are in use it waits for its turn or,
 // without wait, gives nil.
 func (c *crew) acquire(ctx context.Context, s *session, wait bool) (*udfworker.Worker, error) {
-	c.mu.Lock()
-	w, dead := c.unparkLocked(s)
-	defer func() {
-		for _, w := range dead {
-			c.runner.pool.Release(w, false)
+	for refused := false; ; {
+		c.mu.Lock()
+		w, dead := c.unparkLocked(s)
+		spare := c.held > 0
+		start := w == nil && c.held < c.workersMax && !(spare && refused)
+		if start {
+			c.held++
 		}
-	}()
-	if w != nil {
+		if w == nil && !start && wait {
+			return c.await(ctx, s, dead) // which unlocks
+		}
 		c.mu.Unlock()
-		return w, nil
+		c.discard(dead)
+		if !start {
+			return w, nil
+		}
+		if w, err := c.start(ctx, s, spare); w != nil || err != nil {
+			return w, err
+		}
+		refused = true
 	}
-	if c.held < c.workersMax {
-		c.held++
-		c.mu.Unlock()
-		return c.start(ctx, s)
+}
+
+// discard gives dead workers to the pool.
+func (c *crew) discard(dead []*udfworker.Worker) {
+	for _, w := range dead {
+		c.runner.pool.Release(w, false)
 	}
-	if !wait {
-		c.mu.Unlock()
-		return nil, nil
-	}
+}
+
+// await waits for a turn, for somebody has a worker or is starting one. c.mu is
+// held, and released.
+func (c *crew) await(ctx context.Context, s *session, dead []*udfworker.Worker) (*udfworker.Worker, error) {
 	turn := make(chan *udfworker.Worker, 1)
 	c.waiting = append(c.waiting, turn)
-	holders := make([]*session, 0, len(c.holders))
-	for holder := range c.holders {
-		holders = append(holders, holder)
-	}
+	holders := slices.Collect(maps.Keys(c.holders))
 	c.mu.Unlock()
+	c.discard(dead)
 	for _, holder := range holders {
 		holder.wake() // one may have nothing to do
 	}
@@ -148,7 +162,7 @@ func (c *crew) unparkLocked(s *session) (w *udfworker.Worker, dead []*udfworker.
 // take gives s the worker that its turn has brought; nil is the place of one.
 func (c *crew) take(ctx context.Context, s *session, w *udfworker.Worker) (*udfworker.Worker, error) {
 	if w == nil {
-		return c.start(ctx, s)
+		return c.start(ctx, s, false)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,12 +170,21 @@ func (c *crew) take(ctx context.Context, s *session, w *udfworker.Worker) (*udfw
 	return w, nil
 }
 
-// start starts a worker, for which there is a place.
-func (c *crew) start(ctx context.Context, s *session) (*udfworker.Worker, error) {
-	w, err := c.runner.pool.Acquire(ctx, s.spec())
+// start starts a worker, for which there is a place. It gives none where a
+// spare one is refused for want of memory.
+func (c *crew) start(ctx context.Context, s *session, spare bool) (*udfworker.Worker, error) {
+	spec := s.spec()
+	spec.Spare = spare
+	w, err := c.runner.pool.Acquire(ctx, spec)
 	if err != nil {
 		c.pass(nil)
 		return nil, err
+	}
+	if w == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.held--
+		return nil, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,11 +204,16 @@ func (c *crew) release(s *session, w *udfworker.Worker, reusable bool) {
 	c.pass(w)
 }
 
-// pass gives a worker, or with nil the place of one, to whoever waits first.
+// pass gives a worker, or with nil the place of one, to whoever waits first; a
+// worker that the crew can do without goes back to the pool when other jobs wait
+// for its memory.
 func (c *crew) pass(w *udfworker.Worker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case w != nil && c.sparesLocked():
+		c.held--
+		c.runner.pool.Release(w, true)
 	case len(c.waiting) > 0:
 		turn := c.waiting[0]
 		c.waiting = c.waiting[1:]
@@ -201,5 +229,30 @@ func (c *crew) pass(w *udfworker.Worker) {
 func (c *crew) contended() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.waiting) > 0
+	return len(c.waiting) > 0 || c.sparesLocked()
+}
+
+// sparesLocked reports whether the crew is to give a worker back to the pool.
+func (c *crew) sparesLocked() bool {
+	return c.held > 1 && c.runner.pool.Memory().Waiting > 0
+}
+
+// spare gives back what workers the crew can do without that nobody has, and
+// has those look that have the others.
+func (c *crew) spare() {
+	c.mu.Lock()
+	var back []*udfworker.Worker
+	for len(c.parked) > 0 && c.sparesLocked() {
+		back = append(back, c.parked[0])
+		c.parked = c.parked[1:]
+		c.held--
+	}
+	holders := slices.Collect(maps.Keys(c.holders))
+	c.mu.Unlock()
+	for _, w := range back {
+		c.runner.pool.Release(w, true)
+	}
+	for _, holder := range holders {
+		holder.wake()
+	}
 }

@@ -205,3 +205,86 @@ func TestAWorkerThatIsDoneInTimeIsKept(t *testing.T) {
 		})
 	}
 }
+
+// memoryShare is the limit of each worker in tests of what all may hold.
+const memoryShare = 512 << 20
+
+// memoryStage is crewStage for a job of its own.
+func memoryStage(job, source string, workers int) *exec.FunctionStage {
+	s := crewStage(source, workers)
+	s.Job, s.Crew, s.MemoryBytes = job, job, memoryShare
+	return s
+}
+
+// TestACrewGetsOnWithOneWorker where there is no memory for another.
+func TestACrewGetsOnWithOneWorker(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	defer mem.AssertSize(t, 0)
+	r := newRunner(t, func(o *Options) { o.Pool.MemoryBytesMax = memoryShare })
+	var running sync.WaitGroup
+	for range 4 {
+		running.Go(func() {
+			s, err := r.Open(t.Context(), memoryStage("one", "nap@0", 3))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			runAll(t, s, mem, 20, 100)
+			_ = s.Close()
+		})
+	}
+	running.Wait()
+	if started, _ := r.WorkerCounts(); started != 1 {
+		t.Errorf("%d workers were started", started)
+	}
+}
+
+// TestACrewGivesWorkersUpForAnotherJob: one that it has no use for now, and one
+// that is in the middle of its work.
+func TestACrewGivesWorkersUpForAnotherJob(t *testing.T) {
+	for name, busy := range map[string]bool{"idle": false, "busy": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRunner(t, func(o *Options) { o.Pool.MemoryBytesMax = 2 * memoryShare })
+			first, second := open(t, r, memoryStage("one", "nap@0", 2)), open(t, r, memoryStage("one", "nap@0", 2))
+			defer first.Close()
+			defer second.Close()
+			if n := len(r.Workers()); n != 2 {
+				t.Fatalf("%d workers", n)
+			}
+			stop, stopped := make(chan struct{}), sync.WaitGroup{}
+			for _, s := range []exec.FunctionSession{first, second} {
+				if !busy {
+					continue
+				}
+				stopped.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						if err := oneRow(t, s); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			other := open(t, r, memoryStage("two", "", 2))
+			if err := oneRow(t, other); err != nil {
+				t.Error(err)
+			}
+			if m := r.WorkerMemory(); m.Bytes != 2*memoryShare || m.Waiting != 0 {
+				t.Errorf("%+v", m)
+			}
+			close(stop)
+			stopped.Wait()
+			_ = other.Close()
+			for _, s := range []exec.FunctionSession{first, second} {
+				if err := oneRow(t, s); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}

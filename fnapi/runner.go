@@ -3,7 +3,9 @@ package fnapi
 import (
 	"cmp"
 	"context"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,13 +72,26 @@ func NewRunner(options Options) (*Runner, error) {
 		return nil, diag.New(diag.BadOption, "a runner of functions needs artifacts")
 	}
 	options.Pool.Host = &host{dir: filepath.Join(options.Pool.Supervisor.RunDir, endpointsDir), lane: options.Lane}
+	r := &Runner{sessions: map[*session]struct{}{}, crews: map[string]*crew{}, drainTime: stopTime}
+	options.Pool.Short = r.spare
 	pool, err := udfworker.NewPool(options.Pool)
 	if err != nil {
 		return nil, err
 	}
-	r := &Runner{options: options, pool: pool, sessions: map[*session]struct{}{}, crews: map[string]*crew{}, drainTime: stopTime}
+	r.options, r.pool = options, pool
 	r.closing, r.shutOff = context.WithCancel(context.Background())
 	return r, nil
+}
+
+// spare gives back the workers that crews can do without, since somebody waits
+// for memory.
+func (r *Runner) spare() {
+	r.mu.Lock()
+	crews := slices.Collect(maps.Values(r.crews))
+	r.mu.Unlock()
+	for _, c := range crews {
+		c.spare()
+	}
 }
 
 // Lane is what workers are reached by.
@@ -125,6 +140,12 @@ func (r *Runner) Workers() []udfworker.WorkerStatus { return r.pool.Workers() }
 // EndIdle ends the idle workers of a domain, which nobody will ask for any
 // more.
 func (r *Runner) EndIdle(domain string) { r.pool.EndIdle(domain) }
+
+// EndAllIdle ends all idle workers.
+func (r *Runner) EndAllIdle() { r.pool.EndAllIdle() }
+
+// WorkerMemory tells how much of their memory has been given out to workers.
+func (r *Runner) WorkerMemory() udfworker.MemoryShare { return r.pool.Memory() }
 
 // WorkerCounts are the workers that ran, and those of them that died by
 // themselves.

@@ -131,6 +131,7 @@ func (s *session) locate(err error) error {
 func (s *session) spec() udfworker.Spec {
 	spec := s.runner.newSpec(s.environment, s.stage.MemoryBytes, s.stage.Domain)
 	spec.Policy, spec.Variables, spec.Isolation = s.runner.confine(s.stage.Confinement)
+	spec.Job = s.stage.Job
 	spec.Environment.AskedBy = askedBy(s.stage.Calls)
 	if s.runner.options.Progress != nil {
 		spec.Progress = func(text string) { s.runner.options.Progress(s.stage.ID, text) }

@@ -72,6 +72,9 @@ func (s *Server) families() []family {
 		{"alink_memory_control", gauge, "1, with what keeps the limits of workers' memory: cgroup2, cgroup1, watch or none.", "kind", map[string]float64{
 			cmp.Or(s.engine.MemoryControl().Kind, "unknown"): 1,
 		}},
+		single("alink_worker_memory_limit_bytes", gauge, "Bytes that workers may hold together.", float64(s.engine.WorkerMemory().LimitBytes)),
+		single("alink_worker_memory_bytes", gauge, "Bytes that the workers which live may hold: the sum of their limits.", float64(s.engine.WorkerMemory().Bytes)),
+		single("alink_workers_waiting", gauge, "Workers that wait for memory to be started.", float64(s.engine.WorkerMemory().Waiting)),
 		{"alink_sandbox", gauge, "1, with how far workers are shut in where functions do not say: L0 to L3.", "level", map[string]float64{
 			cmp.Or(s.engine.Sandbox().Level, "unknown"): 1,
 		}},

@@ -74,6 +74,13 @@ type PoolOptions struct {
 	WorkersMax int
 	IdleMax    int
 	IdleTime   time.Duration
+	// MemoryBytesMax bounds the sum of the limits of the workers that run; 0 is
+	// no bound. See admitLocked.
+	MemoryBytesMax int64
+	// Short is called, if it is not nil, when somebody begins to wait for memory:
+	// whoever holds workers that it can do without gives them back. It must not
+	// wait for the pool.
+	Short func()
 	// StartTime and PlaceTime bound what Acquire waits for; 0 means the
 	// default.
 	StartTime time.Duration
@@ -87,7 +94,7 @@ func (o PoolOptions) Validate() error {
 		return diag.New(diag.BadOption, "a pool of workers needs a host and a resolver")
 	case o.Harness == "":
 		return diag.New(diag.BadOption, "a pool of workers needs the folder of the worker's program")
-	case o.WorkersMax < 0 || o.IdleMax < 0 || o.IdleTime < 0 || o.StartTime < 0 || o.PlaceTime < 0:
+	case o.WorkersMax < 0 || o.IdleMax < 0 || o.IdleTime < 0 || o.StartTime < 0 || o.PlaceTime < 0 || o.MemoryBytesMax < 0:
 		return diag.New(diag.BadOption, "bounds of the pool of workers cannot be negative")
 	}
 	return o.Supervisor.Validate()
@@ -124,6 +131,12 @@ type Pool struct {
 	// places counts the workers that run or are being started, without those
 	// that were told to end.
 	places int
+	// memoryBytes are the limits of those workers together, waiting the calls of
+	// Acquire that wait for some of it, and leases the workers that each job has
+	// or is starting.
+	memoryBytes int64
+	waiting     int
+	leases      map[string]int
 	// started and deaths count workers since the pool was made: those that
 	// ran, and those that died without being told to end.
 	started, deaths int64
@@ -160,6 +173,10 @@ type Spec struct {
 	Isolation string
 	// Domain is whose functions the worker runs; it runs no other's.
 	Domain string
+	// Job names what the worker is for: see admitLocked.
+	Job string
+	// Spare says that the job gets on without the worker, more slowly.
+	Spare bool
 	// Progress is told of the steps of building the environment; nil is legal.
 	Progress func(string)
 }
@@ -181,6 +198,8 @@ type Worker struct {
 	// The pool's mu guards these.
 	leased bool
 	ending bool
+	// job is what a leased worker is for.
+	job    string
 	expire *time.Timer
 }
 
@@ -235,6 +254,7 @@ func NewPool(options PoolOptions) (*Pool, error) {
 		workers: map[string]*Worker{},
 		freed:   make(chan struct{}),
 		warming: map[string]*warmStart{},
+		leases:  map[string]int{},
 	}, nil
 }
 
@@ -266,8 +286,9 @@ func variables(e *envmgr.Environment, spec Spec) map[string]string {
 // errClosed is returned where a pool is used after Close.
 var errClosed = diag.New(diag.ConnectionLost, "the engine is shutting down")
 
-// Acquire leases a worker: a warm one, or a fresh one. The caller gives it
-// back with Release. Its errors are diagnostics or the context's.
+// Acquire leases a worker: a warm one, or a fresh one; or none, where a spare
+// one is asked for and memory is short. The caller gives it back with Release.
+// Its errors are diagnostics or the context's.
 func (p *Pool) Acquire(ctx context.Context, spec Spec) (*Worker, error) {
 	if w, err := p.adopt(ctx, spec); w != nil || err != nil {
 		return w, err
@@ -287,37 +308,70 @@ func (p *Pool) acquire(ctx context.Context, spec Spec) (*Worker, error) {
 	key := keyOf(environment, spec)
 	timeout := time.NewTimer(p.options.PlaceTime)
 	defer timeout.Stop()
-	for starts := 1; ; {
-		w, id, freed, err := p.claim(key)
-		if w != nil || err != nil {
-			return w, err
+	waits := false // for memory
+	defer func() {
+		if waits {
+			p.addWaiting(-1)
 		}
-		if id != "" {
-			w, err := p.startWorker(ctx, &Worker{id: id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, policy: spec.Policy, visible: spec.Visible, variables: variables(environment, spec), domain: spec.Domain, leased: true})
+	}()
+	for starts := 1; ; {
+		c, err := p.claim(key, spec)
+		if c.worker != nil || c.refused || err != nil {
+			return c.worker, err
+		}
+		if c.id != "" {
+			w, err := p.startWorker(ctx, &Worker{id: c.id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, policy: spec.Policy, visible: spec.Visible, variables: variables(environment, spec), domain: spec.Domain, job: spec.Job, leased: true})
 			if _, killed := errors.AsType[killedAtStart](err); !killed || starts == startsMax {
 				return w, err
 			}
 			starts++
 			continue
 		}
+		expired := timeout.C
+		if c.memory {
+			expired = nil // others end, or give back what they can do without
+			if !waits {
+				waits = true
+				p.addWaiting(1)
+				progress("waiting for memory: other jobs have all that workers may hold, " + FormatBytes(p.options.MemoryBytesMax))
+				if p.options.Short != nil {
+					p.options.Short()
+				}
+			}
+		}
 		select {
-		case <-freed:
+		case <-c.freed:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
-		case <-timeout.C:
+		case <-expired:
 			return nil, diag.New(diag.WorkerNotStarted, "no worker came free within %s: all %d are in use", p.options.PlaceTime, p.options.WorkersMax).
 				WithHint("run fewer jobs at once, or jobs with fewer Python stages")
 		}
 	}
 }
 
-// claim gives a warm worker, or the id of one to start, for which it has taken
-// a place, or a channel to wait on.
-func (p *Pool) claim(key string) (w *Worker, id string, freed <-chan struct{}, err error) {
+func (p *Pool) addWaiting(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting += n
+}
+
+// claim is what Pool.claim gives: a warm worker, or the id of one to start, for
+// which a place and memory have been taken, or a channel to wait on, with
+// whether it is memory that is waited for, or a refusal.
+type claim struct {
+	worker  *Worker
+	id      string
+	freed   <-chan struct{}
+	memory  bool
+	refused bool
+}
+
+func (p *Pool) claim(key string, spec Spec) (claim, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, "", nil, errClosed
+		return claim{}, errClosed
 	}
 	// The worker used last is the likeliest to have its memory still at hand.
 	for i, w := range slices.Backward(p.idle) {
@@ -325,18 +379,73 @@ func (p *Pool) claim(key string) (w *Worker, id string, freed <-chan struct{}, e
 			p.idle = slices.Delete(p.idle, i, i+1)
 			w.expire.Stop()
 			w.leased = true
-			return w, "", nil, nil
+			p.leaseLocked(w, spec.Job)
+			return claim{worker: w}, nil
 		}
+	}
+	if !p.admitLocked(spec) {
+		return claim{freed: p.freed, memory: true, refused: spec.Spare}, nil
 	}
 	if p.places >= p.options.WorkersMax && len(p.idle) > 0 {
 		p.endIdleLocked(p.idle[0])
 	}
 	if p.places >= p.options.WorkersMax {
-		return nil, "", p.freed, nil
+		return claim{freed: p.freed}, nil
 	}
 	p.places++
+	p.memoryBytes += spec.MemoryBytes
+	p.addLeaseLocked(spec.Job, 1)
 	p.next++
-	return nil, fmt.Sprintf("w%d", p.next), nil, nil
+	return claim{id: fmt.Sprintf("w%d", p.next)}, nil
+}
+
+// admitLocked reports whether a worker may be started as far as memory is
+// concerned, and ends idle workers to make room for it. Where the workers that
+// are in use leave too little for it, a spare one is refused, and a job that has
+// no worker waits for those that have, which do not need it to get on. A job
+// that has one may be waiting with it for what the new one is to give, and a
+// worker must be had where nobody has any: those are started beyond the bound.
+func (p *Pool) admitLocked(spec Spec) bool {
+	bytesMax := p.options.MemoryBytesMax
+	if bytesMax == 0 || spec.MemoryBytes == 0 {
+		return true
+	}
+	inUse := p.memoryBytes
+	for _, w := range p.idle {
+		inUse -= w.memoryBytes
+	}
+	beyond := inUse+spec.MemoryBytes > bytesMax
+	if spec.Spare && (beyond || p.waiting > 0) || beyond && p.leases[spec.Job] == 0 && len(p.leases) > 0 {
+		return false
+	}
+	for len(p.idle) > 0 && p.memoryBytes+spec.MemoryBytes > bytesMax {
+		p.endIdleLocked(p.idle[0])
+	}
+	return true
+}
+
+// leaseLocked notes for which job a worker is, unleaseLocked that it is for none.
+func (p *Pool) leaseLocked(w *Worker, job string) {
+	w.job = job
+	p.addLeaseLocked(job, 1)
+}
+
+func (p *Pool) unleaseLocked(w *Worker) { p.addLeaseLocked(w.job, -1) }
+
+func (p *Pool) addLeaseLocked(job string, n int) {
+	if p.leases[job] += n; p.leases[job] == 0 {
+		delete(p.leases, job)
+	}
+	if p.waiting > 0 {
+		p.freedLocked() // whoever waits for memory may not have to any more
+	}
+}
+
+// leaveLocked gives up the place and the memory of a worker.
+func (p *Pool) leaveLocked(w *Worker) {
+	p.places--
+	p.memoryBytes -= w.memoryBytes
+	p.freedLocked()
 }
 
 func (p *Pool) freedLocked() {
@@ -348,8 +457,8 @@ func (p *Pool) freedLocked() {
 func (p *Pool) startWorker(ctx context.Context, w *Worker) (*Worker, error) {
 	if err := p.launch(ctx, w); err != nil {
 		p.mu.Lock()
-		p.places--
-		p.freedLocked()
+		p.leaveLocked(w)
+		p.unleaseLocked(w)
 		p.mu.Unlock()
 		return nil, err
 	}
@@ -567,8 +676,7 @@ func (p *Pool) watch(w *Worker) {
 	if !w.ending {
 		w.ending = true
 		p.deaths++
-		p.places--
-		p.freedLocked()
+		p.leaveLocked(w)
 	}
 	leased := w.leased
 	p.mu.Unlock()
@@ -592,6 +700,7 @@ func (p *Pool) Release(w *Worker, reusable bool) {
 	dead := false
 	p.mu.Lock()
 	w.leased = false
+	p.unleaseLocked(w)
 	select {
 	case <-w.Dead():
 		dead = true
@@ -628,13 +737,37 @@ func (p *Pool) keepLocked(w *Worker) {
 // EndIdle ends the idle workers of a domain, which nobody will ask for any
 // more. It does not wait.
 func (p *Pool) EndIdle(domain string) {
+	p.endIdle(func(w *Worker) bool { return w.domain == domain })
+}
+
+// EndAllIdle ends all idle workers. It does not wait.
+func (p *Pool) EndAllIdle() { p.endIdle(func(*Worker) bool { return true }) }
+
+func (p *Pool) endIdle(which func(*Worker) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, w := range slices.Clone(p.idle) {
-		if w.domain == domain {
+		if which(w) {
 			p.endIdleLocked(w)
 		}
 	}
+}
+
+// MemoryShare is how much of the memory that workers may hold together has
+// been given out.
+type MemoryShare struct {
+	// LimitBytes is PoolOptions.MemoryBytesMax, Bytes the sum of the limits of
+	// the workers that run, and Waiting how many are waited for.
+	LimitBytes int64 `json:"limit_bytes"`
+	Bytes      int64 `json:"bytes"`
+	Waiting    int   `json:"waiting"`
+}
+
+// Memory tells how much of their memory has been given out to workers.
+func (p *Pool) Memory() MemoryShare {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return MemoryShare{LimitBytes: p.options.MemoryBytesMax, Bytes: p.memoryBytes, Waiting: p.waiting}
 }
 
 func (p *Pool) endIdleLocked(w *Worker) {
@@ -650,8 +783,7 @@ func (p *Pool) endLocked(w *Worker, ask func(*Supervisor, context.Context, strin
 		return
 	}
 	w.ending = true
-	p.places--
-	p.freedLocked()
+	p.leaveLocked(w)
 	if p.closed {
 		return // Close has the supervisor kill all
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -266,6 +267,84 @@ type missingInterpreter struct{}
 
 func (missingInterpreter) Resolve(context.Context, envmgr.Spec, func(string)) (*envmgr.Environment, error) {
 	return &envmgr.Environment{ID: "x", Interpreter: "/nowhere/python"}, nil
+}
+
+// TestMemoryOfAllWorkers: the sum of their limits is bounded, idle workers go
+// first, and no job waits for ever.
+func TestMemoryOfAllWorkers(t *testing.T) {
+	const share = 512 << 20
+	var short atomic.Int64
+	p, _ := newPool(t, "idle", func(o *PoolOptions) {
+		o.MemoryBytesMax = 2 * share
+		o.PlaceTime = time.Millisecond // memory may be waited for longer
+		o.Short = func() { short.Add(1) }
+	})
+	lease := func(job, python string, bytes int64) *Worker {
+		t.Helper()
+		w, err := p.Acquire(t.Context(), Spec{Job: job, Environment: envmgr.Spec{Python: python}, MemoryBytes: bytes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	expect := func(what string, bytes int64, workers int) {
+		t.Helper()
+		if m := p.Memory(); m.Bytes != bytes || m.LimitBytes != 2*share {
+			t.Errorf("%s: %+v", what, m)
+		}
+		eventually(t, what, 5*time.Second, func() bool { return len(p.Workers()) == workers })
+	}
+	type leased struct {
+		w   *Worker
+		err error
+	}
+	waits := func(ctx context.Context, job, python string) chan leased {
+		t.Helper()
+		before, got := p.Memory().Waiting, make(chan leased, 1)
+		go func() {
+			w, err := p.Acquire(ctx, Spec{Job: job, Environment: envmgr.Spec{Python: python}, MemoryBytes: share})
+			got <- leased{w, err}
+		}()
+		eventually(t, job+" waits", 5*time.Second, func() bool { return p.Memory().Waiting == before+1 })
+		return got
+	}
+
+	idle := lease("before", "a", share)
+	p.Release(idle, true)
+	first, second := lease("one", "b", share), lease("one", "c", share)
+	expect("an idle worker has made room", 2*share, 2)
+	if w, err := p.Acquire(t.Context(), Spec{Job: "one", Spare: true, Environment: envmgr.Spec{Python: "b"}, MemoryBytes: share}); w != nil || err != nil {
+		t.Errorf("a spare worker beyond the bound: %v, %v", w, err)
+	}
+	third := lease("one", "d", share) // the others may wait for it
+	expect("a job that has workers does not wait", 3*share, 3)
+	p.Release(third, false)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := waits(ctx, "gone", "e")
+	if short.Load() != 1 {
+		t.Errorf("%d calls of Short", short.Load())
+	}
+	cancel()
+	if got := <-gone; !errors.Is(got.err, context.Canceled) {
+		t.Errorf("a job that was cancelled: %v", got.err)
+	}
+	// Two steps of one job, neither of which may need the other.
+	left, right := waits(t.Context(), "two", "f"), waits(t.Context(), "two", "g")
+	p.Release(second, true)
+	l, r := <-left, <-right
+	if l.err != nil || r.err != nil {
+		t.Fatal(l.err, r.err)
+	}
+	expect("two steps of one job do not wait for each other", 3*share, 3)
+	for _, w := range []*Worker{first, l.w, r.w} {
+		p.Release(w, true)
+	}
+	large := lease("large", "h", 4*share)
+	expect("somebody must have a worker", 4*share, 1)
+	p.Release(large, true)
+	p.EndAllIdle()
+	expect("all idle workers were ended", 0, 0)
 }
 
 func TestInterruptKillsWhatDoesNotListen(t *testing.T) {

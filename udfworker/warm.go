@@ -18,7 +18,7 @@ type warmStart struct {
 
 // key tells specs apart that cannot share a worker.
 func (s Spec) key() string {
-	s.Progress, s.Environment.AskedBy = nil, ""
+	s.Progress, s.Environment.AskedBy, s.Job, s.Spare = nil, "", "", false
 	return fmt.Sprintf("%+v", s)
 }
 
@@ -76,6 +76,12 @@ func (p *Pool) adopt(ctx context.Context, spec Spec) (*Worker, error) {
 	}
 	select {
 	case <-start.done:
+		if w := start.worker; w != nil {
+			p.mu.Lock()
+			p.unleaseLocked(w)
+			p.leaseLocked(w, spec.Job)
+			p.mu.Unlock()
+		}
 		return start.worker, nil
 	case <-ctx.Done():
 	}

@@ -23,19 +23,20 @@ import (
 // embedded are the options that a client writes on its engine's standard
 // input, as one line of JSON.
 type embedded struct {
-	RunDir           string `json:"run_dir"`
-	Token            string `json:"token"`
-	ClientPIDFD      int    `json:"client_pidfd"`
-	CacheDir         string `json:"cache_dir"`
-	UV               string `json:"uv"`
-	MemoryLimitBytes int64  `json:"memory_limit_bytes"`
-	Parallelism      int    `json:"parallelism"`
-	SpillDir         string `json:"spill_dir"`
-	Offline          bool   `json:"offline"`
-	SourceBuilds     bool   `json:"source_builds"`
-	Sandbox          string `json:"sandbox"`
-	Lane             string `json:"lane"`
-	Launcher         string `json:"launcher"`
+	RunDir            string `json:"run_dir"`
+	Token             string `json:"token"`
+	ClientPIDFD       int    `json:"client_pidfd"`
+	CacheDir          string `json:"cache_dir"`
+	UV                string `json:"uv"`
+	MemoryLimitBytes  int64  `json:"memory_limit_bytes"`
+	WorkerMemoryBytes int64  `json:"worker_memory_bytes"`
+	Parallelism       int    `json:"parallelism"`
+	SpillDir          string `json:"spill_dir"`
+	Offline           bool   `json:"offline"`
+	SourceBuilds      bool   `json:"source_builds"`
+	Sandbox           string `json:"sandbox"`
+	Lane              string `json:"lane"`
+	Launcher          string `json:"launcher"`
 	// Warm is the environment of functions that the client has defined.
 	Warm *plan.Environment `json:"warm"`
 }
@@ -106,7 +107,7 @@ func collectOften(limitBytes int64) {
 func serveEmbedded(ctx context.Context, options embedded, answer *json.Encoder) (err error) {
 	e, err := engine.Open(ctx, engine.Options{
 		RunDir: options.RunDir, CacheDir: options.CacheDir, UV: options.UV,
-		MemoryLimitBytes: options.MemoryLimitBytes, Parallelism: options.Parallelism, SpillDir: options.SpillDir,
+		MemoryLimitBytes: options.MemoryLimitBytes, WorkerMemoryBytes: options.WorkerMemoryBytes, Parallelism: options.Parallelism, SpillDir: options.SpillDir,
 		Offline: options.Offline, SourceBuilds: options.SourceBuilds, Sandbox: options.Sandbox, Lane: options.Lane, Launcher: options.Launcher, Warm: options.Warm,
 	})
 	if err != nil {

@@ -73,7 +73,7 @@ func (c *cli) runCommand() *cobra.Command {
 	}
 	params := command.Flags().StringArray("param", nil, "parameter as name=value, read with al.params or bound to $name; may be given several times")
 	quiet := command.Flags().BoolP("quiet", "q", false, "show no progress")
-	settingFlags(command, "python", "parallelism", "memory", "spill_dir", "sandbox", "launcher", "lane", "offline", "progress")
+	settingFlags(command, "python", "parallelism", "memory", "worker_memory", "spill_dir", "sandbox", "launcher", "lane", "offline", "progress")
 	asJSON := jsonFlag(command)
 	command.Flags().SetInterspersed(true)
 	command.RunE = func(command *cobra.Command, args []string) error {
@@ -272,7 +272,7 @@ func (c *cli) runPlan(ctx context.Context, s *config.Settings, path string, asJS
 	}
 	e, err := engine.Open(ctx, engine.Options{
 		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), SourceBuilds: sourceBuilds(s), Sandbox: s.Text("sandbox"), Lane: s.Text("lane"), Launcher: s.Text("launcher"),
-		MemoryLimitBytes: s.Number("memory"), Parallelism: int(s.Number("parallelism")), SpillDir: s.Text("spill_dir"),
+		MemoryLimitBytes: s.Number("memory"), WorkerMemoryBytes: s.Number("worker_memory"), Parallelism: int(s.Number("parallelism")), SpillDir: s.Text("spill_dir"),
 	})
 	if err != nil {
 		return err

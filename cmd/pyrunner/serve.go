@@ -86,7 +86,7 @@ func (c *cli) serveCommand() *cobra.Command {
 			"  pyrunner serve --listen 127.0.0.1:8815 --http 127.0.0.1:8816 --files /data\n" +
 			"  pyrunner serve --listen 0.0.0.0:8815 --tls-cert cert.pem --tls-key key.pem --token-file token",
 	}
-	settingFlags(command, "listen", "http", "tls_cert", "tls_key", "token_file", "grace", "memory", "parallelism", "spill_dir", "cache_dir", "uv", "offline", "source_builds", "sandbox", "launcher", "lane")
+	settingFlags(command, "listen", "http", "tls_cert", "tls_key", "token_file", "grace", "memory", "worker_memory", "parallelism", "spill_dir", "cache_dir", "uv", "offline", "source_builds", "sandbox", "launcher", "lane")
 	var flags serveFlags
 	f := command.Flags()
 	f.StringArrayVar(&flags.files, "files", nil, "folder that plans may read and write; may be given several times (default: none on a TCP address, all on a unix socket)")
@@ -256,7 +256,7 @@ func (c *cli) serve(ctx context.Context, s *config.Settings, flags serveFlags) (
 	e, err := engine.Open(ctx, engine.Options{
 		Policy:   policy,
 		CacheDir: s.Text("cache_dir"), UV: s.Text("uv"), Offline: s.Switch("offline"), SourceBuilds: policy.SourceBuilds, Sandbox: s.Text("sandbox"), Lane: s.Text("lane"), Launcher: s.Text("launcher"),
-		MemoryLimitBytes: s.Number("memory"), Parallelism: int(s.Number("parallelism")), SpillDir: s.Text("spill_dir"),
+		MemoryLimitBytes: s.Number("memory"), WorkerMemoryBytes: s.Number("worker_memory"), Parallelism: int(s.Number("parallelism")), SpillDir: s.Text("spill_dir"),
 		RestrictFiles: len(flags.files) > 0 || !private, Folders: flags.files, TableBytesMax: int64(flags.tables),
 	})
 	if err != nil {

@@ -56,6 +56,9 @@ type FunctionStage struct {
 	MemoryBytes int64
 	// Confinement is what the functions may do beyond computing.
 	Confinement plan.Confinement
+	// Job names whose stage it is. A job that has a worker never waits for
+	// others to give back the memory of theirs.
+	Job string
 	// Crew names the workers that the stage shares with other stages, which then
 	// agree with it in domain, environment and limits, and CrewWorkers is how
 	// many there are at most. "" gives each session one of its own.

@@ -541,6 +541,9 @@ def _engine_options(
         spill_dir = setting("spill_dir")
     return EngineOptions(
         memory_limit_bytes=0 if memory is None else byte_size("connect", names["memory"], memory),
+        worker_memory_bytes=0
+        if (workers := setting("worker_memory")) is None
+        else byte_size("connect", origin("worker_memory"), workers),
         parallelism=0
         if parallelism is None
         else whole_number("connect", names["parallelism"], parallelism, 1, PARALLELISM_MAX),

@@ -65,6 +65,7 @@ class EngineOptions:
     """What `connect` was told. Zero and None leave the choice to the engine."""
 
     memory_limit_bytes: int = 0
+    worker_memory_bytes: int = 0
     parallelism: int = 0
     spill_dir: str | None = None
     offline: bool = False
@@ -385,6 +386,7 @@ class EmbeddedEngine(Engine):
                 "cache_dir": str(cache_dir()),
                 "uv": _find_uv(),
                 "memory_limit_bytes": options.memory_limit_bytes,
+                "worker_memory_bytes": options.worker_memory_bytes,
                 "parallelism": options.parallelism,
                 "spill_dir": options.spill_dir,
                 "offline": options.offline,

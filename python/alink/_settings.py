@@ -6,6 +6,7 @@ from __future__ import annotations
 # Name -> (variable, kind, choices).
 SETTINGS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "memory": ("ALINK_MEMORY", "size", ()),
+    "worker_memory": ("ALINK_WORKER_MEMORY", "size", ()),
     "parallelism": ("ALINK_PARALLELISM", "count", ()),
     "spill_dir": ("ALINK_SPILL_DIR", "path", ()),
     "cache_dir": ("ALINK_CACHE_DIR", "path", ()),

@@ -167,6 +167,12 @@ def test_connect_reads_files_and_variables(pyrunner, tmp_path, monkeypatch):
     (tmp_path / "alink.toml").write_text('spill_dir = "spill"\n')
     options = options_of(al.connect())
     assert (options.memory_limit_bytes, options.spill_dir) == (0, str(tmp_path / "spill"))
+    assert options.worker_memory_bytes == 0
+    monkeypatch.setenv("ALINK_WORKER_MEMORY", "6GiB")
+    assert options_of(al.connect()).worker_memory_bytes == 6 * 2**30
+    monkeypatch.setenv("ALINK_WORKER_MEMORY", "much")
+    with pytest.raises(al.PlanError, match="ALINK_WORKER_MEMORY must be a number of bytes"):
+        al.connect()
 
 
 SHOW_OPTIONS = """
