@@ -61,8 +61,9 @@ type attempt struct {
 	// stopReading ends the reading of the input.
 	stopReading context.CancelFunc
 	// inputBytes, rows and batchRows are what has been sent, sentAll that this
-	// is all.
+	// is all. sentBytes count what is not held too.
 	inputBytes int64
+	sentBytes  int64
 	rows       int64
 	batchRows  []int64
 	sentAll    bool
@@ -71,6 +72,8 @@ type attempt struct {
 	resultBytes int64
 	// again says that it is to be run again as soon as nothing is sent of it.
 	again bool
+	// spent is where the worker says its time has gone.
+	spent exec.Work
 	// resultEnded and responded say that the data stream's last piece and the
 	// response have come, in either order.
 	resultEnded, responded bool
@@ -162,6 +165,20 @@ func (b *bundle) checkStates(batches []arrow.RecordBatch) error {
 		return strange(b.session.stage, fmt.Sprintf("%d states came back for %d rows", rows, b.rows))
 	}
 	return nil
+}
+
+// workLocked is what a worker has done that was busy with the bundle for so long.
+func (b *bundle) workLocked(busy time.Duration) exec.Work {
+	w := b.spent
+	told := w.Load
+	for _, f := range w.Functions {
+		told += f.Python + f.Conversion
+	}
+	// A worker that was still starting counts what nobody need have waited for.
+	early := max(0, min(w.Load, told-busy))
+	w.Load -= early
+	w.Busy, w.Batches, w.BytesTo, w.BytesFrom = max(busy, told-early), int64(len(b.batchRows)), b.sentBytes, b.resultBytes
+	return w
 }
 
 // errTooLarge is what a bundle ends with whose result has no bound.

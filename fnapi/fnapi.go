@@ -34,6 +34,11 @@ const (
 	// loggedKey, among a bundle's monitoring data, is the decimal number of log
 	// entries that the worker has sent since it started.
 	loggedKey = "alink:logged"
+	// spentKey are nanoseconds, 8 bytes each: of loading functions, then, for
+	// each function of the stage, of itself and of the conversion of its values.
+	// importsKey is a JSON object of nanoseconds by package.
+	spentKey   = "alink:spent"
+	importsKey = "alink:imports"
 )
 
 // Bounds.

@@ -58,6 +58,9 @@ func (s *session) newLease(ctx context.Context, wait bool) (*lease, error) {
 		return nil, err
 	}
 	s.lastWorker = worker
+	if worker.FirstUse() {
+		s.stage.Meter.Started()
+	}
 	l := &lease{
 		session: s, worker: worker, begun: time.Now(), endpoint: worker.Endpoint().(*endpoint),
 		watched: make(chan struct{}), timed: make(chan struct{}), bundles: map[string]*bundle{}, running: map[string]struct{}{},
@@ -199,6 +202,7 @@ func (l *lease) response(r *fnpb.InstructionResponse) {
 	if b == nil {
 		return
 	}
+	b.spent = readSpent(s.stage, r.GetProcessBundle().GetMonitoringData())
 	if r.GetError() != "" {
 		l.failedLocked(b, r.GetError())
 		return

@@ -60,6 +60,9 @@ type session struct {
 	// resultShare those of its result for each of them; see creditLocked.
 	lastInput   int64
 	resultShare float64
+	// queuedSince is when a bundle began to wait for the worker; zero if none
+	// does.
+	queuedSince time.Time
 	// stopped says why nothing is run any more, broken why that is to be so.
 	stopped, broken error
 }
@@ -96,6 +99,8 @@ func (r *Runner) open(ctx context.Context, stage *exec.FunctionStage) (*session,
 	}
 	// One of the crew that waits for a worker here could have had its
 	// environment built by those that have one.
+	began := time.Now()
+	defer func() { stage.Meter.Queued(time.Since(began)) }()
 	if s.lease, err = s.newLease(ctx, s.crew == nil); err != nil {
 		s.cancel()
 		s.leave()
@@ -215,6 +220,7 @@ func (s *session) Submit(ctx context.Context, input exec.BatchSource, firstRow i
 	defer s.mu.Unlock()
 	b := newBundle(s, input, firstRow)
 	s.bundles = append(s.bundles, b)
+	s.queueLocked()
 	s.changed.Broadcast()
 	return b, nil
 }
@@ -229,6 +235,7 @@ func (s *session) Probe(_ context.Context, input exec.BatchSource, firstRow int6
 	b := newBundle(s, input, firstRow)
 	b.alone, b.careful, b.probe = true, true, true
 	s.bundles = slices.Insert(s.bundles, len(s.begunLocked()), b)
+	s.queueLocked()
 	s.changed.Broadcast()
 	return b, nil
 }
@@ -263,6 +270,19 @@ func (s *session) resultOf(inputBytes int64) int64 {
 func (s *session) learnLocked(b *bundle) {
 	if b.inputBytes > 0 {
 		s.lastInput, s.resultShare = b.inputBytes, float64(b.resultBytes)/float64(b.inputBytes)
+	}
+}
+
+// queueLocked notes whether a bundle waits for the worker: one that it was not
+// asked to run, or that it runs after another.
+func (s *session) queueLocked() {
+	waits := len(s.bundles) > 1 || len(s.bundles) == 1 && s.bundles[0].instruction == ""
+	switch {
+	case waits && s.queuedSince.IsZero():
+		s.queuedSince = time.Now()
+	case !waits && !s.queuedSince.IsZero():
+		s.stage.Meter.Queued(time.Since(s.queuedSince))
+		s.queuedSince = time.Time{}
 	}
 }
 
@@ -324,7 +344,7 @@ func (s *session) settleLocked(b *bundle, err error) {
 			if s.lease.worker.Near() > b.near {
 				s.stage.Meter.Crowded(b.rows)
 			}
-			s.stage.Meter.Bundle(s.lease.workedLocked(b))
+			s.stage.Meter.Bundle(b.workLocked(s.lease.workedLocked(b)))
 		}
 	}
 	if b.sending {
@@ -332,6 +352,7 @@ func (s *session) settleLocked(b *bundle, err error) {
 	} else {
 		close(b.done)
 	}
+	s.queueLocked()
 	s.changed.Broadcast()
 }
 
@@ -498,6 +519,7 @@ func (s *session) bury(l *lease) {
 	for _, b := range s.bundles {
 		b.attempt = attempt{}
 	}
+	s.queueLocked()
 	s.mu.Unlock()
 	l.end(false)
 	if err != nil {
@@ -564,6 +586,7 @@ func (s *session) begin(l *lease, b *bundle) (ctx context.Context, ok bool) {
 	b.begunAt = time.Now()
 	b.near = l.worker.Near()
 	ctx, b.stopReading = context.WithCancel(l.ctx)
+	s.queueLocked()
 	l.bundles[b.instruction] = b
 	l.running[b.instruction] = struct{}{}
 	return ctx, true
@@ -649,10 +672,11 @@ func (s *session) sendBatch(ctx context.Context, l *lease, b *bundle, batch arro
 		}
 		// What a fit function reads is not held here: what is on its way is
 		// bounded by the lane.
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		b.sentBytes += int64(bytes)
 		if s.stage.Kind != exec.StageFit {
-			s.mu.Lock()
 			b.inputBytes += int64(bytes)
-			s.mu.Unlock()
 		}
 		return nil
 	})

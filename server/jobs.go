@@ -35,7 +35,11 @@ type jobs struct {
 }
 
 // operatorRows are what operators of one name have read and written.
-type operatorRows struct{ in, out, bytesOut, late, failed int64 }
+type operatorRows struct {
+	in, out, bytesOut, late, failed int64
+	// seconds are those of Python functions, by what they went to.
+	seconds map[string]float64
+}
 
 // entry is what the server knows of a job besides the engine.
 type entry struct {
@@ -109,6 +113,13 @@ func addRows(sums map[string]operatorRows, operators []exec.Progress) {
 		r := sums[o.Name]
 		r.in, r.out, r.bytesOut, r.late = r.in+o.RowsIn, r.out+o.RowsOut, r.bytesOut+o.BytesOut, r.late+o.LateRows
 		r.failed += o.FailedRows
+		if o.Bundles > 0 {
+			before := r.seconds // another reader may hold it
+			r.seconds = map[string]float64{"queue": o.QueueS, "transfer": o.TransferS, "conversion": o.ConversionS, "python": o.PythonS, "load": o.LoadS}
+			for part, seconds := range before {
+				r.seconds[part] += seconds
+			}
+		}
 		sums[o.Name] = r
 	}
 }

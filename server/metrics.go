@@ -39,7 +39,7 @@ func (s *Server) families() []family {
 	workers := s.engine.WorkerCounts()
 	artifacts, uploads := s.sessions.heldBytes()
 	ended, in, out, bytes := map[string]float64{}, map[string]float64{}, map[string]float64{}, map[string]float64{}
-	late, failed := int64(0), int64(0)
+	late, failed, seconds := int64(0), int64(0), map[string]map[string]float64{}
 	for _, state := range []engine.State{engine.Succeeded, engine.Failed, engine.Cancelled} {
 		ended[string(state)] = float64(t.states[state])
 	}
@@ -47,6 +47,12 @@ func (s *Server) families() []family {
 		in[name], out[name], bytes[name] = float64(r.in), float64(r.out), float64(r.bytesOut)
 		late += r.late
 		failed += r.failed
+		for part, spent := range r.seconds {
+			if seconds[part] == nil {
+				seconds[part] = map[string]float64{}
+			}
+			seconds[part][name] = spent
+		}
 	}
 	draining := 0.0
 	if s.Draining() {
@@ -65,6 +71,11 @@ func (s *Server) families() []family {
 		{"alink_bytes_out_total", counter, "Bytes of the rows that operators have written, by operator.", "operator", bytes},
 		single("alink_late_rows_total", counter, "Rows that came after their window had ended.", float64(late)),
 		single("alink_failed_rows_total", counter, "Rows on which functions have failed, and that gave NULL or were left out.", float64(failed)),
+		{"alink_function_python_seconds_total", counter, "Time that Python functions themselves have taken, by operator.", "operator", seconds["python"]},
+		{"alink_function_conversion_seconds_total", counter, "Time that the conversion of their values has taken, by operator.", "operator", seconds["conversion"]},
+		{"alink_function_transfer_seconds_total", counter, "Time of batches on the way to workers and back, by operator.", "operator", seconds["transfer"]},
+		{"alink_function_load_seconds_total", counter, "Time that the loading of functions has taken, by operator.", "operator", seconds["load"]},
+		{"alink_function_queue_seconds_total", counter, "Time that input of Python functions waited for a worker, by operator.", "operator", seconds["queue"]},
 		{"alink_lane", gauge, "1, with the lane that workers are reached by.", "lane", map[string]float64{s.options.Engine.Lane(): 1}},
 		{"alink_workers", gauge, "Workers that live, by what they do.", "state", map[string]float64{
 			"busy": float64(workers.Busy), "idle": float64(workers.Running - workers.Busy),

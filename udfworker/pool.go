@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/alink-runtime/alink/diag"
@@ -194,6 +195,7 @@ type Worker struct {
 	endpoint    Endpoint
 	supervisor  *Supervisor
 	process     *Process
+	used        atomic.Bool
 
 	// The pool's mu guards these.
 	leased bool
@@ -205,6 +207,10 @@ type Worker struct {
 
 // ID is unique within the pool, and never used again.
 func (w *Worker) ID() string { return w.id }
+
+// FirstUse reports whether it is asked for the first time of the worker: whoever
+// asks is the first to use it.
+func (w *Worker) FirstUse() bool { return w.used.CompareAndSwap(false, true) }
 
 // PID is the number of the worker's process.
 func (w *Worker) PID() int { return w.process.pid }

@@ -141,7 +141,7 @@ func (c *cli) printJob(job server.JobInfo) error {
 		fmt.Fprintln(c.stdout, "it goes on when its client leaves")
 	}
 	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nOPERATOR\tSTATE\tROWS IN\tROWS OUT\tNOTE")
+	fmt.Fprintln(w, "\nOPERATOR\tSTATE\tROWS IN\tROWS OUT\tTIME\tNOTE")
 	for _, o := range job.Operators {
 		note := o.Note
 		if o.LateRows > 0 {
@@ -153,7 +153,10 @@ func (c *cli) printJob(job server.JobInfo) error {
 		if o.LagS != nil && job.State == engine.Running {
 			note = strings.TrimSpace(fmt.Sprintf("%s %.1f s behind", note, *o.LagS))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", o.Name, o.State, o.RowsIn, o.RowsOut, oneLine(note))
+		if o.Bundles > 0 {
+			note = strings.TrimSpace(fmt.Sprintf("%s python %.2f s, conversion %.2f s, transfer %.2f s, load %.2f s; queue %.2f s", note, o.PythonS, o.ConversionS, o.TransferS, o.LoadS, o.QueueS))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%.2f s\t%s\n", o.Name, o.State, o.RowsIn, o.RowsOut, o.TimeS, oneLine(note))
 	}
 	if err := w.Flush(); err != nil {
 		return err

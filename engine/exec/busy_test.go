@@ -2,6 +2,7 @@ package exec
 
 import (
 	"context"
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,15 +59,43 @@ func TestTimeIsWhatAnOperatorWorks(t *testing.T) {
 	})
 }
 
+// TestPartsOfTimeAddUp: what nobody claims was spent on the way.
+func TestPartsOfTimeAddUp(t *testing.T) {
+	m := &Meter{}
+	work := func() Work {
+		return Work{
+			Busy: 10 * time.Second, Load: time.Second, Batches: 2, BytesTo: 30, BytesFrom: 20,
+			Functions: []FunctionTime{{"f", 2 * time.Second, time.Second}, {"g", 3 * time.Second, 0}},
+			Imports:   map[string]time.Duration{"numpy": time.Second},
+		}
+	}
+	m.Bundle(work())
+	m.Bundle(work())
+	m.Bundle(Work{Busy: time.Second}) // its worker told nothing
+	m.Queued(4 * time.Second)
+	m.Started()
+	got := Progress{State: "running"}
+	m.tell(&got)
+	want := Progress{
+		State: "running", TimeS: 21, LoadS: 2, PythonS: 10, ConversionS: 2, TransferS: 7, QueueS: 4,
+		Functions: []FunctionProgress{{"f", 4, 2}, {"g", 6, 0}}, Imports: map[string]float64{"numpy": 2},
+		Bundles: 3, Batches: 4, BytesToWorkers: 60, BytesFromWorkers: 40, WorkersStarted: 1,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestAMeterTellsWhatIsAndWhatWas(t *testing.T) {
 	m := &Meter{}
 	memory := func(bytes int64) func() int64 { return func() int64 { return bytes } }
 	first, second := m.Hold(memory(100)), m.Hold(memory(50))
-	m.Bundle(2 * time.Second)
-	m.Bundle(time.Second)
+	m.Bundle(Work{Busy: 2 * time.Second})
+	m.Bundle(Work{Busy: time.Second})
 	m.Restart()
 	running := Progress{State: "running"}
-	if m.tell(&running); running != (Progress{State: "running", TimeS: 3, MemoryBytes: 150, Workers: 2, Bundles: 2, Restarts: 1}) {
+	want := Progress{State: "running", TimeS: 3, TransferS: 3, MemoryBytes: 150, Workers: 2, Bundles: 2, Restarts: 1}
+	if m.tell(&running); !reflect.DeepEqual(running, want) {
 		t.Errorf("running: %+v", running)
 	}
 	first()
@@ -82,7 +111,7 @@ func TestAMeterTellsWhatIsAndWhatWas(t *testing.T) {
 		t.Errorf("done: %+v", done)
 	}
 	var none *Meter
-	none.Bundle(time.Second)
+	none.Bundle(Work{Busy: time.Second})
 	none.Restart()
 	none.Hold(memory(1))()
 	if none.tell(&running); running.TimeS != 3 {

@@ -39,14 +39,32 @@ type Progress struct {
 	// whoever reads its output: the sum over its subtasks or, where Python
 	// functions run, its workers.
 	TimeS float64 `json:"time_s"`
+	// Where Python functions run, TimeS is the sum of four: the functions
+	// themselves, the conversion of their values from Arrow and back, their
+	// loading (and the rest of a worker's start), and the way of batches to workers and back. QueueS is how long
+	// input waited for a worker besides; the sum over its subtasks.
+	QueueS      float64 `json:"queue_s,omitempty"`
+	TransferS   float64 `json:"transfer_s,omitempty"`
+	ConversionS float64 `json:"conversion_s,omitempty"`
+	PythonS     float64 `json:"python_s,omitempty"`
+	LoadS       float64 `json:"load_s,omitempty"`
+	// Functions are the parts of each function, Imports those of LoadS in which
+	// modules were imported, by package.
+	Functions []FunctionProgress `json:"functions,omitempty"`
+	Imports   map[string]float64 `json:"imports,omitempty"`
+	// Batches went to workers, with so many bytes, and so many came back.
+	Batches          int64 `json:"batches,omitempty"`
+	BytesToWorkers   int64 `json:"bytes_to_workers,omitempty"`
+	BytesFromWorkers int64 `json:"bytes_from_workers,omitempty"`
 	// MemoryBytes is what the workers that it uses hold, and Workers how many
 	// they are; once it is done, the most that was seen. Bundles are those that
-	// workers have run for it, Restarts the workers that died meanwhile and
-	// were replaced.
-	MemoryBytes int64 `json:"memory_bytes,omitempty"`
-	Workers     int   `json:"workers,omitempty"`
-	Bundles     int64 `json:"bundles,omitempty"`
-	Restarts    int64 `json:"restarts,omitempty"`
+	// workers have run for it, WorkersStarted those that nobody had used before, Restarts
+	// those that died meanwhile and were replaced.
+	MemoryBytes    int64 `json:"memory_bytes,omitempty"`
+	Workers        int   `json:"workers,omitempty"`
+	Bundles        int64 `json:"bundles,omitempty"`
+	WorkersStarted int64 `json:"workers_started,omitempty"`
+	Restarts       int64 `json:"restarts,omitempty"`
 	// Note says what it is doing besides passing rows.
 	Note string `json:"note,omitempty"`
 	// Watermark is the event time that it has reached, and LagS the seconds
@@ -58,6 +76,14 @@ type Progress struct {
 	// FailedRows are those on which a function has failed, which gave NULL or
 	// were left out.
 	FailedRows int64 `json:"failed_rows,omitempty"`
+}
+
+// FunctionProgress is how long one function of a stage has run, and how long its
+// values were converted.
+type FunctionProgress struct {
+	Name        string  `json:"name"`
+	PythonS     float64 `json:"python_s"`
+	ConversionS float64 `json:"conversion_s"`
 }
 
 // CountLate adds to the rows that came too late for their window.

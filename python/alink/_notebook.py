@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from alink._display import column_texts, is_right_aligned
-from alink._progress import mebibytes
+from alink._progress import mebibytes, split_lines
 from alink._types import describe_type
 
 if TYPE_CHECKING:
@@ -170,7 +170,9 @@ def progress_html(progress: Progress, rates: dict[str, str], state: str) -> str:
         ]
         mark = {"done": "✓", "running": "▸"}.get(operator.state, "·")
         numbers = "".join(f'<td class="r">{cell}</td>' for cell in cells[1:4])
-        rows.append(f"<tr><td>{mark} {cells[0]}</td>{numbers}<td>{cells[4]}</td></tr>")
+        split = html.escape("\n".join(split_lines(operator)))
+        title = f' title="{split}"' if split else ""
+        rows.append(f"<tr{title}><td>{mark} {cells[0]}</td>{numbers}<td>{cells[4]}</td></tr>")
     table = f"<table>{''.join(rows)}</table>"
     if state == "running":
         head = f"<div>running for {progress.elapsed_s:.1f} s</div>{table}"

@@ -7,7 +7,7 @@ import shutil
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from alink._config import origin, setting
@@ -53,6 +53,20 @@ class OperatorProgress:
         that died and were replaced.
     failed_rows : int
         Rows on which a function has failed, and that gave NULL or were left out.
+    python_s, conversion_s, load_s, transfer_s : float
+        Of Python functions the four parts of ``time_s``: the functions themselves, the
+        conversion of their values from Arrow and back, their loading (with the imports that
+        it makes), and the way of batches to the workers and back.
+    queue_s : float
+        How long input waited for a worker besides: because it was started, or busy.
+    functions : list of dict
+        ``name``, ``python_s`` and ``conversion_s`` of each function.
+    imports : dict
+        The seconds of ``load_s`` in which modules were imported, by package.
+    batches, bytes_to_workers, bytes_from_workers : int
+        Batches that went to workers, their bytes, and the bytes that came back.
+    workers_started : int
+        Workers that had not been used before.
     """
 
     id: str
@@ -69,6 +83,17 @@ class OperatorProgress:
     restarts: int = 0
     failed_rows: int = 0
     detail: str = ""
+    queue_s: float = 0.0
+    transfer_s: float = 0.0
+    conversion_s: float = 0.0
+    python_s: float = 0.0
+    load_s: float = 0.0
+    functions: list[dict[str, Any]] = field(default_factory=list)
+    imports: dict[str, float] = field(default_factory=dict)
+    batches: int = 0
+    bytes_to_workers: int = 0
+    bytes_from_workers: int = 0
+    workers_started: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,6 +246,8 @@ def render_progress(
 
 
 _DETAIL_MAX = 100  # characters
+_SHOWN_S_MIN = 0.005
+_IMPORTS_SHOWN = 6
 _COSTS = (
     "rows in", "rows out", "MiB out", "time", "workers", "memory", "bundles", "restarts", "failed",
 )  # fmt: skip
@@ -232,15 +259,45 @@ def render_costs(progress: Progress) -> str:
     used = [i for i in range(len(rows[0])) if i < 5 or any(row[i] for row in rows[1:])]
     widths = {i: max(len(row[i]) for row in rows) for i in used}
     lines = [f"ran in {progress.elapsed_s:.2f} s"]
-    details = ["", *(o.detail for o in progress.operators)]
-    for row, detail in zip(rows, details, strict=True):
+    details = [[], *map(_details, progress.operators)]
+    for row, below in zip(rows, details, strict=True):
         cells = [row[i].rjust(widths[i]) if i else row[i].ljust(widths[i]) for i in used]
         lines.append("  ".join(cells).rstrip())
-        if detail:
-            lines.append(
-                "  " + (detail if len(detail) <= _DETAIL_MAX else detail[:_DETAIL_MAX] + "…")
-            )
+        lines += [f"  {line}" for line in below]
     return "\n".join(lines)
+
+
+def _details(o: OperatorProgress) -> list[str]:
+    """Write what stands below the cells of an operator."""
+    lines = []
+    if o.detail:
+        lines.append(o.detail if len(o.detail) <= _DETAIL_MAX else o.detail[:_DETAIL_MAX] + "…")
+    return lines + split_lines(o)
+
+
+def split_lines(o: OperatorProgress) -> list[str]:
+    """Write where the time of an operator of Python functions has gone."""
+    if not o.bundles:
+        return []
+    parts = ("python", o.python_s), ("conversion", o.conversion_s), ("transfer", o.transfer_s)
+    split = " + ".join(f"{name} {seconds:.2f} s" for name, seconds in parts)
+    if o.load_s >= _SHOWN_S_MIN:
+        split += f" + load {o.load_s:.2f} s"
+    lines = [f"{split}; queue {o.queue_s:.2f} s"]
+    if len(o.functions) > 1:
+        lines += [
+            f"{f['name']}: python {f['python_s']:.2f} s, conversion {f['conversion_s']:.2f} s"
+            for f in o.functions
+        ]
+    to, back = o.bytes_to_workers / 2**20, o.bytes_from_workers / 2**20
+    crossed = f"{o.batches:,} batches, {to:,.1f} MiB to workers, {back:,.1f} MiB back"
+    if o.workers_started:
+        crossed += f"; {o.workers_started} workers started"
+    lines.append(crossed)
+    longest = sorted(o.imports.items(), key=lambda item: -item[1])[:_IMPORTS_SHOWN]
+    if shown := [f"{name} {s:.2f} s" for name, s in longest if s >= _SHOWN_S_MIN]:
+        lines.append(f"imported {', '.join(shown)}")
+    return lines
 
 
 def _costs(o: OperatorProgress) -> tuple[str, ...]:

@@ -52,6 +52,13 @@ function show(list) {
     list.version + (list.draining ? " · draining" : "") + " · " + running + " running · " + list.sessions + " connected";
 }
 
+// split says where the time of Python functions has gone.
+function split(o) {
+  const parts = [["python", o.python_s], ["conversion", o.conversion_s], ["transfer", o.transfer_s],
+    ["load", o.load_s], ["queue", o.queue_s]].filter((part) => part[1] > 0);
+  return parts.map((part) => part[0] + " " + part[1].toFixed(2) + " s").join(", ");
+}
+
 function detail(job) {
   document.getElementById("job").hidden = false;
   document.getElementById("title").textContent = job.id + " " + job.name;
@@ -66,7 +73,7 @@ function detail(job) {
     cell(row, o.state, o.state);
     cell(row, o.rows_in.toLocaleString(), "number");
     cell(row, o.rows_out.toLocaleString(), "number");
-    cell(row, o.note || "");
+    cell(row, [o.note, split(o)].filter(Boolean).join("; "));
   }
   document.getElementById("log").textContent =
     (job.logs || []).map((line) => "[" + (line.function || line.level) + "] " + line.text).join("\n");

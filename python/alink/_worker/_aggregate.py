@@ -20,6 +20,7 @@ from pyarrow import types
 
 from . import _columns, _errors, _values
 from ._calls import given
+from ._clock import CLOCK
 from ._errors import Failure
 from ._exact import Misfit, by_name, is_dataclass, type_name
 from ._forms import FORMS
@@ -63,8 +64,10 @@ class _Aggregator:
     def at_work(self) -> Generator[None]:
         """Say that this call's functions run, and in a failure of the block that it is theirs."""
         self._enter(self.name)
+        CLOCK.python()
         try:
             yield
+            CLOCK.convert()
         except Failure as failure:
             failure.details.setdefault("function", self._spec["id"])
             failure.details.setdefault("name", self.name)
@@ -139,6 +142,7 @@ class _Aggregator:
         return self._column(values, type_, "returned")
 
     def _column(self, values: list[Any], type_: pa.DataType, what: str) -> pa.Array:
+        before = CLOCK.convert()
         try:
             return _columns.to_array(values, type_)
         except Misfit as misfit:
@@ -148,6 +152,8 @@ class _Aggregator:
                 "type", text, expected=misfit.expected, got=misfit.got, hint=misfit.hint or None
             )
             raise _AtGroup(failure, misfit.row or 0) from None
+        finally:
+            CLOCK.to(before)
 
     def _changed(self, method: str, state: Any, arguments: Sequence[Any]) -> Any:
         changed = self._call(method, state, *arguments)
@@ -341,8 +347,10 @@ class Aggregate(_Stage):
         places: list[int],
     ) -> None:
         arguments = [batch.column(i) for i in call.args]
+        CLOCK.convert()
         valid = _valid(arguments) if call.skips_null else None
         columns, ends = grouping.split(arguments, valid)
+        CLOCK.python()
         start = 0
         for group, end in enumerate(ends):
             if end > start:

@@ -85,6 +85,9 @@ class BeamStage:
             self._functions.append((multiplies, kind(Task(spec, INPUT, output, library, enter))))
             found = _next(transform, by_input)
 
+    #: What the times of functions would be told by: another runner does not ask.
+    names: Sequence[str] = ()
+
     def run(self, take: Callable[[], memoryview | None], send: Send) -> None:
         """Run a bundle: take pieces of input until the end, send pieces of output."""
         parts: list[bytes] = []

@@ -10,6 +10,7 @@ import pyarrow as pa
 from . import _wire
 from ._aggregate import Aggregate, Merge
 from ._calls import Call
+from ._clock import CLOCK, ELSEWHERE
 from ._elements import BatchWriter, read_batches
 from ._errors import Failure
 from ._flat import FlatMap
@@ -58,6 +59,8 @@ class Stage:
         try:
             output = decode_schema(spec["output_schema"])
             kind = _KINDS[spec["kind"]]
+            #: The names of the functions, each once.
+            self.names = list(dict.fromkeys(call["name"] for call in spec["calls"]))
             self._function = kind(Task(spec, self._schema, output, library, enter))
         except (KeyError, IndexError, TypeError, ValueError, pa.ArrowException) as error:
             text = f"the function's payload is malformed: {type(error).__name__}: {error}"
@@ -67,7 +70,10 @@ class Stage:
         """Run a bundle: take pieces of input until the end, send pieces of output."""
         writer = BatchWriter(send, self._sink)
         for batch in self._function.run(read_batches(take, self._schema)):
+            before = CLOCK.to(ELSEWHERE)
             writer.write(batch)
+            CLOCK.to(before)
+        CLOCK.to(ELSEWHERE)
         writer.close()
 
 

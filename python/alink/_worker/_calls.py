@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from . import _columns, _errors
+from ._clock import CLOCK
 from ._columns import joined
 from ._constants import Constants, spread, values_of
 from ._errors import Failure
@@ -313,12 +314,14 @@ class _Row:
         del alone  # values are copied
         columns = [values_of(array) for array in arrays] or [[None] * rows]
         function = self._function if arrays else lambda _: self._function()
+        before = CLOCK.python()
         if self._call.careful:
             out = self._carefully(function, columns, arrays)
         elif len(columns) == 1 and _COMPREHENDS and isinstance(function, FunctionType):
             out = self._each(function, columns[0], arrays)
         else:
             out = self._map(columns, arrays)
+        CLOCK.to(before)
         column = _columns.to_array(out, type_)
         if column.nbytes > self._call.output_max and (row := self._too_large(column)) is not None:
             failure = too_large(self._call.name, column.slice(row, 1).nbytes, self._call.output_max)
@@ -339,7 +342,9 @@ class _Row:
             return self._call.in_halves(
                 self, arrays, rows, type_, row, self._call.type_failure(misfit, arrays, row)
             )
+        before = CLOCK.python()
         out = self._all(columns, arrays, row)
+        CLOCK.to(before)
         try:
             column = _columns.to_array(out, type_)
         except Misfit:
@@ -548,7 +553,11 @@ def called(name: str, form: Arrow, function: Callable[..., Any], arguments: Sequ
     """Call a function of whole columns."""
     try:
         with form.context():
-            return function(*arguments)
+            before = CLOCK.python()
+            try:
+                return function(*arguments)
+            finally:
+                CLOCK.to(before)
     except BaseException as exception:
         failure = _errors.raised(exception, f"{name} raised")
         if isinstance(exception, ValueError) and "read-only" in str(exception):

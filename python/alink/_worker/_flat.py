@@ -16,6 +16,7 @@ from pyarrow import types
 
 from . import _columns, _errors
 from ._calls import Errors, fatal, too_large
+from ._clock import CLOCK
 from ._constants import Constants, values_of
 from ._errors import Failure
 from ._exact import Misfit, by_name, type_name
@@ -79,6 +80,7 @@ class FlatMap:
         arguments = self._arguments(arrays, batch.num_rows, first)
         skips = self._skips_null and any(array.null_count for array in arrays)
         made = _Made()
+        CLOCK.python()
         for row, values in enumerate(arguments):
             if skips and any(value is None for value in values):
                 continue
@@ -106,6 +108,7 @@ class FlatMap:
         PROGRESS.rows_end()
         if made.rows:
             yield self._chunk(made, first, arguments)
+        CLOCK.convert()
 
     def _row(
         self,
@@ -161,6 +164,15 @@ class FlatMap:
         return iter(result)
 
     def _chunk(self, made: _Made, first: int, arguments: list[tuple[Any, ...]]) -> pa.RecordBatch:
+        before = CLOCK.convert()
+        try:
+            return self._converted(made, first, arguments)
+        finally:
+            CLOCK.to(before)
+
+    def _converted(
+        self, made: _Made, first: int, arguments: list[tuple[Any, ...]]
+    ) -> pa.RecordBatch:
         while True:
             try:
                 columns = self._rows.columns(made.values(self._rows.nothing))

@@ -14,7 +14,8 @@ from collections import OrderedDict
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import _errors
+from . import _errors, _imports
+from ._clock import CLOCK, LOAD
 from ._errors import Failure
 from ._progress import PROGRESS
 
@@ -49,12 +50,14 @@ class Library:
             Of kind "load", or "module" if a module is missing.
         """
         before = PROGRESS.load_begin()
+        counted = CLOCK.to(LOAD)
         try:
             return self._load(call)
         except Failure as failure:
             failure.details["loading"] = True  # no row is to blame
             raise
         finally:
+            CLOCK.to(counted)
             PROGRESS.load_end(before)
 
     def _load(self, call: Mapping[str, Any]) -> Callable[..., Any]:
@@ -122,24 +125,28 @@ class Library:
         if key in self._functions:
             self._functions.move_to_end(key)
             return self._functions[key]
-        if "pickle" in code:
-            function = _unpickle(code["pickle"])
-        elif "source" in code:
-            function = self._from_source(code["source"], code.get("name") or name)
-        elif "attribute" in code:
-            function = _from_attribute(code["attribute"])
-        else:
-            raise Failure("protocol", f"{name} comes without code")
-        if inspect.isclass(function):
-            function = _set_up(function, name)
+        with _imports.measured():
+            function = self._read(code, name)
+            if inspect.isclass(function):
+                function = _set_up(function, name)
         _remember(self._functions, key, function, FUNCTIONS_MAX)
         return function
+
+    def _read(self, code: Mapping[str, str], name: str) -> Any:
+        if "pickle" in code:
+            return _unpickle(code["pickle"])
+        if "source" in code:
+            return self._from_source(code["source"], code.get("name") or name)
+        if "attribute" in code:
+            return _from_attribute(code["attribute"])
+        raise Failure("protocol", f"{name} comes without code")
 
     def _model(self, path: str) -> Any:
         if path in self._models:
             self._models.move_to_end(path)
             return self._models[path]
-        model = _unpickle(path)
+        with _imports.measured():
+            model = _unpickle(path)
         _remember(self._models, path, model, MODELS_MAX)
         return model
 
@@ -205,7 +212,8 @@ def _run_source(source: str, number: int, name: str) -> ModuleType:
 
 def _from_attribute(attribute: str) -> Any:
     module_name, _, path = attribute.partition(":")
-    value = importlib.import_module(module_name)
+    __import__(module_name)  # unlike import_module, it is measured
+    value = sys.modules[module_name]
     for part in path.split("."):
         value = getattr(value, part)
     return value

@@ -18,7 +18,8 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import _functions, _local, _log
+from . import _functions, _imports, _local, _log
+from ._clock import CLOCK, ELSEWHERE
 from ._errors import Failure, failure_of
 from ._interrupts import Interrupts
 from ._memory import Release
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 PROTOCOL = "1"
 LOGGED_KEY = "alink:logged"
+SPENT_KEY = "alink:spent"
+IMPORTS_KEY = "alink:imports"
 LAUNCH_BYTES_MAX = 1 << 20
 STAGES_MAX = 64
 
@@ -53,7 +56,9 @@ def run() -> NoReturn:
         _leave(1, "No module named 'pyarrow'")
     worker.connect()
     # The engine knows by now that the worker is there, and sends while this is imported.
+    began = time.perf_counter_ns()
     _import_rest()
+    CLOCK.starting = time.perf_counter_ns() - began
     gc.freeze()  # what start-up made lives on: the collector need not look at it again
     worker.serve()
 
@@ -151,8 +156,10 @@ class _Worker:
             self._lane.finish()
             self._capture.end()
             # Streams overtake each other: the engine waits for as many log entries.
-            logged = {LOGGED_KEY: str(self._journal.added).encode()}
-            answer: dict[str, Any] = {"process_bundle": {"monitoring_data": logged}}
+            told = {LOGGED_KEY: str(self._journal.added).encode(), SPENT_KEY: CLOCK.end()}
+            if imports := _imports.taken():
+                told[IMPORTS_KEY] = json.dumps(imports).encode()
+            answer: dict[str, Any] = {"process_bundle": {"monitoring_data": told}}
             if not self._lane.ours:
                 answer = {"process_bundle": {}}
             if failure is not None:
@@ -179,6 +186,7 @@ class _Worker:
 
     def _run(self, id_: str, request: Mapping[str, Any]) -> None:
         stage, url = self._stage(request["process_bundle_descriptor_id"])
+        CLOCK.begin(stage.names)
         self._lane.start(id_, url)
         self._capture.begin(id_)
         PROGRESS.begin(id_)
@@ -188,9 +196,11 @@ class _Worker:
 
     def _take(self) -> memoryview | None:
         PROGRESS.pause()
+        before = CLOCK.to(ELSEWHERE)
         try:
             return self._lane.take()
         finally:
+            CLOCK.to(before)
             PROGRESS.resume()
 
     def _put(self, transform: str, parts: list[Any], last: bool) -> None:
@@ -205,6 +215,7 @@ class _Worker:
     def _enter(self, function: str, call: int = 0) -> None:
         self._capture.enter(function)
         PROGRESS.enter(call)
+        CLOCK.enter(function)
 
     def _stage(self, id_: str) -> tuple[Stage | BeamStage, str]:
         stage = self._stages.get(id_)

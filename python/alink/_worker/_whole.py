@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from . import _arrays, _errors
 from ._calls import called, too_large
+from ._clock import CLOCK
 from ._errors import Failure
 from ._exact import ColumnMisfit, Misfit, type_name
 from ._forms import FORMS, as_table
@@ -114,7 +115,11 @@ class Whole:
         while True:
             try:
                 with self._form.context():
-                    item = next(items)
+                    before = CLOCK.python()
+                    try:
+                        item = next(items)
+                    finally:
+                        CLOCK.to(before)
             except StopIteration:
                 return
             except BaseException as exception:
@@ -170,7 +175,9 @@ class Fit(Whole):
         self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
     ) -> Iterator[pa.RecordBatch]:
         try:
+            CLOCK.python()
             model = function(self._cuts(batches))
+            CLOCK.convert()
         except Failure:
             raise  # of the input, which the function was reading
         except BaseException as exception:

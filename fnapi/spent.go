@@ -1,0 +1,60 @@
+package fnapi
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/alink-runtime/alink/engine/exec"
+)
+
+// Bounds on what a worker says of its time, which it could make up.
+const (
+	spentMax       = 365 * 24 * time.Hour
+	importsMax     = 1024
+	importNameMax  = 128
+	importBytesMax = 256 << 10
+)
+
+// readSpent reads where a worker's time has gone for a bundle. What is not
+// sound, or from a worker of another kind, is left out: it is only looked at.
+func readSpent(stage *exec.FunctionStage, data map[string][]byte) (w exec.Work) {
+	var names []string
+	for _, call := range stage.Calls {
+		if !slices.Contains(names, call.Function.Name) {
+			names = append(names, call.Function.Name)
+		}
+	}
+	spent := data[spentKey]
+	if len(spent) != 8*(1+2*len(names)) {
+		return w
+	}
+	next := func() time.Duration {
+		ns := time.Duration(binary.NativeEndian.Uint64(spent)) //nolint:gosec // checked by what follows
+		spent = spent[8:]
+		return min(max(0, ns), spentMax)
+	}
+	w.Load = next()
+	for _, name := range names {
+		w.Functions = append(w.Functions, exec.FunctionTime{Name: name, Python: next(), Conversion: next()})
+	}
+	w.Imports = readImports(data[importsKey])
+	return w
+}
+
+func readImports(text []byte) map[string]time.Duration {
+	if len(text) == 0 || len(text) > importBytesMax {
+		return nil
+	}
+	var imports map[string]time.Duration
+	if json.Unmarshal(text, &imports) != nil || len(imports) > importsMax {
+		return nil
+	}
+	for name, took := range imports {
+		if len(name) > importNameMax || took < 0 || took > spentMax {
+			return nil
+		}
+	}
+	return imports
+}
