@@ -35,8 +35,8 @@ def test_start_options_and_calls(fake_engine, monkeypatch, tmp_path):
     options = first["options"]
     assert options.keys() == {
         "run_dir", "token", "client_pidfd", "cache_dir", "uv",
-        "memory_limit_bytes", "worker_memory_bytes", "parallelism", "spill_dir", "offline", "sandbox", "warm",
-            "source_builds", "lane", "launcher",
+        "memory_limit_bytes", "worker_memory_bytes", "parallelism", "spill_dir", "offline",
+        "sandbox", "warm", "source_builds", "lane", "launcher",
     }  # fmt: skip
     assert options["memory_limit_bytes"] == 2**30
     assert options["parallelism"] == 3
