@@ -91,6 +91,7 @@ func (s *Server) handler(token string) http.Handler {
 	})
 	closed.HandleFunc("GET /api/jobs", s.getJobs)
 	closed.HandleFunc("GET /api/jobs/{id}", s.getJob)
+	closed.HandleFunc("GET /api/workers", s.getWorkers)
 	closed.HandleFunc("POST /api/jobs/{id}/cancel", s.cancelJob)
 	closed.HandleFunc("GET /{$}", pageFile("index.html"))
 	for _, name := range []string{"dashboard.js", "style.css"} {
@@ -158,6 +159,11 @@ func (s *Server) getJobs(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, map[string]any{
 		"jobs": infos(s.jobs.list(nil)), "draining": s.Draining(), "version": s.options.Version, "sessions": s.sessions.count(),
 	})
+}
+
+// getWorkers lists the workers that run, and tells how they are reached.
+func (s *Server) getWorkers(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, map[string]any{"workers": s.engine.Status().Workers, "lane": s.engine.Lane()})
 }
 
 // getJob tells all of a job, with the last lines of its log.

@@ -73,7 +73,7 @@ func (w *web) call(method, path string, headers ...string) (answered, string) {
 
 func TestHTTPAsksForTheToken(t *testing.T) {
 	w := serveWith(t, Options{Token: token}, engine.Options{}).web(t)
-	for _, path := range []string{"/", "/metrics", "/api/jobs", "/api/jobs/j1", "/dashboard.js", "/style.css", "/nothing", "/healthz/x"} {
+	for _, path := range []string{"/", "/metrics", "/api/jobs", "/api/jobs/j1", "/api/workers", "/dashboard.js", "/style.css", "/nothing", "/healthz/x"} {
 		for _, header := range []string{"", "Bearer wrong", token, "Basic d3Jvbmc6d3Jvbmc="} {
 			response, body := w.call(http.MethodGet, path, "Authorization", header)
 			if response.StatusCode != http.StatusUnauthorized || !strings.Contains(body, string(diag.NotAuthorized)) || len(response.Header.Values("WWW-Authenticate")) != 2 {
@@ -116,6 +116,11 @@ func TestDashboard(t *testing.T) {
 	}
 	if markup := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacent|document\.write|eval\(`).FindString(script); markup != "" {
 		t.Errorf("the script uses %s", markup)
+	}
+	for column, value := range map[string]string{"Sandbox": "cell(row, worker.sandbox)", "Lane": "cell(row, list.lane)"} {
+		if !strings.Contains(html, "<th>"+column+"</th>") || !strings.Contains(script, value) {
+			t.Errorf("workers are shown without %s", column)
+		}
 	}
 	for _, id := range regexp.MustCompile(`getElementById\("([a-z]+)"\)`).FindAllStringSubmatch(script, -1) {
 		if !strings.Contains(html, `id="`+id[1]+`"`) {

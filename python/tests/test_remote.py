@@ -287,16 +287,36 @@ def test_tables_are_dropped_with_their_last_reference(server, eventually):
         assert eventually(lambda: uploads() == before)
 
 
-def metrics(server):
+def test_workers_are_shown_with_their_sandbox_and_lane(server):
+    @al.udf("bigint")
+    def one_more(x):
+        return x + 1
+
+    with server.connect() as ctx:
+        ctx.from_arrow(pa.table({"x": [1]})).select(y=one_more("x")).to_arrow()
+        mine = ctx.status()["workers"]
+        shown = json.loads(ask(server, "/api/workers"))
+    assert shown["lane"] == "local"
+    assert mine[0]["sandbox"] in ("L0", "L1", "L2", "L3")
+    assert {(w["id"], w["pid"], w["sandbox"]) for w in mine} <= {
+        (w["id"], w["pid"], w["sandbox"]) for w in shown["workers"]
+    }
+
+
+def ask(server, path):
     request = urllib.request.Request(
-        server.http.replace("127.0.0.1", "localhost") + "/metrics",
+        server.http.replace("127.0.0.1", "localhost") + path,
         headers={"Authorization": f"Bearer {server.token}"},
     )
     import ssl
 
     context = ssl.create_default_context(cafile=server.tls_ca)
     with urllib.request.urlopen(request, context=context, timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
+        return answer.read().decode()
+
+
+def metrics(server):
+    lines = ask(server, "/metrics").splitlines()
     return {
         name: float(value)
         for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")

@@ -79,6 +79,20 @@ function detail(job) {
     (job.logs || []).map((line) => "[" + (line.function || line.level) + "] " + line.text).join("\n");
 }
 
+function staff(list) {
+  const body = document.getElementById("workers");
+  body.replaceChildren();
+  for (const worker of list.workers) {
+    const row = body.insertRow();
+    cell(row, worker.id);
+    cell(row, worker.pid, "number");
+    cell(row, worker.environment);
+    cell(row, worker.busy ? "busy" : "idle");
+    cell(row, worker.sandbox);
+    cell(row, list.lane);
+  }
+}
+
 function failed(error) {
   document.getElementById("about").textContent = "not connected: " + error.message;
 }
@@ -86,6 +100,7 @@ function failed(error) {
 async function refresh() {
   try {
     show(await call("api/jobs"));
+    staff(await call("api/workers"));
     if (chosen) detail(await call("api/jobs/" + encodeURIComponent(chosen)));
   } catch (error) {
     failed(error);
