@@ -3,7 +3,6 @@ package fnapi
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/alink-runtime/alink/diag"
@@ -187,9 +186,10 @@ func (l *lease) failedLocked(b *bundle, text string) {
 	if d.Row != nil {
 		failure.Row = d.Row.Index - b.firstRow
 	}
-	failure.Fatal = !ofARow(text)
+	ofARow, outOfMemory := readVerdict(text)
+	failure.Fatal = !ofARow
 	// A worker that had no memory left is not used again.
-	if d.Exception != nil && strings.HasSuffix(d.Exception.Type, memoryError) {
+	if outOfMemory {
 		l.dirty = true
 		s.runner.pool.Interrupt(l.worker)
 	}
@@ -206,17 +206,19 @@ func (l *lease) failedLocked(b *bundle, text string) {
 	s.againLocked(l, b)
 }
 
-// ofARow reports whether what a worker tells of a failure may be due to a row:
-// the function was called, could run at all, and has not failed too often.
-func ofARow(text string) bool {
+// readVerdict reads off what a worker tells of a failure whether it may be due
+// to a row (the function was called, could run at all, and has not failed too
+// often) and whether the worker had no memory left.
+func readVerdict(text string) (ofARow, outOfMemory bool) {
 	var f struct {
-		Error   string `json:"error"`
-		Loading bool   `json:"loading"`
+		Error       string `json:"error"`
+		Loading     bool   `json:"loading"`
+		OutOfMemory bool   `json:"out_of_memory"`
 	}
-	if json.Unmarshal([]byte(text), &f) != nil || f.Loading {
-		return false
+	if json.Unmarshal([]byte(text), &f) != nil {
+		return false, false
 	}
-	return slices.Contains([]string{"raised", "type", "length", "output"}, f.Error)
+	return !f.Loading && slices.Contains([]string{"raised", "type", "length", "output"}, f.Error), f.OutOfMemory
 }
 
 // againLocked has a bundle that the worker has answered run again, behind those

@@ -21,10 +21,6 @@ const (
 	outputLinesMax = 4
 )
 
-// memoryError ends the name of Python's exception for want of memory, and of
-// numpy's.
-const memoryError = "MemoryError"
-
 // failure is the JSON in an InstructionResponse's error.
 type failure struct {
 	Error     string          `json:"error"`

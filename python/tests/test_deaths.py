@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -359,22 +360,31 @@ def test_memory_of_child_processes_counts(table):
         table.limit(1).select(y=parent("x")).to_arrow()
 
 
-def test_a_worker_without_memory_is_replaced(pyrunner):
-    @al.udf("bigint", sandbox="off")  # where every worker is process 2
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")],
+    ids=["python", "call"],
+)
+def test_a_worker_without_memory_is_replaced(pyrunner, error):
     def pid_or_error(x):
         import os
 
         if x == 3:
-            raise MemoryError
+            raise error
         return os.getpid()
 
+    # Without a sandbox, where every worker is process 2.
+    fails = al.udf("bigint", sandbox="off")(pid_or_error)
+    goes_on = al.udf("bigint", sandbox="off", on_error="null")(pid_or_error)
     with al.connect(parallelism=1) as ctx:
         table = ctx.from_arrow(TABLE)
-        [before] = table.limit(1).select(y=pid_or_error("x")).to_arrow().column("y").to_pylist()
-        with pytest.raises(al.UdfError, match="MemoryError"):
-            table.select(y=pid_or_error("x")).to_arrow()
-        [after] = table.limit(1).select(y=pid_or_error("x")).to_arrow().column("y").to_pylist()
+        [before] = table.limit(1).select(y=fails("x")).to_arrow().column("y").to_pylist()
+        with pytest.raises(al.UdfError, match=r"peak memory of the worker .*limit 1\.0 GiB"):
+            table.select(y=fails("x")).to_arrow()
+        [after] = table.limit(1).select(y=fails("x")).to_arrow().column("y").to_pylist()
         assert before != after
+        pids = table.select(y=goes_on("x")).to_arrow().column("y").to_pylist()
+        assert [x for x, y in enumerate(pids) if y is None] == [3]
 
 
 @pytest.mark.parametrize("child", ["sleeps", "returns"])

@@ -263,14 +263,16 @@ def fatal(failure: BaseException) -> bool:
     The engine has interrupted it, memory is short, or the function cannot run at all.
     """
     if not isinstance(failure, Failure):
-        return isinstance(failure, (KeyboardInterrupt, MemoryError, ModuleNotFoundError))
+        return isinstance(
+            failure, (KeyboardInterrupt, ModuleNotFoundError)
+        ) or _errors.out_of_memory(failure)
     details = failure.details
     exception = (details.get("exception") or {}).get("type", "")
     return (
         details["error"] in ("many", "load", "module", "protocol")
         or "loading" in details
         or exception == "KeyboardInterrupt"
-        or exception.endswith("MemoryError")
+        or "out_of_memory" in details
     )
 
 

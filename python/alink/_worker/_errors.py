@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import linecache
@@ -63,7 +64,8 @@ def raised(exception: BaseException, what: str, error: str = "raised", **details
     if isinstance(exception, ModuleNotFoundError):
         error = "module"
         details["missing"] = exception.name or ""
-    if isinstance(exception, MemoryError):
+    if out_of_memory(exception):
+        details["out_of_memory"] = True
         details.setdefault("peak_bytes", _peak_bytes())
         details.setdefault("hint", 'raise memory= ("4GiB"), or hold less at a time')
     elif isinstance(exception, SystemExit):
@@ -76,6 +78,17 @@ def raised(exception: BaseException, what: str, error: str = "raised", **details
         frames=frames_of(exception.__traceback__, exception),
         **details,
     )
+
+
+def out_of_memory(exception: BaseException) -> bool:
+    """Tell whether an exception says that there was no memory.
+
+    Python's own does and, by its name, that of some libraries; a system call that wants some
+    (``mmap``, ``fork``) fails with an `OSError` of the number ENOMEM.
+    """
+    if isinstance(exception, OSError):
+        return exception.errno == errno.ENOMEM
+    return isinstance(exception, MemoryError) or type(exception).__name__.endswith("MemoryError")
 
 
 def _peak_bytes() -> int:
