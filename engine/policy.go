@@ -11,6 +11,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/alink-runtime/alink/grant"
 )
 
 // Policy is what the functions of plans may ask for. Whoever runs an engine for
@@ -175,7 +176,7 @@ func (p *Policy) capTime(f *plan.Function) *diag.Diagnostic {
 // checkMount compares a mount with the folders that are allowed. A path that
 // leads through links is refused, here and again when it is mounted: a function
 // that may write there could change where it leads.
-func (p *Policy) checkMount(function string, m plan.Mount) *diag.Diagnostic {
+func (p *Policy) checkMount(function string, m grant.Mount) *diag.Diagnostic {
 	folders, key := slices.Concat(p.Read, p.Write), "read"
 	if m.Write {
 		folders, key = p.Write, "write"

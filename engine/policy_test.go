@@ -10,6 +10,7 @@ import (
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/alink-runtime/alink/grant"
 )
 
 func TestPolicy(t *testing.T) {
@@ -40,12 +41,12 @@ func TestPolicy(t *testing.T) {
 		{"less of a sandbox", strict, plan.FunctionOptions{Sandbox: "auto"}, named, "", `f asks for sandbox="auto"; functions of this server run with "strict"`, `sandbox = "auto"`},
 		{"none of a sandbox", Policy{Sandbox: "auto"}, plan.FunctionOptions{Sandbox: "off"}, named, "", `f asks for sandbox="off"`, `sandbox = "off"`},
 		{"the network", strict, plan.FunctionOptions{Network: true}, named, "", "f asks for the network", "network = true"},
-		{"a mount", strict, plan.FunctionOptions{Mounts: []plan.Mount{{Path: "/data/x"}}}, named, "", "f mounts /data/x, which functions of this server may not read", `read = ["/data/x"]`},
-		{"writing where it may read", wide, plan.FunctionOptions{Mounts: []plan.Mount{{Path: "/data/x", Write: true}}}, named, "", "may not write", `write = ["/data/x"]`},
-		{"a neighbour of what it may read", wide, plan.FunctionOptions{Mounts: []plan.Mount{{Path: "/database"}}}, named, "", "may not read", ""},
-		{"a link", wide, plan.FunctionOptions{Mounts: []plan.Mount{{Path: link}}}, named, "", "leads through a link", "what it leads to"},
-		{"what lies behind a link", wide, plan.FunctionOptions{Mounts: []plan.Mount{{Path: filepath.Join(link, "passwd")}}}, named, "", "leads through a link", ""},
-		{"a mount within", wide, plan.FunctionOptions{Mounts: []plan.Mount{{Path: dir, Write: true}, {Path: filepath.Join(dir, "new")}}}, named, "", "", ""},
+		{"a mount", strict, plan.FunctionOptions{Mounts: []grant.Mount{{Path: "/data/x"}}}, named, "", "f mounts /data/x, which functions of this server may not read", `read = ["/data/x"]`},
+		{"writing where it may read", wide, plan.FunctionOptions{Mounts: []grant.Mount{{Path: "/data/x", Write: true}}}, named, "", "may not write", `write = ["/data/x"]`},
+		{"a neighbour of what it may read", wide, plan.FunctionOptions{Mounts: []grant.Mount{{Path: "/database"}}}, named, "", "may not read", ""},
+		{"a link", wide, plan.FunctionOptions{Mounts: []grant.Mount{{Path: link}}}, named, "", "leads through a link", "what it leads to"},
+		{"what lies behind a link", wide, plan.FunctionOptions{Mounts: []grant.Mount{{Path: filepath.Join(link, "passwd")}}}, named, "", "leads through a link", ""},
+		{"a mount within", wide, plan.FunctionOptions{Mounts: []grant.Mount{{Path: dir, Write: true}, {Path: filepath.Join(dir, "new")}}}, named, "", "", ""},
 		{"memory", wide, plan.FunctionOptions{MemoryBytes: 200 << 20}, named, "", "asks for 200 MiB of memory; a worker of this server may hold 100 MiB", `memory = "200MiB"`},
 		{"workers", wide, plan.FunctionOptions{Workers: 3}, named, "", "asks for 3 workers", "workers = 3"},
 		{"time", wide, plan.FunctionOptions{TimeoutMS: ms(61_000)}, named, "", "may go without progress 1m1s", "timeout"},
@@ -57,7 +58,7 @@ func TestPolicy(t *testing.T) {
 		{"source builds", wide, plan.FunctionOptions{}, &plan.Environment{SourceBuilds: true}, "", "built from source", "source_builds = true"},
 		{"an interpreter's folders", wide, plan.FunctionOptions{}, &plan.Environment{Interpreter: "/opt/p/bin/python", Paths: []string{"/elsewhere/x"}}, "", "wants to run with /elsewhere/x", ""},
 		{"a path out of what is allowed", wide, plan.FunctionOptions{}, &plan.Environment{Interpreter: "/opt/../bin/sh"}, "", "wants to run with", ""},
-		{"all that is allowed", wide, plan.FunctionOptions{Sandbox: "off", Network: true, Mounts: []plan.Mount{{Path: "/data"}}, MemoryBytes: 64 << 20, Workers: 2, TimeoutMS: ms(60_000)}, built, "", "", ""},
+		{"all that is allowed", wide, plan.FunctionOptions{Sandbox: "off", Network: true, Mounts: []grant.Mount{{Path: "/data"}}, MemoryBytes: 64 << 20, Workers: 2, TimeoutMS: ms(60_000)}, built, "", "", ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

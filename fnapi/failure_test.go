@@ -8,6 +8,7 @@ import (
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/alink-runtime/alink/grant"
 )
 
 func TestFailures(t *testing.T) {
@@ -94,7 +95,7 @@ func TestFailureBounds(t *testing.T) {
 }
 
 func TestHintsOfTheSandbox(t *testing.T) {
-	c := plan.Confinement{Mounts: []plan.Mount{{Path: "/data"}, {Path: "/out", Write: true}}}
+	c := plan.Confinement{Mounts: []grant.Mount{{Path: "/data"}, {Path: "/out", Write: true}}}
 	for _, test := range []struct{ kind, message, says string }{
 		{"FileNotFoundError", "[Errno 2] No such file or directory: '/srv/x/y.csv'", `does not show /srv/x/y.csv to functions: mounts={"/srv/x": "ro"}`},
 		{"PermissionError", "[Errno 13] Permission denied: '/srv/y.csv'", `mounts={"/srv": "ro"}`},

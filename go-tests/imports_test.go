@@ -33,7 +33,8 @@ var none = []string{}
 var rooms = []room{
 	{"diag", none, none, "every room reports through it, so it depends on none"},
 	{"config", []string{"diag"}, []string{"github.com/pelletier/go-toml/"}, "settings mean the same to whoever reads them"},
-	{"engine/plan", []string{"diag"}, []string{"github.com/apache/arrow-go/"}, "what a job is does not depend on how it runs"},
+	{"grant", none, none, "plans and the sandbox share it"},
+	{"engine/plan", []string{"diag", "grant"}, []string{"github.com/apache/arrow-go/"}, "what a job is does not depend on how it runs"},
 	{"engine/state", []string{"diag"}, []string{"github.com/apache/arrow-go/", "github.com/zeebo/xxh3"}, "what operators remember does not depend on how they run"},
 	{
 		"engine/exec",
@@ -47,14 +48,14 @@ var rooms = []room{
 	{"engine/connector", []string{"diag", "engine/plan", "engine/exec"}, nil, "connectors know nothing of workers"},
 	{
 		"engine",
-		[]string{"diag", "engine/plan", "engine/exec", "engine/state", "engine/ops", "engine/checkpoint", "engine/duck", "engine/connector", "fnapi", "udfworker", "udfworker/cgroup", "udfworker/sandbox", "envmgr", "python"},
+		[]string{"diag", "engine/plan", "engine/exec", "engine/state", "engine/ops", "engine/checkpoint", "engine/duck", "engine/connector", "fnapi", "udfworker", "udfworker/cgroup", "udfworker/sandbox", "envmgr", "python", "grant"},
 		nil,
 		"it wires the rooms below; its front doors are above",
 	},
 	{"fnapi", []string{"diag", "engine/plan", "engine/exec", "udfworker", "udfworker/sandbox", "envmgr"}, nil, "the boundary knows nothing of SQL, DuckDB, algorithms or servers"},
 	{"udfworker", []string{"diag", "envmgr", "python", "udfworker/cgroup", "udfworker/sandbox"}, nil, "a worker's life does not depend on what it computes"},
 	{"udfworker/cgroup", none, []string{"golang.org/x/sys/"}, "what is trusted to confine stays small"},
-	{"udfworker/sandbox", none, []string{"golang.org/x/sys/"}, "what is trusted to confine stays small"},
+	{"udfworker/sandbox", []string{"grant"}, []string{"golang.org/x/sys/"}, "what is trusted to confine stays small"},
 	{"envmgr", []string{"diag"}, []string{"golang.org/x/sys/", "github.com/pelletier/go-toml/", "github.com/klauspost/compress/"}, "environments are made for whoever asks"},
 	{"python", none, none, "it only carries the harness"},
 	{"server", []string{"diag", "engine", "engine/plan", "engine/exec"}, nil, "a front door talks to the engine, not to its rooms"},

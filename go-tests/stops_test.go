@@ -12,6 +12,7 @@ import (
 
 	"github.com/alink-runtime/alink/engine"
 	"github.com/alink-runtime/alink/engine/plan"
+	"github.com/alink-runtime/alink/grant"
 )
 
 // stopTime is far less than the work takes that is to be stopped, and far more
@@ -46,7 +47,7 @@ func TestALimitCallsFunctionsForItsRowsOnly(t *testing.T) {
 	numbers(t, e, "t", 10_000)
 	calls := filepath.Join(t.TempDir(), "calls")
 	p := applied(t, "t", plan.RowFunction, fmt.Sprintf("import time\ndef f(x):\n    time.sleep(0.05)\n    open(%q, 'a').write('.')\n    return -1.0 if x is None else 2 * x\n", calls))
-	p.Functions["f"].Options.Mounts = []plan.Mount{{Path: filepath.Dir(calls), Write: true}}
+	p.Functions["f"].Options.Mounts = []grant.Mount{{Path: filepath.Dir(calls), Write: true}}
 	p.Functions["g"] = source("g", "def g(y):\n    return y + 1\n", plan.NumpyFunction, "double", "here")
 	p.Nodes = append(p.Nodes[:2],
 		node("z", plan.Project{Keep: true, Exprs: []plan.NamedExpr{

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/grant"
 	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
@@ -20,7 +21,7 @@ func TestTemplate(t *testing.T) {
 	}
 	spec := sandbox.Spec{
 		Visible: []string{"/usr/bin/python3", "/opt/env"}, Optional: []string{there, filepath.Join(dir, "none")},
-		Writable: []string{"/s"}, Mounts: []sandbox.Mount{{Path: "/data"}, {Path: "/out", Write: true}, {Path: "/opt/env/lib"}},
+		Writable: []string{"/s"}, Mounts: []grant.Mount{{Path: "/data"}, {Path: "/out", Write: true}, {Path: "/opt/env/lib"}},
 	}
 	command := []string{"/usr/bin/python3", "-I", "/h/boot.py"}
 	for text, want := range map[string]string{

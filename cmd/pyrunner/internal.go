@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/grant"
 	"github.com/alink-runtime/alink/python"
 	"github.com/alink-runtime/alink/server"
 	"github.com/alink-runtime/alink/udfworker"
@@ -85,9 +86,9 @@ func poolPolicy(mode string, network bool, mounts []string) (sandbox.Policy, err
 		if err != nil || path == "" {
 			return policy, usageError{badUsage("--mount must be PATH or PATH=rw, not %q", mount)}
 		}
-		policy.Mounts = append(policy.Mounts, sandbox.Mount{Path: absolute, Write: write})
+		policy.Mounts = append(policy.Mounts, grant.Mount{Path: absolute, Write: write})
 	}
-	slices.SortFunc(policy.Mounts, func(a, b sandbox.Mount) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(policy.Mounts, func(a, b grant.Mount) int { return strings.Compare(a.Path, b.Path) })
 	return policy, nil
 }
 

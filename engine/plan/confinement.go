@@ -5,15 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/alink-runtime/alink/grant"
 )
 
 // Bounds of what a function may be given.
 const (
-	mountsMax       = 64
 	secretBytesMax  = 8 << 10
 	isolationShared = "shared"
 	isolationOwn    = "own"
@@ -21,17 +21,6 @@ const (
 
 // Sandboxes are the values of FunctionOptions.Sandbox, the weakest first.
 var Sandboxes = []string{"off", "auto", "strict"}
-
-// Mount is a file or folder of the machine that a function sees.
-type Mount struct {
-	// Path is absolute and clean, the same inside as outside.
-	Path string `json:"path"`
-	// Write lets the function write there.
-	Write bool `json:"write,omitempty"`
-	// Exact says that no part of the path may be a link: where it leads was
-	// checked, and must not change.
-	Exact bool `json:"exact,omitempty"`
-}
 
 // Secret is a value that is not shown: it can be read from JSON, and is never
 // written to it or printed.
@@ -54,7 +43,7 @@ type Confinement struct {
 	// Sandbox is one of Sandboxes, or "" where the engine's holds.
 	Sandbox string
 	Network bool
-	Mounts  []Mount
+	Mounts  []grant.Mount
 	// Secrets are variables of the worker's environment.
 	Secrets map[string]Secret
 	// Isolation is "" where any function of the same client may run in the same
@@ -90,7 +79,7 @@ func (f *Function) WorkerKey() string {
 	o := f.Options
 	key := fmt.Sprintf("%d %s %t %s", f.MemoryBytes(), o.Sandbox, o.Network, f.isolation())
 	for _, m := range o.Mounts {
-		key += fmt.Sprintf(" %q %t", m.Path, m.Write)
+		key += " " + m.Key()
 	}
 	return key + fmt.Sprintf(" %q", o.Secrets)
 }
@@ -106,18 +95,8 @@ func (p *Plan) validateConfinement(f *Function) error {
 	if o.Isolation != "" && o.Isolation != isolationShared && o.Isolation != isolationOwn {
 		return fmt.Errorf("isolation must be shared or own, not %q", o.Isolation)
 	}
-	if len(o.Mounts) > mountsMax {
-		return fmt.Errorf("at most %d mounts are possible, not %d: mount a folder that holds them", mountsMax, len(o.Mounts))
-	}
-	for i, m := range o.Mounts {
-		switch {
-		case !filepath.IsAbs(m.Path) || filepath.Clean(m.Path) != m.Path || strings.ContainsRune(m.Path, 0):
-			return fmt.Errorf("the mount %q is not an absolute, clean path", m.Path)
-		case m.Path == "/":
-			return fmt.Errorf("the root of the file system cannot be mounted: name the folders that the function needs")
-		case i > 0 && o.Mounts[i-1].Path >= m.Path:
-			return fmt.Errorf("the mounts are not sorted, or %q stands twice", m.Path)
-		}
+	if err := grant.CheckMounts(o.Mounts); err != nil {
+		return err
 	}
 	bytes := 0
 	for _, name := range o.Secrets {

@@ -1,7 +1,7 @@
 // Package plan says what a job is: operators, expressions, functions,
 // environments, in the JSON form that clients send and in Go types that
 // programs build. It validates plans and lowers them to the stages that
-// engine/exec runs. It imports Arrow and diag only.
+// engine/exec runs. It imports Arrow, grant and diag only.
 package plan
 
 import (
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/alink-runtime/alink/diag"
+	"github.com/alink-runtime/alink/grant"
 )
 
 // Version is the version of the JSON form. A plan of another version is
@@ -253,7 +254,7 @@ type FunctionOptions struct {
 	Network bool `json:"network,omitempty"`
 	// Mounts are the machine's files and folders that the function sees, sorted
 	// by path.
-	Mounts []Mount `json:"mounts,omitempty"`
+	Mounts []grant.Mount `json:"mounts,omitempty"`
 	// Secrets are entries of Plan.Secrets, which the function finds as
 	// variables of its environment.
 	Secrets []string `json:"secrets,omitempty"`

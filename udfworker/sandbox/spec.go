@@ -3,48 +3,50 @@ package sandbox
 import (
 	"fmt"
 	"os"
+
+	"github.com/alink-runtime/alink/grant"
 )
 
 // Spec is a process to shut in.
 type Spec struct {
-	Level Level `json:"level"`
+	Level Level
 	// Argv[0] is the absolute path of the program, Env its whole environment,
 	// Dir the folder that it starts in.
-	Argv []string `json:"argv"`
-	Env  []string `json:"env"`
-	Dir  string   `json:"dir"`
+	Argv []string
+	Env  []string
+	Dir  string
 	// Visible are files and folders that it sees besides the system's own,
 	// Optional those that may be missing. All are for reading, with what lies
 	// below them.
-	Visible  []string `json:"visible,omitempty"`
-	Optional []string `json:"optional,omitempty"`
+	Visible  []string
+	Optional []string
 	// Writable are those that it may write.
-	Writable []string `json:"writable,omitempty"`
+	Writable []string
 	// Mounts are what the policy grants.
-	Mounts []Mount `json:"mounts,omitempty"`
+	Mounts []grant.Mount
 	// Network leaves it the machine's network.
-	Network bool   `json:"network,omitempty"`
-	Limits  Limits `json:"limits"`
+	Network bool
+	Limits  Limits
 	// DenyUnmapped denies memory that no process need map (memfd_create, System
 	// V segments): where only a watch counts memory, it would miss that.
-	DenyUnmapped bool `json:"deny_unmapped,omitempty"`
+	DenyUnmapped bool
 }
 
 // Limits bound what a process may use; 0 is no limit.
 type Limits struct {
 	// ScratchBytes is the size of each of its temporary file systems, at L2,
 	// and ScratchFiles the number of files there.
-	ScratchBytes int64 `json:"scratch_bytes,omitempty"`
-	ScratchFiles int64 `json:"scratch_files,omitempty"`
+	ScratchBytes int64
+	ScratchFiles int64
 	// FileBytes is the size of a file that it writes.
-	FileBytes int64 `json:"file_bytes,omitempty"`
+	FileBytes int64
 	// OpenFiles are the descriptors of each of its processes.
-	OpenFiles int64 `json:"open_files,omitempty"`
+	OpenFiles int64
 	// Processes counts processes and threads. It is kept where the worker has a
 	// user namespace of its own; elsewhere it would count all of its user's.
-	Processes int64 `json:"processes,omitempty"`
+	Processes int64
 	// DataBytes bounds anonymous private memory of each process: a backstop.
-	DataBytes int64 `json:"data_bytes,omitempty"`
+	DataBytes int64
 }
 
 // Process is a process that was started.
@@ -81,12 +83,12 @@ const Scratch = "/tmp"
 // Error says which layer could not be put on.
 type Error struct {
 	// Layer is what was being done: "user namespace", "mounts" …
-	Layer string `json:"layer"`
+	Layer string
 	// Path is the file or folder that it is about, or "".
-	Path string `json:"path,omitempty"`
+	Path string
 	// Missing says that Path does not exist.
-	Missing bool   `json:"missing,omitempty"`
-	Text    string `json:"text"`
+	Missing bool
+	Text    string
 }
 
 // Error implements error.

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alink-runtime/alink/grant"
 	"golang.org/x/sys/unix"
 )
 
@@ -177,7 +178,7 @@ func TestMounts(t *testing.T) {
 	levels(t, func(t *testing.T, level Level) { //nolint:thelper // it is the test
 		try := func(script string) bool {
 			spec := shell(t, level, "cd "+filepath.Join(top, "hidden")+" && "+script)
-			spec.Mounts = []Mount{{Path: filepath.Join(top, "hidden/open"), Write: true}, {Path: filepath.Join(top, "hidden/shown")}}
+			spec.Mounts = []grant.Mount{{Path: filepath.Join(top, "hidden/open"), Write: true}, {Path: filepath.Join(top, "hidden/shown")}}
 			out, status := run(t, spec)
 			t.Log(script, status.ExitStatus(), out)
 			return status.ExitStatus() == 0
@@ -197,7 +198,7 @@ func TestMounts(t *testing.T) {
 		}
 	})
 	spec := shell(t, L2, "true")
-	spec.Mounts = []Mount{{Path: filepath.Join(top, "none")}}
+	spec.Mounts = []grant.Mount{{Path: filepath.Join(top, "none")}}
 	_, _, err := begin(t, spec)
 	if failed, ok := errors.AsType[*Error](err); !ok || !failed.Missing || failed.Path != spec.Mounts[0].Path {
 		t.Errorf("a mount that is not there: %v", err)
@@ -219,7 +220,7 @@ func TestExactMounts(t *testing.T) {
 	for _, level := range []Level{L1, L2} {
 		for _, path := range []string{link, filepath.Join(link, "passwd")} {
 			s := shell(t, level, "cat /etc/shadow "+path)
-			s.Mounts = []Mount{{Path: path, Exact: true}}
+			s.Mounts = []grant.Mount{{Path: path, Exact: true}}
 			_, _, err := begin(t, s)
 			failed, ok := errors.AsType[*Error](err)
 			if !ok || failed.Path != path || !strings.Contains(failed.Text, "leads through a link") {
@@ -227,7 +228,7 @@ func TestExactMounts(t *testing.T) {
 			}
 		}
 		s := shell(t, level, "ls "+dir)
-		s.Mounts = []Mount{{Path: dir, Exact: true}}
+		s.Mounts = []grant.Mount{{Path: dir, Exact: true}}
 		if out, _ := run(t, s); out != "link" {
 			t.Errorf("%s: %s", level, out)
 		}
