@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from . import _columns, _errors, _values
-from ._calls import given
+from ._calls import around, without_library
 from ._clock import CLOCK
 from ._errors import Failure
 from ._exact import Misfit, by_name, is_dataclass, type_name
@@ -62,11 +62,16 @@ class _Aggregator:
 
     @contextlib.contextmanager
     def at_work(self) -> Generator[None]:
-        """Say that this call's functions run, and in a failure of the block that it is theirs."""
+        """Say that this call's functions run, and in a failure of the block that it is theirs.
+
+        What must hold while they run is set up once for all of them: for pandas it takes longer
+        than to add the few rows that a group has in a batch.
+        """
         self._enter(self.name)
         CLOCK.python()
         try:
-            yield
+            with around(self.name, self._form):
+                yield
             CLOCK.convert()
         except Failure as failure:
             failure.details.setdefault("function", self._spec["id"])
@@ -90,15 +95,22 @@ class _Aggregator:
             )
         return state
 
-    def add(self, state: Any, columns: Sequence[pa.Array]) -> Any:
-        """Take rows into a state."""
-        rows = len(columns[0])
-        cut = self._rows_max or rows
-        for start in range(0, rows, cut or 1):
-            part = columns if cut >= rows else [column.slice(start, cut) for column in columns]
-            arguments = given(self.name, self._form, part)
-            state = self._changed("add", state, arguments)
+    def cutter(self, columns: Sequence[pa.Array]) -> Callable[[int, int], list[Any]]:
+        """Give what gives a range of rows of columns as ``add`` gets it."""
+        return self._given(self._form.cutter, columns)
+
+    def add(self, state: Any, cut: Callable[[int, int], list[Any]], start: int, end: int) -> Any:
+        """Take a range of rows into a state."""
+        size = self._rows_max or end - start
+        for at in range(start, end, size):
+            state = self._changed("add", state, self._given(cut, at, min(at + size, end)))
         return state
+
+    def _given(self, give: Callable[..., Any], *what: Any) -> Any:
+        try:
+            return give(*what)
+        except ImportError as exception:
+            raise without_library(self.name, self._form, exception) from None
 
     def merge(self, state: Any, other: Any) -> Any:
         """Take another state into one."""
@@ -172,8 +184,7 @@ class _Aggregator:
 
     def _call(self, method: str, *arguments: Any) -> Any:
         try:
-            with self._form.context():
-                return getattr(self._object, method)(*arguments)
+            return getattr(self._object, method)(*arguments)
         except BaseException as exception:
             raise _errors.raised(exception, f"{self.name}.{method} raised") from None
 
@@ -350,14 +361,14 @@ class Aggregate(_Stage):
         CLOCK.convert()
         valid = _valid(arguments) if call.skips_null else None
         columns, ends = grouping.split(arguments, valid)
+        cut = call.cutter(columns)
         CLOCK.python()
         start = 0
         for group, end in enumerate(ends):
             if end > start:
-                rows = [column.slice(start, end - start) for column in columns]
                 place = places[group]
                 try:
-                    states[place] = call.add(states[place], rows)
+                    states[place] = call.add(states[place], cut, start, end)
                 except Failure as failure:
                     raise _AtGroup(failure, group) from None
             start = end

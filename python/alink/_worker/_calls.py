@@ -25,6 +25,7 @@ from ._forms import FORMS
 from ._progress import PROGRESS
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable, Mapping, Sequence
 
     from ._forms import Arrow
@@ -548,7 +549,20 @@ def given(name: str, form: Arrow, arrays: Sequence[pa.Array]) -> list[Any]:
     try:
         return form.columns(arrays)
     except ImportError as exception:
-        raise _errors.raised(exception, f"{name} takes {form.name} columns:") from None
+        raise without_library(name, form, exception) from None
+
+
+def around(name: str, form: Arrow) -> contextlib.AbstractContextManager[Any]:
+    """Give what must hold while functions of whole columns run."""
+    try:
+        return form.context()
+    except ImportError as exception:
+        raise without_library(name, form, exception) from None
+
+
+def without_library(name: str, form: Arrow, exception: ImportError) -> Failure:
+    """Make the failure of a function whose form's library is not in its environment."""
+    return _errors.raised(exception, f"{name} takes {form.name} columns:")
 
 
 def called(name: str, form: Arrow, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:

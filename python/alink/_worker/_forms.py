@@ -25,7 +25,7 @@ from ._exact import Misfit, type_name
 from ._types import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Arrow:
@@ -36,6 +36,10 @@ class Arrow:
     def columns(self, arrays: Sequence[pa.Array]) -> list[Any]:
         """Give columns as the function gets them."""
         return list(arrays)
+
+    def cutter(self, arrays: Sequence[pa.Array]) -> Callable[[int, int], list[Any]]:
+        """Give what gives a range of rows of columns as the function gets it."""
+        return lambda start, end: self.columns([a.slice(start, end - start) for a in arrays])
 
     def column(self, result: Any, type_: pa.DataType, copy: bool) -> pa.Array:
         """Make a column of what a function returned.
@@ -77,6 +81,15 @@ class Numpy(Arrow):
 
     def columns(self, arrays: Sequence[pa.Array]) -> list[Any]:
         return [_arrays.to_numpy(array) for array in arrays]
+
+    def cutter(self, arrays: Sequence[pa.Array]) -> Callable[[int, int], list[Any]]:
+        if any(array.null_count for array in arrays):
+            return super().cutter(arrays)  # a range without NULLs is not masked
+        try:
+            whole = self.columns(arrays)
+        except Misfit:
+            return super().cutter(arrays)
+        return lambda start, end: [column[start:end] for column in whole]
 
     def column(self, result: Any, type_: pa.DataType, copy: bool) -> pa.Array:
         return _arrays.from_numpy(result, type_, copy)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from alink._worker import _columns, _values
 from alink._worker._columns import joined, to_array
 from alink._worker._exact import Misfit
+from alink._worker._forms import FORMS
 from alink._worker._values import to_values
 
 UTC = dt.timezone.utc
@@ -295,3 +296,34 @@ def test_a_column_beyond_two_gibibytes():
     with pytest.raises(Misfit) as caught:
         joined([part, part], pa.string())
     assert "batch_rows" in caught.value.hint
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([1, 2, 3, 4]),
+        pa.array([1, None, 3, 4]),
+        pa.array([True, False, True, False]),
+        pa.array(["a", "b", "c", "d"]),
+        pa.array([[1], [2, 3], [], [4]]),
+        pa.array([dt.time(1)] * 4, pa.time64("us")),
+    ],
+    ids=lambda array: f"{array.type}, {array.null_count} NULL",
+)
+def test_a_range_of_rows_is_what_a_column_of_them_is(form, array):
+    form = FORMS[form]
+    array = pa.concat_arrays([array, array]).slice(1, 6)
+    cut = form.cutter([array])
+    for start, end in ((0, 6), (0, 1), (1, 3), (3, 3)):
+        (got,), (want,) = cut(start, end), form.columns([array.slice(start, end - start)])
+        assert type(got) is type(want)
+        assert list(map(repr, got)) == list(map(repr, want))
+
+
+def test_a_range_of_rows_before_one_that_python_cannot_hold():
+    array = pa.array([0, 1_000, 1], pa.time64("ns"))
+    cut = FORMS["numpy"].cutter([array])
+    assert cut(0, 2)[0].tolist() == [dt.time(0), dt.time(0, 0, 0, 1)]
+    with pytest.raises(Misfit):
+        cut(0, 3)

@@ -8,6 +8,7 @@ import pytest
 from alink._worker import _values
 from alink._worker._calls import ROWS_AT_ONCE, Call
 from alink._worker._errors import Failure
+from alink._worker._functions import Library
 from alink._worker._progress import PROGRESS
 
 ROWS = 2 * ROWS_AT_ONCE + 3
@@ -15,15 +16,16 @@ X = pa.array(range(ROWS), pa.int64())
 BAD = ROWS_AT_ONCE + 7
 
 
-class Loaded:
+class Loaded(Library):
     """A library of one function."""
 
     def __init__(self, function):
-        self._function = function
+        super().__init__()
+        self._only = function
 
-    def load(self, spec):
-        del spec
-        return self._function
+    def load(self, call):
+        del call
+        return self._only
 
 
 def run(function, columns=(X,), type_=None, **spec):
