@@ -407,6 +407,9 @@ func (b *build) functionStage(stage *plan.Stage, a *plan.Application, job *Job) 
 		Meter: &exec.Meter{}, CreditBytes: b.engine.shares().creditBytes(b.functions),
 		OnError: first.Options.OnError, ExceptionRetries: first.Options.ExceptionRetries, Once: a.Once(),
 	}
+	if b.plan.Profile {
+		s.Profile = &job.profile
+	}
 	for i, c := range a.Calls {
 		s.Calls = append(s.Calls, exec.FunctionCall{
 			Function: c.Function, FunctionID: c.FunctionID, Args: c.Args, Constants: c.Constants, Output: i, State: c.State, Operator: c.Operator, Origin: c.Origin,

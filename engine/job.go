@@ -45,6 +45,7 @@ type Job struct {
 	output *output
 	// failures are those of its functions.
 	failures []*exec.Failures
+	profile  exec.Profile
 
 	lines jobLog
 }
@@ -222,6 +223,10 @@ func (j *Job) State() State {
 
 // Progress is how far each operator is.
 func (j *Job) Progress() []exec.Progress { return j.graph.Progress() }
+
+// Profile is what samples of its functions tell: microseconds by stack, where
+// the plan asks for it.
+func (j *Job) Profile() map[string]int64 { return j.profile.Stacks() }
 
 // Began is when the job was started.
 func (j *Job) Began() time.Time { return j.began }

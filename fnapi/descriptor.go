@@ -36,6 +36,8 @@ type payload struct {
 	Keys int `json:"keys"`
 	// Careful says that the page is to tell the exact row that runs.
 	Careful bool `json:"careful,omitempty"`
+	// Profile asks for samples of the functions' stacks.
+	Profile bool `json:"profile,omitempty"`
 }
 
 type payloadCall struct {
@@ -93,7 +95,7 @@ const carefulSuffix = "/careful"
 // newStageCode finds the artifacts of a stage and writes down what a worker
 // has to know. Its errors are diagnostics.
 func newStageCode(stage *exec.FunctionStage, artifacts Artifacts) (*stageCode, error) {
-	p := payload{Kind: stage.Kind, Keys: stage.Keys}
+	p := payload{Kind: stage.Kind, Keys: stage.Keys, Profile: stage.Profile != nil}
 	for _, call := range stage.Calls {
 		c, err := newPayloadCall(call, stage.Domain, artifacts)
 		if err != nil {

@@ -39,6 +39,8 @@ const (
 	// importsKey is a JSON object of nanoseconds by package.
 	spentKey   = "alink:spent"
 	importsKey = "alink:imports"
+	// profileKey is a JSON object of microseconds by stack; see exec.Profile.
+	profileKey = "alink:profile"
 )
 
 // Bounds.

@@ -203,6 +203,9 @@ func (l *lease) response(r *fnpb.InstructionResponse) {
 		return
 	}
 	b.spent = readSpent(s.stage, r.GetProcessBundle().GetMonitoringData())
+	if s.stage.Profile != nil {
+		s.stage.Profile.Add(readProfile(r.GetProcessBundle().GetMonitoringData()[profileKey]))
+	}
 	if r.GetError() != "" {
 		l.failedLocked(b, r.GetError())
 		return

@@ -15,6 +15,8 @@ const (
 	importsMax     = 1024
 	importNameMax  = 128
 	importBytesMax = 256 << 10
+	// profileBytesMax bounds the samples of one bundle.
+	profileBytesMax = 16 << 20
 )
 
 // readSpent reads where a worker's time has gone for a bundle. What is not
@@ -57,4 +59,21 @@ func readImports(text []byte) map[string]time.Duration {
 		}
 	}
 	return imports
+}
+
+// readProfile reads samples of stacks, as readSpent does.
+func readProfile(text []byte) map[string]int64 {
+	if len(text) > profileBytesMax {
+		return nil
+	}
+	var us map[string]int64
+	if json.Unmarshal(text, &us) != nil {
+		return nil
+	}
+	for _, took := range us {
+		if took < 0 || took > spentMax.Microseconds() {
+			return nil
+		}
+	}
+	return us
 }

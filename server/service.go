@@ -448,6 +448,8 @@ type endEvent struct {
 	State   engine.State     `json:"state"`
 	Error   *diag.Diagnostic `json:"error"`
 	Metrics progressEvent    `json:"metrics"`
+	// Profile are samples of what the functions did, where the plan asks for it.
+	Profile map[string]int64 `json:"profile,omitempty"`
 	// EndedBy is what has ended a stream before its source had an end.
 	EndedBy string `json:"ended_by,omitempty"`
 }
@@ -484,7 +486,7 @@ func (s *service) sendEnd(stream sender, job *engine.Job, logged int) error {
 	if _, err := sendProgress(stream, job, logged); err != nil {
 		return err
 	}
-	end := endEvent{State: job.State(), Error: diag.From(job.Failure()), Metrics: progressOf(job), EndedBy: job.EndedBy()}
+	end := endEvent{State: job.State(), Error: diag.From(job.Failure()), Metrics: progressOf(job), EndedBy: job.EndedBy(), Profile: job.Profile()}
 	if end.Error != nil {
 		end.Error = s.explained(end.Error)
 	}

@@ -72,6 +72,8 @@ type FunctionStage struct {
 	CreditBytes int64
 	// Meter counts what the stage's workers do; nil is legal.
 	Meter *Meter
+	// Profile gathers samples of what the functions do; nil takes none.
+	Profile *Profile
 	// Log receives what the functions print and log; it must not block.
 	Log func(LogLine)
 }

@@ -27,6 +27,8 @@ type Plan struct {
 	Environments map[string]*Environment `json:"environments,omitempty"`
 	// Secrets are values that functions name in their options.
 	Secrets map[string]Secret `json:"secrets,omitempty"`
+	// Profile asks for samples of what the functions do.
+	Profile bool `json:"profile,omitempty"`
 }
 
 // Node is one step of a plan. Its JSON form is

@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+
+    from alink._flame import Profiling
 
 _OPTIONS = ("server", "token", "tls_ca", "memory", "parallelism", "spill_dir", "sandbox")
 
@@ -350,6 +353,26 @@ class Context:
 
         engine = self.engine()
         return dead_letters(self, engine, engine.last_jobs, function)
+
+    @without_our_frames
+    def profile(self, path: str | Path) -> Profiling:
+        """Profile the functions of the jobs in a ``with`` block, and write what they did.
+
+        A thread in each worker looks a hundred times a second at what the function does; the
+        samples of all workers are put together. Our own frames are left out. Jobs that were
+        started before, or go on when the block ends, are not in it.
+
+        Parameters
+        ----------
+        path : str or Path
+            ``.svg`` is a flame graph: the width of a frame is its time, the frames that it has
+            called stand above it, and a tooltip has the whole name and the numbers. ``.txt`` or
+            ``.folded`` are collapsed stacks with microseconds, which speedscope and
+            flamegraph.pl read. A file that exists is replaced.
+        """
+        from alink._flame import Profiling
+
+        return Profiling(self.engine(), Path(path))
 
     @without_our_frames
     def status(self) -> dict[str, Any]:

@@ -46,6 +46,8 @@ from alink._plan import Plan
 if TYPE_CHECKING:
     from pyarrow import flight
 
+    from alink._flame import Profiling
+
 T = TypeVar("T")
 
 _START_TIMEOUT_S = 30.0
@@ -150,6 +152,8 @@ class Engine:
         #: computed ahead of it.
         self.last_jobs: list[str] = []
         self._ahead: list[str] = []
+        #: What gathers samples of the functions of the jobs that are started.
+        self.profiling: Profiling | None = None
         self.pid = 0
         self.version = ""
 

@@ -47,6 +47,9 @@ class Job:
     ) -> None:
         display = Display(quiet=quiet)
         plan = build_plan(root, shares_machine=engine.shares_machine, sandbox=engine.sandbox)
+        self._profiling = engine.profiling
+        if self._profiling is not None:
+            plan.json["profile"] = True
         engine.prepare(plan)
         self._engine = engine
         self._context = engine.owner()  # an engine ends with its context
@@ -260,6 +263,8 @@ class Job:
 
     def _note_end(self, end: dict[str, Any]) -> None:
         self._metrics = end.get("metrics") or {}
+        if self._profiling is not None:
+            self._profiling.add(end.get("profile") or {})
         if error := end.get("error"):
             self._error = error_of(Diagnostic.from_json(error))
         elif end["state"] == CANCELLED:

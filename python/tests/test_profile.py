@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
 
 import alink as al
@@ -112,31 +114,34 @@ def test_functions_that_cross_together_are_told_apart(shared_ctx, tmp_path):
 @pytest.mark.parametrize("kind", ["map_batches", "udtf", "udaf", "map_groups", "fit"])
 def test_every_kind_of_function_is_timed(shared_ctx, tmp_path, kind):
     t = numbers(shared_ctx, 20)
+    name = {"map_batches": "batches", "udtf": "rows", "udaf": "sums", "map_groups": "by_group"}.get(
+        kind, "fitted"
+    )
     if kind == "map_batches":
 
         @al.map_batches("n bigint", workers=1)
-        def f(batch):
+        def batches(batch):
             import time
 
             time.sleep(0.2)
             yield batch
             time.sleep(0.2)
 
-        table = t.map_batches(f)
+        table = t.map_batches(batches)
     elif kind == "udtf":
 
         @al.udtf("m bigint", workers=1)
-        def f(n):
+        def rows(n):
             import time
 
             time.sleep(0.02)
             yield (n,)
 
-        table = t.join_lateral(f("n"))
+        table = t.join_lateral(rows("n"))
     elif kind == "udaf":
 
         @al.udaf("bigint", state="s bigint", workers=1)
-        class f:
+        class sums:
             def create(self):
                 return 0
 
@@ -152,28 +157,28 @@ def test_every_kind_of_function_is_timed(shared_ctx, tmp_path, kind):
             def result(self, state):
                 return state
 
-        table = t.agg(s=f("n"))
+        table = t.agg(s=sums("n"))
     elif kind == "map_groups":
 
         @al.map_groups("n bigint", workers=1)
-        def f(table):
+        def by_group(table):
             import time
 
             time.sleep(0.2)
             return table.select(["n"])
 
-        table = t.with_columns(g="n % 2").group_by("g").map_groups(f)
+        table = t.with_columns(g="n % 2").group_by("g").map_groups(by_group)
     else:
 
-        def f(batches):
+        def fitted(batches):
             import time
 
             time.sleep(0.4)
             return sum(batch.num_rows for batch in batches)
 
-        t.fit(f)
+        assert t.fit(fitted)
         return
-    assert profiled(table, "f", tmp_path).python_s >= 0.39
+    assert profiled(table, name, tmp_path).python_s >= 0.39
 
 
 def test_imports_are_told_by_package(ctx, tmp_path, monkeypatch):
@@ -197,3 +202,106 @@ def test_imports_are_told_by_package(ctx, tmp_path, monkeypatch):
     again = profiled(numbers(ctx, 11).select(n=helped("n")), "helped", tmp_path)
     assert again.imports == {}
     assert again.workers_started == 0
+
+
+def stacks(path) -> dict[str, int]:
+    """Read collapsed stacks."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {stack: int(us) for stack, _, us in (line.rpartition(" ") for line in lines)}
+
+
+def test_a_profile_shows_what_functions_do(shared_ctx, tmp_path):
+    def inner(seconds):
+        import time
+
+        time.sleep(seconds)
+
+    @al.udf("bigint", workers=2)
+    def outer(n: int) -> int:
+        inner(0.02)
+        return n
+
+    @al.udf("bigint", batch="numpy", workers=2)
+    def whole(n):
+        inner(0.3)
+        return n
+
+    @al.map_batches("n bigint", memory="512MiB")
+    def other(batch):
+        inner(0.3)
+        yield batch
+
+    t = numbers(shared_ctx, 60)
+    with shared_ctx.profile(tmp_path / "p.txt"):
+        t.with_columns(x=outer("n")).with_columns(y=whole("x")).to_arrow()
+        t.map_batches(other).to_arrow()
+    shared_ctx.read_generator({"n": al.generate.sequence()}, rows=5).select(n=outer("n")).collect()
+    found = stacks(tmp_path / "p.txt")
+    by_function: dict[str, int] = {}
+    for stack, us in found.items():
+        function, *frames = stack.split(";")
+        by_function[function] = by_function.get(function, 0) + us
+        assert not any("_worker" in frame for frame in frames), stack
+    assert by_function.keys() == {"outer", "whole", "other"}
+    assert by_function["outer"] == pytest.approx(60 * 20_000, rel=0.3)
+    assert by_function["whole"] >= 200_000
+    assert by_function["other"] >= 200_000
+    deepest = max(found, key=lambda stack: stack.count(";"))
+    assert "inner (" in deepest.split(";")[-1]
+    assert "test_profile.py:" in deepest
+    with shared_ctx.profile(tmp_path / "none.svg"):
+        pass
+    assert "0.00 s" in (tmp_path / "none.svg").read_text(encoding="utf-8")
+
+
+def test_a_profile_lives_through_the_death_of_a_worker(shared_ctx, tmp_path):
+    @al.udf("bigint", workers=1, batch_rows=10, mounts={tmp_path: "rw"})
+    def dies_once(n: int) -> int:
+        import os
+        import time
+        from pathlib import Path
+
+        time.sleep(0.01)
+        mark = Path(os.fspath(folder)) / "died"
+        if n == 40 and not mark.exists():
+            mark.touch()
+            os._exit(3)
+        return n
+
+    folder = str(tmp_path)
+    with shared_ctx.profile(tmp_path / "p.folded"):
+        numbers(shared_ctx, 60).select(n=dies_once("n")).to_arrow()
+    assert sum(stacks(tmp_path / "p.folded").values()) >= 300_000
+
+
+def test_a_flame_graph_is_xml_by_itself(tmp_path):
+    from alink._flame import flame_graph
+
+    text = flame_graph(
+        {"f;<lambda> (a&b.py:1);g\x00 (c.py:2)": 3_000_000, "f;h (d.py:3)": 1_000_000}
+    )
+    tree = ElementTree.fromstring(text)
+    space = "{http://www.w3.org/2000/svg}"
+    titles = [title.text for title in tree.iter(f"{space}title")]
+    assert titles[0] == "Python functions, 4.00 s"
+    assert "f: 4.000 s, 100.0 %" in titles
+    assert "<lambda> (a&b.py:1): 3.000 s, 75.0 %" in titles
+    assert "g\ufffd (c.py:2): 3.000 s, 75.0 %" in titles
+    frames = {t.text: box for box in tree.iter(f"{space}g") for t in box.findall(f"{space}title")}
+    rect = {name: next(box.iter(f"{space}rect")).attrib for name, box in frames.items()}
+    f, h = rect["f: 4.000 s, 100.0 %"], rect["h (d.py:3): 1.000 s, 25.0 %"]
+    assert float(h["width"]) == pytest.approx(float(f["width"]) / 4, abs=1)
+    assert float(h["y"]) == float(f["y"]) - 18
+
+
+def test_a_profile_refuses_other_files_and_a_second_one(shared_ctx, tmp_path):
+    with pytest.raises(al.PlanError, match=r"not as 'flame\.png'"):
+        shared_ctx.profile(tmp_path / "flame.png")
+    with (
+        shared_ctx.profile(tmp_path / "a.svg"),
+        pytest.raises(al.PlanError, match="made already"),
+        shared_ctx.profile(tmp_path / "b.svg"),
+    ):
+        pass
+    assert (tmp_path / "a.svg").exists()
+    assert not (tmp_path / "b.svg").exists()

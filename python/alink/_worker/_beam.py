@@ -87,6 +87,7 @@ class BeamStage:
 
     #: What the times of functions would be told by: another runner does not ask.
     names: Sequence[str] = ()
+    profiled = False
 
     def run(self, take: Callable[[], memoryview | None], send: Send) -> None:
         """Run a bundle: take pieces of input until the end, send pieces of output."""

@@ -59,6 +59,8 @@ class Stage:
         try:
             output = decode_schema(spec["output_schema"])
             kind = _KINDS[spec["kind"]]
+            #: Samples are taken while the functions run.
+            self.profiled = bool(spec.get("profile"))
             #: The names of the functions, each once.
             self.names = list(dict.fromkeys(call["name"] for call in spec["calls"]))
             self._function = kind(Task(spec, self._schema, output, library, enter))

@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from ._beam import BeamStage
     from ._bundle import Stage
     from ._portable import PortableLane
+    from ._sampler import Sampler
 
 PROTOCOL = "1"
 LOGGED_KEY = "alink:logged"
 SPENT_KEY = "alink:spent"
 IMPORTS_KEY = "alink:imports"
+PROFILE_KEY = "alink:profile"
 LAUNCH_BYTES_MAX = 1 << 20
 STAGES_MAX = 64
 
@@ -141,6 +143,7 @@ class _Worker:
         self._journal = _log.Journal()
         self._capture = _log.Capture(self._journal)
         self._library = _functions.Library()
+        self._sampler: Sampler | None = None
         # Stages by their descriptors, with the addresses of their data.
         self._stages: OrderedDict[str, tuple[Stage | BeamStage, str]] = OrderedDict()
 
@@ -159,6 +162,8 @@ class _Worker:
             told = {LOGGED_KEY: str(self._journal.added).encode(), SPENT_KEY: CLOCK.end()}
             if imports := _imports.taken():
                 told[IMPORTS_KEY] = json.dumps(imports).encode()
+            if self._sampler is not None and (samples := self._sampler.end()):
+                told[PROFILE_KEY] = json.dumps(samples).encode()
             answer: dict[str, Any] = {"process_bundle": {"monitoring_data": told}}
             if not self._lane.ours:
                 answer = {"process_bundle": {}}
@@ -187,10 +192,19 @@ class _Worker:
     def _run(self, id_: str, request: Mapping[str, Any]) -> None:
         stage, url = self._stage(request["process_bundle_descriptor_id"])
         CLOCK.begin(stage.names)
+        if stage.profiled:
+            self._sample()
         self._lane.start(id_, url)
         self._capture.begin(id_)
         PROGRESS.begin(id_)
         stage.run(self._take, self._put)
+
+    def _sample(self) -> None:
+        if self._sampler is None:
+            from ._sampler import Sampler
+
+            self._sampler = Sampler()
+        self._sampler.begin()
 
     # Time that the worker waits for the engine is not the function's.
 
