@@ -446,6 +446,8 @@ func (e *Engine) WorkerCounts() WorkerCounts { return e.workers.counts() }
 type WorkerCounts struct {
 	Running, Busy   int
 	Started, Deaths int64
+	// Zygotes are no workers: processes that live, which workers are forked from.
+	Zygotes int
 }
 
 // Lane is how workers are reached.
@@ -456,6 +458,8 @@ type Status struct {
 	EnginePID     int            `json:"engine_pid"`
 	SupervisorPID int            `json:"supervisor_pid"`
 	Workers       []WorkerStatus `json:"workers"`
+	// Zygotes is how many processes there are that workers are forked from.
+	Zygotes int `json:"zygotes"`
 	// MemoryControl is by what the limits of workers' memory are kept.
 	MemoryControl MemoryControl `json:"memory_control"`
 	// WorkerMemory is what workers may hold together, and what has been given out.
@@ -473,6 +477,8 @@ type WorkerStatus struct {
 	PID         int    `json:"pid"`
 	Environment string `json:"environment"`
 	Busy        bool   `json:"busy"`
+	// Forked says that it was forked from a zygote.
+	Forked bool `json:"forked"`
 	// Sandbox is the level at which it is shut in.
 	Sandbox string `json:"sandbox"`
 }
@@ -486,7 +492,7 @@ type JobStatus struct {
 // Status reports processes and jobs.
 func (e *Engine) Status() Status {
 	s := Status{
-		EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(),
+		EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(), Zygotes: e.workers.counts().Zygotes,
 		MemoryControl: e.MemoryControl(), WorkerMemory: e.WorkerMemory(), Sandbox: e.Sandbox(), ArrowBytes: arrowMemory.live(), Jobs: []JobStatus{},
 	}
 	e.mu.Lock()

@@ -155,7 +155,7 @@ func (w *workers) supervisorPID() int { return w.runner.SupervisorPID() }
 func (w *workers) status() []WorkerStatus {
 	out := []WorkerStatus{}
 	for _, s := range w.runner.Workers() {
-		out = append(out, WorkerStatus{ID: s.ID, PID: s.PID, Environment: s.Environment, Busy: s.Busy, Sandbox: s.Level})
+		out = append(out, WorkerStatus{ID: s.ID, PID: s.PID, Environment: s.Environment, Busy: s.Busy, Forked: s.Forked, Sandbox: s.Level})
 	}
 	return out
 }
@@ -163,6 +163,7 @@ func (w *workers) status() []WorkerStatus {
 func (w *workers) counts() WorkerCounts {
 	var c WorkerCounts
 	c.Started, c.Deaths = w.runner.WorkerCounts()
+	c.Zygotes = w.runner.Zygotes()
 	for _, s := range w.runner.Workers() {
 		c.Running++
 		if s.Busy {

@@ -137,6 +137,9 @@ func (r *Runner) Sandbox() udfworker.SandboxStatus { return r.pool.Sandbox() }
 // Workers lists the workers that run.
 func (r *Runner) Workers() []udfworker.WorkerStatus { return r.pool.Workers() }
 
+// Zygotes is how many zygotes there are, which workers are forked from.
+func (r *Runner) Zygotes() int { return r.pool.Zygotes() }
+
 // EndIdle ends the idle workers of a domain, which nobody will ask for any
 // more.
 func (r *Runner) EndIdle(domain string) { r.pool.EndIdle(domain) }

@@ -89,6 +89,7 @@ func (s *Server) families() []family {
 		{"alink_sandbox", gauge, "1, with how far workers are shut in where functions do not say: L0 to L3.", "level", map[string]float64{
 			cmp.Or(s.engine.Sandbox().Level, "unknown"): 1,
 		}},
+		single("alink_zygotes", gauge, "Processes that have imported what workers need, and that workers are forked from.", float64(workers.Zygotes)),
 		single("alink_workers_started_total", counter, "Workers that were started.", float64(workers.Started)),
 		single("alink_worker_deaths_total", counter, "Workers that died without being told to end.", float64(workers.Deaths)),
 		single("alink_arrow_bytes", gauge, "Bytes of Arrow buffers in the engine's process, garbage included.", float64(s.engine.ArrowBytes())),

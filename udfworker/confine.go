@@ -66,7 +66,7 @@ func (p launchParams) confine(level sandbox.Level, endpoint, scratch string, env
 	for _, url := range []string{endpoint, p.Logging, p.Provision} {
 		path, ok := strings.CutPrefix(url, "unix:")
 		if !ok {
-			path, ok = strings.CutPrefix(url, "local:")
+			path, ok = strings.CutPrefix(url, localScheme)
 		}
 		if ok {
 			s.Visible = append(s.Visible, strings.TrimPrefix(path, "//"))

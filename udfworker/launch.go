@@ -30,6 +30,9 @@ type Command struct {
 	// Input is written to its standard input, which then stays open: the end
 	// of that file tells the process that the supervisor is gone.
 	Input []byte
+	// Control, where it is set, is its standard input instead, and stays the
+	// caller's; Input is not written then.
+	Control *os.File
 	// Sandbox says what it is shut in with; at sandbox.L0 it is a plain process.
 	// Its Argv, Env and Dir are the command's.
 	Sandbox sandbox.Spec
@@ -49,9 +52,9 @@ func (c Command) level() sandbox.Level {
 // Child is a process that was started.
 type Child struct {
 	PID int
-	// Input is the writing end of its standard input, Output the reading end
-	// of its standard output and error. Whoever launched the child closes
-	// both.
+	// Input is the writing end of its standard input, nil where that is the
+	// command's Control, Output the reading end of its standard output and
+	// error. Whoever launched the child closes both.
 	Input  *os.File
 	Output *os.File
 	// Reaper is process 1 of the child's pid namespace, a child of the caller's
@@ -96,36 +99,45 @@ func newLauncher() *threadLauncher {
 
 // Launch implements Launcher.
 func (l *threadLauncher) Launch(c Command) (*Child, error) {
-	if len(c.Input) > inputBytesMax {
-		return nil, fmt.Errorf("the launch line has %d bytes, at most %d are possible", len(c.Input), inputBytesMax)
+	stdin, child := c.Control, &Child{}
+	if stdin == nil {
+		inputReader, input, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		defer inputReader.Close()
+		stdin, child.Input = inputReader, input
+		if err := writeInput(input, c.Input); err != nil {
+			return nil, errors.Join(err, input.Close())
+		}
 	}
-	inputReader, input, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer inputReader.Close()
 	output, outputWriter, err := os.Pipe()
-	if err != nil {
-		input.Close()
-		return nil, err
+	if err == nil {
+		child.Output = output
+		err = errors.Join(l.start(child, c, stdin, outputWriter), outputWriter.Close())
 	}
-	defer outputWriter.Close()
-	child := &Child{Input: input, Output: output}
-	if err = l.start(child, c, inputReader, outputWriter); err != nil {
-		input.Close()
-		output.Close()
+	if err != nil {
+		_ = child.Input.Close() // ends of pipes, or nil
+		_ = child.Output.Close()
 		return nil, err
 	}
 	return child, nil
 }
 
+// writeInput writes what a process reads first into the pipe of its standard
+// input.
+func writeInput(input *os.File, line []byte) error {
+	if len(line) > inputBytesMax {
+		return fmt.Errorf("the launch line has %d bytes, at most %d are possible", len(line), inputBytesMax)
+	}
+	if err := input.SetWriteDeadline(time.Now().Add(inputTime)); err != nil {
+		return err
+	}
+	_, err := input.Write(line)
+	return err
+}
+
 func (l *threadLauncher) start(child *Child, c Command, stdin, stdout *os.File) error {
-	if err := child.Input.SetWriteDeadline(time.Now().Add(inputTime)); err != nil {
-		return err
-	}
-	if _, err := child.Input.Write(c.Input); err != nil {
-		return err
-	}
 	// The two ends that the child gets must block, as programs expect.
 	in, out := stdin.Fd(), stdout.Fd()
 	if err := errors.Join(syscall.SetNonblock(int(in), false), syscall.SetNonblock(int(out), false)); err != nil {
@@ -194,6 +206,9 @@ type launchParams struct {
 	// environment.
 	Policy  sandbox.Policy `json:"policy"`
 	Visible []string       `json:"visible,omitempty"`
+	// Kind is equal for workers that may stand in for each other and may be
+	// forked from one zygote; "" has the worker started by itself.
+	Kind string `json:"kind,omitempty"`
 	// WorkerID is what the worker calls itself where that is not its id here,
 	// Logging and Provision are endpoints of their own. Only runners other
 	// than the engine have these.
@@ -212,32 +227,22 @@ func (p launchParams) command(id, endpoint, scratch string, environ []string, le
 			return Command{}, fmt.Errorf("the %s %q is not an absolute path", what, path)
 		}
 	}
-	if p.Paths == nil {
-		p.Paths = []string{}
-	}
 	name := p.WorkerID
 	if name == "" {
 		name = id
 	}
-	line, err := json.Marshal(struct {
-		WorkerID  string   `json:"worker_id"`
-		Endpoint  string   `json:"endpoint"`
-		Token     string   `json:"token"`
-		Paths     []string `json:"paths"`
-		Page      string   `json:"page,omitempty"`
-		Logging   string   `json:"logging,omitempty"`
-		Provision string   `json:"provision,omitempty"`
-
-		Variables map[string]string `json:"variables,omitempty"`
-	}{name, endpoint, p.Token, p.Paths, p.Page, p.Logging, p.Provision, p.Variables})
+	line, err := launchLine{
+		WorkerID: name, Endpoint: endpoint, Token: p.Token, Paths: p.Paths, Page: p.Page,
+		Logging: p.Logging, Provision: p.Provision, Variables: p.Variables,
+	}.text()
 	if err != nil {
 		return Command{}, err
 	}
 	command := Command{
 		Argv:  []string{p.Interpreter, "-I", filepath.Join(p.Harness, "boot.py")},
-		Env:   workerEnv(environ, id, scratch),
+		Env:   append(ownVariables(id, scratch), commonEnv(environ)...),
 		Dir:   scratch,
-		Input: append(line, '\n'),
+		Input: line,
 	}
 	if level == sandbox.External {
 		command.External = true
@@ -250,6 +255,65 @@ func (p launchParams) command(id, endpoint, scratch string, environ []string, le
 	command.Sandbox = p.confine(level, endpoint, scratch, environ)
 	return command, nil
 }
+
+// zygoteCommand is the process of a zygote, in a sandbox that is made for its
+// workers: of them it knows nothing but what all have in common.
+func (p launchParams) zygoteCommand(scratch string, environ []string, level sandbox.Level) (Command, error) {
+	line, err := launchLine{Zygote: true, Paths: p.Paths, Variables: p.Variables}.text()
+	if err != nil {
+		return Command{}, err
+	}
+	p.Page = "" // each worker gets its own
+	command := Command{
+		Argv:    []string{p.Interpreter, "-I", filepath.Join(p.Harness, "boot.py")},
+		Env:     append(homeVariables(scratch), commonEnv(environ)...),
+		Dir:     scratch,
+		Input:   line,
+		Sandbox: p.confine(level, "", scratch, environ),
+	}
+	limits := &command.Sandbox.Limits
+	limits.ScratchBytes *= sharers()
+	limits.ScratchFiles *= sharers()
+	limits.Processes *= sharers()
+	return command, nil
+}
+
+// forkLine is the launch line of a worker that is forked; its connections are
+// passed to it.
+func (p launchParams) forkLine(id, scratch string) ([]byte, error) {
+	environ := map[string]string{}
+	for _, variable := range ownVariables(id, scratch) {
+		name, value, _ := strings.Cut(variable, "=")
+		environ[name] = value
+	}
+	return launchLine{WorkerID: id, Endpoint: localScheme, Token: p.Token, Environ: environ}.text()
+}
+
+// launchLine is what a process of the harness reads first, as JSON.
+type launchLine struct {
+	WorkerID  string   `json:"worker_id,omitempty"`
+	Endpoint  string   `json:"endpoint,omitempty"`
+	Token     string   `json:"token,omitempty"`
+	Paths     []string `json:"paths,omitempty"`
+	Page      string   `json:"page,omitempty"`
+	Logging   string   `json:"logging,omitempty"`
+	Provision string   `json:"provision,omitempty"`
+
+	Variables map[string]string `json:"variables,omitempty"`
+	// Zygote asks it to fork workers, Environ is what one of them changes in the
+	// environment that it has from there.
+	Zygote  bool              `json:"zygote,omitempty"`
+	Environ map[string]string `json:"environ,omitempty"`
+}
+
+func (l launchLine) text() ([]byte, error) {
+	line, err := json.Marshal(l)
+	return append(line, '\n'), err
+}
+
+// localScheme begins the address of an endpoint whose connections can be handed
+// over.
+const localScheme = "local:"
 
 // workerVariable names a worker in its environment, so that a process that
 // left its worker's process group can still be told to be its.
@@ -265,9 +329,16 @@ var inherited = []string{
 	"VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS",
 }
 
-// workerEnv is the environment of worker id, made from the supervisor's.
-func workerEnv(environ []string, id, scratch string) []string {
-	env := []string{workerVariable + "=" + id, "HOME=" + scratch, "TMPDIR=" + scratch}
+// ownVariables are those that each worker has its own of, homeVariables those
+// of them that say where its files are.
+func ownVariables(id, scratch string) []string {
+	return append([]string{workerVariable + "=" + id}, homeVariables(scratch)...)
+}
+
+func homeVariables(scratch string) []string { return []string{"HOME=" + scratch, "TMPDIR=" + scratch} }
+
+// commonEnv is what workers have of the supervisor's environment.
+func commonEnv(environ []string) (env []string) {
 	for _, variable := range environ {
 		name, _, _ := strings.Cut(variable, "=")
 		if slices.Contains(inherited, name) || strings.HasPrefix(name, "LC_") {

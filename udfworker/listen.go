@@ -103,15 +103,15 @@ type externalPool struct {
 }
 
 // StartWorker implements Beam's external worker pool.
-func (p *externalPool) StartWorker(_ context.Context, r *fnpb.StartWorkerRequest) (*fnpb.StartWorkerResponse, error) {
+func (p *externalPool) StartWorker(ctx context.Context, r *fnpb.StartWorkerRequest) (*fnpb.StartWorkerResponse, error) {
 	response := &fnpb.StartWorkerResponse{}
-	if err := p.start(r); err != nil {
+	if err := p.start(ctx, r); err != nil {
 		response.Error = err.Error()
 	}
 	return response, nil
 }
 
-func (p *externalPool) start(r *fnpb.StartWorkerRequest) error {
+func (p *externalPool) start(ctx context.Context, r *fnpb.StartWorkerRequest) error {
 	if r.GetWorkerId() == "" || r.GetControlEndpoint().GetUrl() == "" {
 		return errors.New("a worker needs an id and a control endpoint")
 	}
@@ -129,7 +129,7 @@ func (p *externalPool) start(r *fnpb.StartWorkerRequest) error {
 	if known {
 		return fmt.Errorf("worker %q runs already", r.GetWorkerId())
 	}
-	err := p.server.startWith(id, r.GetControlEndpoint().GetUrl(), launchParams{
+	err := p.server.startWith(ctx, id, r.GetControlEndpoint().GetUrl(), launchParams{
 		Interpreter: p.options.Interpreter, Harness: p.options.Harness, ScratchDir: p.scratch, MemoryBytes: p.options.MemoryBytes, Policy: p.options.Policy,
 		WorkerID: r.GetWorkerId(), Logging: r.GetLoggingEndpoint().GetUrl(), Provision: r.GetProvisionEndpoint().GetUrl(),
 	})

@@ -3,6 +3,8 @@ package udfworker
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -248,6 +250,8 @@ type WorkerStatus struct {
 	Busy          bool   `json:"busy"`
 	// Level is how far the worker is shut in.
 	Level string `json:"level"`
+	// Forked says that a zygote has forked it.
+	Forked bool `json:"forked"`
 }
 
 // NewPool makes a pool without workers.
@@ -273,6 +277,12 @@ func keyOf(e *envmgr.Environment, spec Spec) string {
 		key = append(key, name+"="+variables[name])
 	}
 	return strings.Join(append(key, e.Paths...), "\x00")
+}
+
+// kindOf names the workers of a key, secrets in which it does not show.
+func kindOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:16])
 }
 
 // variables are those that a worker sets before anything of the user's runs:
@@ -498,6 +508,7 @@ func (p *Pool) launch(ctx context.Context, w *Worker) error {
 		ID: w.id, Interpreter: w.environment.Interpreter, Harness: p.options.Harness,
 		Endpoint: w.endpoint.URL(), Token: w.endpoint.Token(), Paths: w.environment.Paths,
 		Page: w.endpoint.Page(), MemoryBytes: w.memoryBytes, Policy: w.policy, Visible: append(slices.Clone(w.visible), filesOf(w.environment)...), Variables: w.variables,
+		Kind: kindOf(w.key),
 	})
 	if err != nil {
 		w.endpoint.Close()
@@ -553,6 +564,14 @@ func (p *Pool) MemoryControl() MemoryControl {
 		return s.MemoryControl()
 	}
 	return MemoryControl{}
+}
+
+// Zygotes is how many zygotes there are, which workers are forked from.
+func (p *Pool) Zygotes() int {
+	if s := p.livingSupervisor(); s != nil {
+		return s.Zygotes()
+	}
+	return 0
 }
 
 // Sandbox says how far workers are shut in where their functions leave it to
@@ -810,6 +829,7 @@ func (p *Pool) Workers() []WorkerStatus {
 		list[i] = WorkerStatus{
 			ID: w.id, PID: w.PID(), Busy: w.leased, Environment: w.environment.ID,
 			Interpreter: w.environment.Interpreter, PythonVersion: w.environment.PythonVersion, Level: w.process.Level().String(),
+			Forked: w.process.forked,
 		}
 	}
 	return list

@@ -19,6 +19,8 @@ var errEnough = errors.New("enough")
 // scratchUse is what a worker's temporary files take.
 type scratchUse struct {
 	bytes, files int64
+	// sharers is how many workers they are of, 0 for one.
+	sharers int64
 	// seen are files that are deleted and open, by device and number: several
 	// descriptors may be of one.
 	seen map[[2]uint64]bool
@@ -36,7 +38,16 @@ func (s *server) watchScratch() {
 				bounded = append(bounded, w)
 			}
 		}
+		shared := map[*zygote]int{}
+		for z := range s.sandboxes {
+			if z.scratch != "" && z.workers > 0 {
+				shared[z] = z.workers
+			}
+		}
 		s.mu.Unlock()
+		for z, workers := range shared {
+			s.lookAtShared(z, int64(workers))
+		}
 		for _, w := range bounded {
 			use := scratchUse{seen: map[[2]uint64]bool{}}
 			use.look(w.scratch, w.scratchBytes)
@@ -54,13 +65,35 @@ func (s *server) watchScratch() {
 	}
 }
 
+// lookAtShared ends the workers of a zygote that have written more than they
+// may together: next to their own folders, where none can be told from another.
+func (s *server) lookAtShared(z *zygote, workers int64) {
+	use := scratchUse{seen: map[[2]uint64]bool{}, sharers: workers}
+	limitBytes := workers * z.scratchBytes
+	use.look(z.scratch, limitBytes)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	over := use.over(limitBytes)
+	if over == "" {
+		return
+	}
+	for _, w := range s.workers {
+		if w.zygote == z {
+			w.overScratch = over
+			w.killGroup()
+		}
+	}
+	s.forgetLocked(z)
+	z.kill()
+}
+
 // over says how a limit is passed, or "".
 func (u *scratchUse) over(limitBytes int64) string {
 	switch {
 	case u.bytes > limitBytes:
 		return fmt.Sprintf("%s or more, of %s that it may", FormatBytes(u.bytes), FormatBytes(limitBytes))
-	case u.files > scratchFilesMax:
-		return fmt.Sprintf("more than %d files", int64(scratchFilesMax))
+	case u.files > scratchFilesMax*max(u.sharers, 1):
+		return fmt.Sprintf("more than %d files", scratchFilesMax*max(u.sharers, 1))
 	}
 	return ""
 }

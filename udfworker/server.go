@@ -164,6 +164,13 @@ type server struct {
 	// watched does so for the watch of memory.
 	watched chan struct{}
 	oom     *oomCounter
+	// zygotes are those that workers may be forked from, by their kinds;
+	// zygotePIDs are those that live, and sandboxes those whose sandbox does.
+	zygotes    map[string]*zygote
+	zygotePIDs map[int]*zygote
+	sandboxes  map[*zygote]struct{}
+	// unfit are the kinds of workers that cannot be forked.
+	unfit map[string]bool
 	// groups makes the control groups of workers; nil where there are none, and
 	// their memory is watched. control says which and why.
 	groups  *cgroup.Control
@@ -181,6 +188,8 @@ type server struct {
 type supervised struct {
 	id    string
 	child *Child
+	// zygote has forked it; nil where it was started by itself.
+	zygote *zygote
 	// target is who is interrupted: the process, or less than 0 its group.
 	target  int
 	scratch string
@@ -211,6 +220,12 @@ func newServer(launcher Launcher, site *Template, environ []string, log io.Write
 		log:      log,
 		workers:  map[string]*supervised{},
 		byPID:    map[int]*supervised{},
+
+		zygotes:    map[string]*zygote{},
+		zygotePIDs: map[int]*zygote{},
+		sandboxes:  map[*zygote]struct{}{},
+		unfit:      map[string]bool{},
+
 		changed:  make(chan struct{}),
 		probed:   make(chan struct{}),
 		launched: make(chan struct{}, 1),
@@ -242,9 +257,9 @@ var workerID = regexp.MustCompile(`^[a-z0-9]{1,32}$`)
 
 // StartWorker implements Beam's external worker pool. What Beam has no field
 // for is JSON in params.
-func (s *server) StartWorker(_ context.Context, r *fnpb.StartWorkerRequest) (*fnpb.StartWorkerResponse, error) {
+func (s *server) StartWorker(ctx context.Context, r *fnpb.StartWorkerRequest) (*fnpb.StartWorkerResponse, error) {
 	response := &fnpb.StartWorkerResponse{}
-	if err := s.start(r); err != nil {
+	if err := s.start(ctx, r); err != nil {
 		response.Error = errorText(err) // Beam's way: the call itself has worked
 	}
 	return response, nil
@@ -273,7 +288,7 @@ func errorOf(text string) error {
 	return errors.New(text)
 }
 
-func (s *server) start(r *fnpb.StartWorkerRequest) error {
+func (s *server) start(ctx context.Context, r *fnpb.StartWorkerRequest) error {
 	id := r.GetWorkerId()
 	if !workerID.MatchString(id) {
 		return fmt.Errorf("worker id %q: only lower-case letters and digits, at most 32, are possible", id)
@@ -282,15 +297,20 @@ func (s *server) start(r *fnpb.StartWorkerRequest) error {
 	if err := json.Unmarshal([]byte(r.GetParams()[launchParamsKey]), &params); err != nil {
 		return fmt.Errorf("parameter %s: %w", launchParamsKey, err)
 	}
-	return s.startWith(id, r.GetControlEndpoint().GetUrl(), params)
+	return s.startWith(ctx, id, r.GetControlEndpoint().GetUrl(), params)
 }
 
 // startWith starts worker id, which finds its runner at an endpoint.
-func (s *server) startWith(id, endpoint string, params launchParams) error {
+func (s *server) startWith(ctx context.Context, id, endpoint string, params launchParams) error {
 	<-s.probed
 	level, err := levelFor(params.Policy, s.report)
 	if err != nil {
 		return err
+	}
+	if s.forks(params, endpoint, level) {
+		if err := s.startForked(ctx, id, endpoint, params, level); !errors.Is(err, errUnfit) {
+			return err
+		}
 	}
 	scratch, inside := "", sandbox.Scratch
 	if level < sandbox.L2 || level == sandbox.External {
@@ -301,7 +321,15 @@ func (s *server) startWith(id, endpoint string, params launchParams) error {
 	}
 	command, err := params.command(id, endpoint, inside, s.environ, level, s.site)
 	if err == nil {
-		err = notConfined(params.Policy, s.launch(id, scratch, command, params))
+		err = notConfined(params.Policy, s.launch(id, scratch, params, func(w *supervised) (*Child, sandbox.Level, error) {
+			command.Group = w.group
+			if s.groups == nil && w.limitBytes > 0 { // the watch is all there is
+				command.Sandbox.DenyUnmapped, command.Sandbox.Limits.DataBytes = true, dataBytes(w.limitBytes)
+			}
+			child, err := s.launcher.Launch(command)
+			wake(s.launched) // a sandbox that could not be made leaves processes too
+			return child, command.level(), err
+		}))
 	}
 	if err != nil && scratch != "" {
 		return errors.Join(err, os.RemoveAll(scratch))
@@ -309,12 +337,16 @@ func (s *server) startWith(id, endpoint string, params launchParams) error {
 	return err
 }
 
-func (s *server) launch(id, scratch string, command Command, params launchParams) error {
+var errEnding = errors.New("the supervisor is ending")
+
+// launch takes care of worker id, whose process start makes. It holds the
+// server's mu all the while, so that a death is seen when the worker is known.
+func (s *server) launch(id, scratch string, params launchParams, start func(*supervised) (*Child, sandbox.Level, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closing:
-		return errors.New("the supervisor is ending")
+		return errEnding
 	case s.workers[id] != nil:
 		return fmt.Errorf("worker %s runs already", id)
 	case len(s.workers) >= supervisedMax:
@@ -326,20 +358,15 @@ func (s *server) launch(id, scratch string, command Command, params launchParams
 	if err := s.limitLocked(w); err != nil {
 		return err
 	}
-	command.Group = w.group
-	if s.groups == nil && w.limitBytes > 0 { // the watch is all there is
-		command.Sandbox.DenyUnmapped, command.Sandbox.Limits.DataBytes = true, dataBytes(w.limitBytes)
-	}
-	child, err := s.launcher.Launch(command)
-	wake(s.launched) // a sandbox that could not be made leaves processes too
+	child, level, err := start(w)
 	if err != nil {
 		if w.group != nil {
-			s.finishing.Go(func() { s.removeGroup(w) })
+			s.finishing.Go(func() { s.removeGroup(w.id, w.group) })
 		}
 		return err
 	}
 	w.child, w.target = child, child.PID
-	if command.External { // a launcher does not pass signals on
+	if level == sandbox.External { // a launcher does not pass signals on
 		w.target = -child.PID
 	}
 	if w.group != nil {
@@ -348,7 +375,10 @@ func (s *server) launch(id, scratch string, command Command, params launchParams
 		}
 	}
 	s.workers[id], s.byPID[child.PID] = w, w
-	s.emitLocked(Event{Worker: id, Kind: EventStarted, PID: child.PID, Level: reached(command.level(), w.group != nil && s.control.Kind == string(cgroup.V2)), When: time.Now()})
+	s.emitLocked(Event{
+		Worker: id, Kind: EventStarted, PID: child.PID, Forked: w.zygote != nil, When: time.Now(),
+		Level: reached(level, w.group != nil && s.control.Kind == string(cgroup.V2)),
+	})
 	go func() {
 		defer close(w.read)
 		_, _ = io.Copy(&w.output, child.Output) // ends with the pipe, or by its deadline
@@ -367,13 +397,16 @@ func wake(sleeper chan struct{}) {
 
 // limitLocked prepares what keeps worker w's limit of memory.
 func (s *server) limitLocked(w *supervised) (err error) {
-	switch meter := (memoryMeter{limitBytes: w.limitBytes}); {
-	case w.limitBytes <= 0:
-	case s.groups == nil:
-		w.memory = &memoryWatch{memoryMeter: meter, system: procProcesses{}}
-	default:
-		s.launches++
-		w.group, err = s.groups.New(fmt.Sprintf("%s-%d", w.id, s.launches), cgroup.Limits{MemoryBytes: w.limitBytes, TasksMax: processesMax})
+	meter := memoryMeter{limitBytes: w.limitBytes}
+	if s.groups == nil {
+		if w.limitBytes > 0 {
+			w.memory = &memoryWatch{memoryMeter: meter, system: procProcesses{}}
+		}
+		return nil
+	}
+	s.launches++
+	w.group, err = s.groups.New(fmt.Sprintf("%s-%d", w.id, s.launches), cgroup.Limits{MemoryBytes: w.limitBytes, TasksMax: processesMax})
+	if w.limitBytes > 0 {
 		w.memory = &memoryGroup{memoryMeter: meter, group: w.group}
 	}
 	return err
@@ -517,16 +550,20 @@ func (s *server) stop(id string, ask func(*supervised)) {
 	})
 }
 
-// killGroup kills the worker's process group. The server's mu is held and the
-// worker not reaped, so the number is its own. The kernel kills what left the
-// group when the worker is dead and its namespace ends.
-func (w *supervised) killGroup() { _ = syscall.Kill(-w.child.PID, syscall.SIGKILL) }
+// killGroup kills the worker and its process group, which a function may have
+// left. The server's mu is held and the worker not reaped, so the number is its
+// own. What left the group is killed when the worker is dead, as its control
+// group or by the end of its namespace.
+func (w *supervised) killGroup() {
+	for _, target := range []int{-w.child.PID, w.child.PID} {
+		_ = syscall.Kill(target, syscall.SIGKILL)
+	}
+}
 
-// endNamespace has the kernel kill all that is left in the worker's pid
-// namespace.
-func (w *supervised) endNamespace() {
-	if w.child.End != nil {
-		_ = w.child.End.Close() // a pipe's end
+// endNamespace has the kernel kill all that is left in a child's pid namespace.
+func endNamespace(child *Child) {
+	if child.End != nil {
+		_ = child.End.Close() // a pipe's end
 	}
 }
 
@@ -555,9 +592,13 @@ func (s *server) bury(pid int) {
 	w := s.byPID[pid]
 	if w != nil {
 		w.killGroup()
-		w.endNamespace()
+		endNamespace(w.child)
 	}
 	status, usage, err := reap(pid)
+	if z := s.zygotePIDs[pid]; z != nil {
+		z.killed = status.Signaled() && status.Signal() == syscall.SIGKILL
+		s.buryZygoteLocked(z)
+	}
 	if w != nil {
 		delete(s.byPID, pid)
 		delete(s.workers, w.id)
@@ -601,17 +642,18 @@ func (w *supervised) askGroup(e *Event) {
 	}
 }
 
-// removeGroup kills what is left in a dead worker's group, and removes it.
-func (s *server) removeGroup(w *supervised) {
+// removeGroup kills what is left in the group of a dead worker or zygote, and
+// removes it.
+func (s *server) removeGroup(id string, group *cgroup.Group) {
 	var err error
 	for range groupTries {
-		w.group.Kill()
-		if err = w.group.Remove(); err == nil {
+		group.Kill()
+		if err = group.Remove(); err == nil {
 			return
 		}
 		time.Sleep(groupPause)
 	}
-	fmt.Fprintf(s.log, "worker %s: its control group is left over: %v\n", w.id, err)
+	fmt.Fprintf(s.log, "%s: its control group is left over: %v\n", id, err)
 }
 
 // killOrphansLocked kills processes that left their worker's process group and
@@ -622,8 +664,11 @@ func (s *server) killOrphansLocked(all bool) {
 	for _, w := range s.workers {
 		reapers[w.child.Reaper] = true
 	}
+	for z := range s.sandboxes {
+		reapers[z.child.Reaper] = true
+	}
 	for _, pid := range children() {
-		if s.byPID[pid] != nil || reapers[pid] {
+		if s.byPID[pid] != nil || s.zygotePIDs[pid] != nil || reapers[pid] {
 			continue
 		}
 		if all || len(s.workers) == 0 {
@@ -641,7 +686,7 @@ func (s *server) killOrphansLocked(all bool) {
 func (s *server) finish(w *supervised, e Event) {
 	if w.group != nil {
 		w.group.Kill() // what left its process group
-		defer s.removeGroup(w)
+		defer s.removeGroup(w.id, w.group)
 	}
 	_ = w.child.Input.Close()
 	_ = w.child.Output.SetReadDeadline(time.Now().Add(outputTime))
@@ -651,17 +696,25 @@ func (s *server) finish(w *supervised, e Event) {
 	s.mu.Lock()
 	s.emitLocked(e)
 	s.mu.Unlock()
+	s.removeScratch(w.id, w.scratch)
+	if w.zygote != nil {
+		s.moveOut(w.zygote)
+	}
+}
+
+// removeScratch removes the scratch directory of a dead worker or zygote.
+func (s *server) removeScratch(id, dir string) {
 	var err error
 	for try := range scratchTries {
-		if err = os.RemoveAll(w.scratch); err == nil {
+		if err = os.RemoveAll(dir); err == nil {
 			return
 		}
 		if try == 0 {
-			openDirectories(w.scratch)
+			openDirectories(dir)
 		}
 		time.Sleep(scratchPause)
 	}
-	fmt.Fprintf(s.log, "worker %s: its scratch directory is left over: %v\n", w.id, err)
+	fmt.Fprintf(s.log, "%s: its scratch directory is left over: %v\n", id, err)
 }
 
 // openDirectories makes directories removable that a function has closed. It
@@ -720,12 +773,15 @@ func (s *server) shutdown() {
 			w.stopped = true
 			w.killGroup()
 		}
+		for _, z := range s.zygotePIDs {
+			z.kill()
+		}
 		s.mu.Unlock()
 		<-s.probed
 		for deadline := time.Now().Add(shutdownTime); time.Now().Before(deadline); time.Sleep(shutdownPoll) {
 			s.mu.Lock()
 			s.killOrphansLocked(true)
-			done := len(s.byPID) == 0 && len(children()) == 0
+			done := len(s.byPID) == 0 && len(s.sandboxes) == 0 && len(children()) == 0
 			s.mu.Unlock()
 			if done {
 				break

@@ -29,8 +29,9 @@ const (
 	// its workers die with it.
 	supervisorEndTime = shutdownTime + time.Second
 	// callTime bounds a call to the supervisor: it answers at once, or is
-	// stuck.
-	callTime = 10 * time.Second
+	// stuck. The start of a worker may wait for a zygote.
+	callTime  = 10 * time.Second
+	startTime = callTime + zygoteTime
 )
 
 // SocketPathBytesMax is the longest path of a unix socket that is used; the
@@ -107,6 +108,8 @@ type Supervisor struct {
 
 	mu        sync.Mutex
 	processes map[string]*Process
+	// zygotes is how many there are.
+	zygotes int
 	// sandbox is what the machine offers to confine workers with, once the
 	// supervisor has told.
 	sandbox *sandbox.Report
@@ -115,9 +118,11 @@ type Supervisor struct {
 // Process is a worker's process.
 type Process struct {
 	id string
-	// pid and level may be read when started is closed, death when dead is.
+	// pid, level and forked may be read when started is closed, death when dead
+	// is.
 	pid     int
 	level   sandbox.Level
+	forked  bool
 	started chan struct{}
 	dead    chan struct{}
 	death   Death
@@ -160,6 +165,9 @@ type Launch struct {
 	// Policy is what it may do, Visible what it reads besides its environment.
 	Policy  sandbox.Policy
 	Visible []string
+	// Kind is equal for workers that may be forked from one zygote; "" has the
+	// worker started by itself.
+	Kind string
 }
 
 // Start starts a supervisor and waits until it listens. Its errors are
@@ -283,8 +291,11 @@ func (s *Supervisor) handle(e Event) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.Kind == EventSandbox {
+	switch e.Kind {
+	case EventSandbox:
 		s.sandbox = e.Sandbox
+	case EventZygotes:
+		s.zygotes = e.Zygotes
 	}
 	p := s.processes[e.Worker]
 	if p == nil {
@@ -292,7 +303,7 @@ func (s *Supervisor) handle(e Event) {
 	}
 	switch e.Kind {
 	case EventStarted:
-		p.pid, p.level = e.PID, e.Level
+		p.pid, p.level, p.forked = e.PID, e.Level, e.Forked
 		close(p.started)
 	case EventMemory:
 		p.memoryBytes.Store(e.MemoryBytes)
@@ -311,6 +322,13 @@ func (s *Supervisor) PID() int { return s.pid }
 
 // MemoryControl says by what it keeps limits of memory.
 func (s *Supervisor) MemoryControl() MemoryControl { return s.control }
+
+// Zygotes is how many zygotes there are, which workers are forked from.
+func (s *Supervisor) Zygotes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.zygotes
+}
 
 // Sandbox is what the machine offers to confine workers with; ok is false where
 // the supervisor has not told yet.
@@ -333,7 +351,7 @@ var errLost = errors.New("the supervisor of workers is gone")
 func (s *Supervisor) StartWorker(ctx context.Context, l Launch) (*Process, error) {
 	params, err := json.Marshal(launchParams{
 		Interpreter: l.Interpreter, Harness: l.Harness, Token: l.Token, Paths: l.Paths,
-		Page: l.Page, MemoryBytes: l.MemoryBytes, Policy: l.Policy, Visible: l.Visible, Variables: l.Variables,
+		Page: l.Page, MemoryBytes: l.MemoryBytes, Policy: l.Policy, Visible: l.Visible, Variables: l.Variables, Kind: l.Kind,
 		ScratchDir: filepath.Join(s.options.RunDir, scratchDir),
 	})
 	if err != nil {
@@ -343,7 +361,7 @@ func (s *Supervisor) StartWorker(ctx context.Context, l Launch) (*Process, error
 	if err := s.register(p); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	endpoint := &pipepb.ApiServiceDescriptor{Url: l.Endpoint}
 	r, err := s.pool.StartWorker(ctx, &fnpb.StartWorkerRequest{

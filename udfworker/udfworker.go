@@ -9,6 +9,9 @@
 //	Pool ── Supervisor ── gRPC, mTLS ──► StartWorker, StopWorker ──► process
 //	  └──── Host's endpoint ◄──────────── Fn API on a unix socket ─────┘
 //
+// Where it can, the supervisor forks workers from a zygote, a process that has
+// imported what they need (zygote.go).
+//
 // The Pool leases workers by environment and keeps some warm. Nothing outlives
 // the engine: the supervisor watches it and ends every worker when it is gone,
 // and workers die with the supervisor.
@@ -45,6 +48,10 @@ type Event struct {
 	Signal int `json:"signal,omitempty"`
 	// Stopped says that the engine had asked for the end.
 	Stopped bool `json:"stopped,omitempty"`
+	// Forked says, in EventStarted, that a zygote has forked the worker.
+	Forked bool `json:"forked,omitempty"`
+	// Zygotes is how many there are, in EventZygotes.
+	Zygotes int `json:"zygotes,omitempty"`
 	// PeakBytes is the most memory that was seen: of the process alone as the
 	// kernel counted it, or of all its processes together as the watch did.
 	PeakBytes int64 `json:"peak_bytes,omitempty"`
@@ -83,6 +90,8 @@ const (
 	EventMemory EventKind = "memory"
 	// EventSandbox comes once, soon after EventReady.
 	EventSandbox EventKind = "sandbox"
+	// EventZygotes tells how many zygotes there are, when that has changed.
+	EventZygotes EventKind = "zygotes"
 )
 
 // Death says how a worker ended.

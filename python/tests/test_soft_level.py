@@ -13,11 +13,13 @@ LIMIT = "256MiB"
 
 @al.udf("bigint", memory=LIMIT, retries=0, workers=1)
 def cycles(x):
-    """Leave 1 MiB in a cycle, which only the collector finds, and that hardly ever runs."""
+    """Leave 1 MiB in a cycle, which only the collector finds, and that never runs by itself."""
+    import gc
     import time
 
     import numpy as np
 
+    gc.disable()
     node: dict[str, object] = {"bytes": np.ones(1 << 20, np.uint8)}
     node["self"] = node
     time.sleep(0.002)

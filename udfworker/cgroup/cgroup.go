@@ -90,7 +90,7 @@ type tree interface {
 // Limits are a group's.
 type Limits struct {
 	// MemoryBytes is what its processes may hold together, files that the
-	// kernel can drop apart.
+	// kernel can drop apart; 0 is no limit.
 	MemoryBytes int64
 	// TasksMax is how many threads it may have; 0 is no limit.
 	TasksMax int64
@@ -435,17 +435,23 @@ type setting struct {
 
 func (g *Group) limit(limits Limits) error {
 	memory, tasks := strconv.FormatInt(limits.MemoryBytes, 10), strconv.FormatInt(limits.TasksMax, 10)
-	settings := []setting{
-		{g.dir, "memory.limit_in_bytes", memory, true},
-		{g.dir, "memory.memsw.limit_in_bytes", memory, false}, // there is none without swap accounting
-	}
-	if g.control.kind == V2 {
+	var settings []setting
+	switch {
+	case limits.MemoryBytes == 0:
+	case g.control.kind == V1:
+		settings = []setting{
+			{g.dir, "memory.limit_in_bytes", memory, true},
+			{g.dir, "memory.memsw.limit_in_bytes", memory, false}, // there is none without swap accounting
+		}
+	default:
 		settings = []setting{
 			{g.dir, "memory.max", memory, true},
 			{g.dir, "memory.swap.max", "0", false},
 			{g.dir, "memory.zswap.max", "0", false},
 			{g.dir, "memory.oom.group", "1", true},
 		}
+	}
+	if g.control.kind == V2 {
 		if limits.TasksMax > 0 {
 			settings = append(settings, setting{g.dir, "pids.max", tasks, false})
 		}
@@ -491,9 +497,23 @@ func (g *Group) Usage() (Usage, error) {
 			u.PeakBytes = g.limitBytes
 		}
 	} else {
-		u.AtLimit = u.PeakBytes >= g.limitBytes-nearBytes
+		u.AtLimit = g.limitBytes > 0 && u.PeakBytes >= g.limitBytes-nearBytes
 	}
 	return u, nil
+}
+
+// Add moves a process into the group. What it holds already stays charged to
+// the group that it comes from; what it takes from then on is this one's.
+func (g *Group) Add(pid int) error {
+	for _, dir := range []string{g.dir, g.tasks} {
+		if dir == "" {
+			continue
+		}
+		if err := g.control.tree.Write(path.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+			return fmt.Errorf("no process can be moved to a group in %s: %w", g.control.pool, bare(err))
+		}
+	}
+	return nil
 }
 
 // number reads a file that holds a number.

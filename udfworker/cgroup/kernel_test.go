@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -222,6 +223,43 @@ func TestKernelKillsAll(t *testing.T) {
 				t.Errorf("status %x", status)
 			}
 			remove(t, g)
+		})
+	}
+}
+
+// TestKernelMovesAProcess to a group without a limit of memory, which has
+// nothing at its limit.
+func TestKernelMovesAProcess(t *testing.T) {
+	for _, kind := range Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			control := openKernel(t, kind)
+			first, err := control.New("w1", Limits{MemoryBytes: 2 * holdBytes, TasksMax: 64})
+			must(t, err)
+			second, err := control.New("w2", Limits{TasksMax: 64})
+			must(t, err)
+			pid, _ := start(t, first, "child")
+			must(t, second.Add(pid))
+			for _, dir := range []string{second.dir, second.tasks} {
+				if dir == "" {
+					continue
+				}
+				if pids, err := control.processes(dir); err != nil || !slices.Contains(pids, pid) {
+					t.Errorf("processes %v in %s, %v", pids, dir, err)
+				}
+			}
+			if u, err := second.Usage(); err != nil || u.AtLimit {
+				t.Errorf("%+v, %v", u, err)
+			}
+			second.Kill()
+			if status := wait(t, pid); status.Signal() != syscall.SIGKILL {
+				t.Errorf("status %x", status)
+			}
+			if err := second.Add(pid); err == nil {
+				t.Error("a process that is gone was moved")
+			}
+			first.Kill() // its child
+			remove(t, first)
+			remove(t, second)
 		})
 	}
 }

@@ -100,6 +100,7 @@ class LocalLane:
         protocol: str,
     ) -> None:
         self._path = str(launch["endpoint"])[len(SCHEME) :]
+        self._passed: Mapping[str, int] = launch["passed"]
         self._hello = {
             "worker": str(launch["worker_id"]),
             "token": launch.get("token", ""),
@@ -144,8 +145,12 @@ class LocalLane:
         threading.Thread(target=send_log, name="alink-log", daemon=True).start()
 
     def _dial(self, connection: str) -> socket.socket:
-        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        peer.connect(self._path)
+        # A worker that was forked got its connections from the supervisor.
+        peer = socket.socket(
+            socket.AF_UNIX, socket.SOCK_STREAM, fileno=self._passed.get(connection)
+        )
+        if connection not in self._passed:
+            peer.connect(self._path)
         text = json.dumps({**self._hello, "connection": connection}).encode()
         peer.sendall(_HEADER.pack(len(text), 0, 0, _NO_SLOT, _HELLO, 0) + text)
         header = peer.recv(_HEADER.size, socket.MSG_WAITALL)

@@ -1,5 +1,8 @@
 """The life of a worker: launch line, the lane to the engine, one bundle after the other.
 
+A process whose launch line asks for a zygote imports what workers need and forks them; each goes
+on from there with a launch line of its own.
+
 Bundles run on the main thread, so that SIGINT reaches user code as KeyboardInterrupt. One thread
 reads standard input, whose end means that the supervisor is gone; a lane may have threads of its
 own. All end with the process, by ``_leave``; none is waited for, because user code may hold the
@@ -46,23 +49,46 @@ def run() -> NoReturn:
     """Be a worker, until the supervisor or the engine is gone."""
     faulthandler.enable()
     launch = _read_launch_line()
+    passed: dict[str, int] = {}
+    if forked := launch.get("zygote", False):
+        from . import _zygote
+
+        _prepare(launch)
+        passed = _zygote.breed(_import_rest)
+        launch = _read_launch_line()
+        _move_in(launch["environ"])
     interrupts = Interrupts()
     _watch_supervisor(Release(lambda: interrupts.armed))
+    if not forked:
+        _prepare(launch)
+    if page := passed.get("page", launch.get("page")):
+        PROGRESS.open(page)
+    worker = _Worker({**launch, "passed": passed}, interrupts)
+    worker.connect()
+    if not forked:
+        # The engine knows by now that the worker is there, and sends while this is imported.
+        began = time.perf_counter_ns()
+        _import_rest()
+        CLOCK.starting = time.perf_counter_ns() - began
+    gc.freeze()  # what start-up made lives on: the collector need not look at it again
+    worker.serve()
+
+
+def _prepare(launch: Mapping[str, Any]) -> None:
+    """Set what libraries read when they are loaded, and where they are."""
     # Here and not at the process's start, where whoever lists processes would see them.
     _set_variables(launch.get("variables") or {})
     _functions.add_package_folders(launch.get("paths") or ())
-    if page := launch.get("page"):
-        PROGRESS.open(page)
-    worker = _Worker(launch, interrupts)
     if importlib.util.find_spec("pyarrow") is None:  # to be told before the engine counts on us
         _leave(1, "No module named 'pyarrow'")
-    worker.connect()
-    # The engine knows by now that the worker is there, and sends while this is imported.
-    began = time.perf_counter_ns()
-    _import_rest()
-    CLOCK.starting = time.perf_counter_ns() - began
-    gc.freeze()  # what start-up made lives on: the collector need not look at it again
-    worker.serve()
+
+
+def _move_in(environ: Mapping[str, str]) -> None:
+    """Take over the name and the folder of a worker that was forked."""
+    os.environ.update(environ)
+    folder = environ["HOME"]
+    os.makedirs(folder, 0o700, exist_ok=True)  # the supervisor cannot make it everywhere
+    os.chdir(folder)
 
 
 def _read_launch_line() -> dict[str, Any]:

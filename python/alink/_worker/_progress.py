@@ -40,9 +40,9 @@ class Progress:
         self._count: Callable[[], int] | None = None
         self._first: int | None = None
 
-    def open(self, path: str) -> None:
-        """Map the page, and start the thread that counts rows."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    def open(self, page: str | int) -> None:
+        """Map the page, a path or a descriptor, and start the thread that counts rows."""
+        descriptor = os.open(page, os.O_RDWR | os.O_CLOEXEC) if isinstance(page, str) else page
         try:
             self._words = memoryview(mmap.mmap(descriptor, PAGE_BYTES)).cast("Q")
         finally:
