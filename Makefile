@@ -144,6 +144,11 @@ generate: toolchain ## the generated code
 bench: build ## measurements, side by side with peers in the same run
 	@GO=$(GO) $(VENV)/bin/python bench/run.py
 
+# What it installs stays in .cache/peers, about 2 GB.
+.PHONY: bench-peers
+bench-peers: build ## Python functions in PyFlink, PySpark, DuckDB, Polars and ours, side by side
+	@$(VENV)/bin/python bench/peers.py
+
 .PHONY: clean
 clean: ## removes all that make has made, caches of this checkout included
 	rm -rf bin build dist out examples/out .venv .tools .cache .pytest_cache .ruff_cache .hypothesis

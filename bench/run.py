@@ -1,6 +1,6 @@
 """Measure what a user notices first, each beside its yardstick in the same run.
 
-``make bench`` runs it and writes ``docs/performance.md``. Absolute figures move
+``make bench`` runs it and writes its part of ``docs/performance.md``. Absolute figures move
 from machine to machine; read the ratios.
 """
 
@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 import alink as al
 import confined
+import report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -438,12 +439,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--large", type=int, default=100_000_000, help="rows of the memory test")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=HERE.parent / "docs" / "performance.md")
+    parser.add_argument("--output", type=Path, default=report.PAGE)
     options = parser.parse_args()
 
     lines = [
-        "# Measurements",
-        "",
         f"Written by `make bench` on {os.cpu_count()} processors, Python "
         f"{platform.python_version()}, pyarrow {pa.__version__}, best of {options.runs} runs "
         "where nothing else is said. Read the ratios, which were taken in one run: absolute "
@@ -517,9 +516,7 @@ def main() -> None:
         growth = data_mib(more) / data_mib(less)
         lines.append(f"- {small} to {large}: {growth:.2f} × ({at_most(growth, GROWTH_GOAL, ' ×')})")
     lines += confined.report()
-    report = "\n".join(lines) + "\n"
-    options.output.write_text(report)
-    print(report)
+    print(report.write_part(options.output, "make bench", lines))
 
 
 def data_mib(peak_kib: dict[str, int]) -> float:
