@@ -29,8 +29,9 @@ type receiver interface {
 type lane interface {
 	// url is what the worker is told.
 	url() string
-	// process asks the worker to run a bundle.
-	process(instruction, descriptor string) error
+	// process asks the worker to run a bundle; soon says that its input follows
+	// at once, so the request may go out with that.
+	process(instruction, descriptor string, soon bool) error
 	// awaitData waits until the worker can be sent data.
 	awaitData(ctx context.Context) error
 	// sendBatch sends a batch of a bundle's input, which stays the caller's;

@@ -2,6 +2,7 @@ package fnapi
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -66,9 +67,10 @@ type local struct {
 	conns  map[net.Conn]struct{}
 
 	// write is held while a frame is sent; conn is nil until the worker is
-	// there.
-	write sync.Mutex
-	conn  *net.UnixConn
+	// there. unsent is a request that goes out with the next frame.
+	write  sync.Mutex
+	conn   *net.UnixConn
+	unsent []byte
 
 	input, output slots
 	// odds are the frames that wait to be sent by the lane's own goroutine.
@@ -316,7 +318,7 @@ func (l *local) dataOf(f frame, payload []byte) ([]byte, error) {
 	if lent == nil || f.slotBytes > len(lent.memory) || len(payload) > 0 {
 		return nil, malformed("data in a slot that the worker does not have, or more than that holds")
 	}
-	data := append(make([]byte, 0, f.slotBytes), lent.memory[:f.slotBytes]...)
+	data := bytes.Clone(lent.memory[:f.slotBytes]) // is not cleared before
 	l.output.give(f.slot)
 	l.lendOutput()
 	return data, nil
@@ -392,15 +394,16 @@ func (l *local) sendLocked(f frame, payload []byte, handed *slot) error {
 	if l.conn == nil {
 		return errSend
 	}
+	head := f.append(l.unsent)
+	l.unsent = nil
 	var err error
 	switch {
 	case handed != nil:
-		_, _, err = l.conn.WriteMsgUnix(f.append(nil), handed.rights(), nil)
+		_, _, err = l.conn.WriteMsgUnix(head, handed.rights(), nil)
 	case len(payload) <= inlineBytesMax:
-		whole := make([]byte, 0, frameHeaderBytes+len(payload))
-		_, err = l.conn.Write(append(f.append(whole), payload...))
+		_, err = l.conn.Write(append(head, payload...))
 	default:
-		buffers := net.Buffers{f.append(nil), payload}
+		buffers := net.Buffers{head, payload}
 		_, err = buffers.WriteTo(l.conn)
 	}
 	if err != nil {
@@ -410,14 +413,19 @@ func (l *local) sendLocked(f frame, payload []byte, handed *slot) error {
 }
 
 // process implements lane.
-func (l *local) process(instruction, descriptor string) error {
+func (l *local) process(instruction, descriptor string, soon bool) error {
 	text, err := proto.Marshal(processRequest(instruction, descriptor))
 	if err != nil {
 		return err
 	}
+	f := frame{kind: frameRequest, slot: noSlot, payloadBytes: len(text)}
 	l.write.Lock()
 	defer l.write.Unlock()
-	return l.sendLocked(frame{kind: frameRequest, slot: noSlot, payloadBytes: len(text)}, text, nil)
+	if soon {
+		l.unsent = append(f.append(l.unsent), text...)
+		return nil
+	}
+	return l.sendLocked(f, text, nil)
 }
 
 // awaitData implements lane: data travels where requests do.

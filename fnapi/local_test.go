@@ -202,7 +202,7 @@ func TestHostileWorkers(t *testing.T) {
 			if to.pieceCount() > 0 {
 				t.Error("something was handed on")
 			}
-			if err := e.lane.process("b1", "stage"); !errors.Is(err, errSend) && err != nil {
+			if err := e.lane.process("b1", "stage", false); !errors.Is(err, errSend) && err != nil {
 				t.Errorf("%v", err)
 			}
 		})

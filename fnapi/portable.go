@@ -191,7 +191,7 @@ func (p *portable) close() {
 }
 
 // process implements lane.
-func (p *portable) process(instruction, descriptor string) error {
+func (p *portable) process(instruction, descriptor string, _ bool) error {
 	return p.control.stream.SendMsg(processRequest(instruction, descriptor))
 }
 

@@ -602,7 +602,8 @@ func (s *session) sendInput(ctx context.Context, l *lease, b *bundle) error {
 	if b.careful {
 		descriptor += carefulSuffix
 	}
-	if err := l.endpoint.lane.process(b.instruction, descriptor); err != nil {
+	// What a fit function reads may be long in coming.
+	if err := l.endpoint.lane.process(b.instruction, descriptor, s.stage.Kind != exec.StageFit); err != nil {
 		return fmt.Errorf("%w: %w", errSend, err)
 	}
 	if err := l.endpoint.lane.awaitData(ctx); err != nil {

@@ -177,8 +177,8 @@ def _foreign_array(result: Any) -> pa.Array | None:
     return _arrays.one_chunk(result)
 
 
-def as_table(value: Any, schema: pa.Schema) -> pa.Table | None:
-    """Give what a function returned as a table, if it is one.
+def as_table(value: Any, schema: pa.Schema) -> pa.Table | pa.RecordBatch | None:
+    """Give what a function returned as a table or batch, if it is one.
 
     Parameters
     ----------
@@ -190,10 +190,8 @@ def as_table(value: Any, schema: pa.Schema) -> pa.Table | None:
     ColumnMisfit
         A column of a data frame cannot be converted.
     """
-    if isinstance(value, pa.Table):
+    if isinstance(value, (pa.Table, pa.RecordBatch)):
         return value
-    if isinstance(value, pa.RecordBatch):
-        return pa.Table.from_batches([value])
     library = type(value).__module__.partition(".")[0]
     if library == "pandas" and type(value).__name__ == "DataFrame":
         from . import _frames

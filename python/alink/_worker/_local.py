@@ -40,8 +40,14 @@ FRAMES_A_COLLECTION = 64
 
 _HEADER = struct.Struct("<IIQHBB4x")
 _NO_SLOT = 0xFFFF
+# What is read at once: as many headers and small frames as there are.
+_READ_BYTES = 4096
+# How many different requests are remembered as they were decoded: one for each stage in turn.
+_REQUESTS_KNOWN_MAX = 64
 _PARTS_A_CALL = 512  # buffers of one sendmsg; the system takes 1,024
 _DESCRIPTOR_BYTES = array.array("i").itemsize
+# What a request begins with: the tag of its first field, instruction_id.
+_INSTRUCTION_TAG = 1 << 3 | 2
 
 (
     _HELLO, _WELCOME, _REFUSED, _REQUEST, _RESPONSE, _DATA, _ASK, _DESCRIPTOR, _LOG,
@@ -120,6 +126,15 @@ class LocalLane:
         self._output_slots: dict[int, memoryview] = {}
         self._free_outputs: list[int] = []
         self._crowded = 0
+        # What was read and is not taken apart yet, and the descriptors that came with it.
+        self._received = memoryview(b"")
+        self._descriptors: deque[int] = deque()
+        # Frames that go out with the next that somebody waits for.
+        self._unsent: list[Any] = []
+        # Requests and answers are the same each time but for the instruction, which stands first.
+        self._known: dict[bytes, Mapping[str, Any]] = {}
+        self._answer: Mapping[str, Any] = {}
+        self._answer_text = b""
 
     # Connections ----------------------------------------------------------------------------
 
@@ -210,15 +225,19 @@ class LocalLane:
                 for view in views:
                     slot[at : at + len(view)] = view
                     at += len(view)
-                self._send(_DATA, [], slot=number, slot_bytes=size, last=last)
+                self._send(_DATA, [], slot=number, slot_bytes=size, last=last, with_next=last)
                 return
-        self._send(_DATA, views, last=last)
+        self._send(_DATA, views, last=last, with_next=last)
 
     def respond(self, id_: str, answer: Mapping[str, Any]) -> None:
         """Answer a request."""
         self._give_back()
-        message = _wire.encode("InstructionResponse", {"instruction_id": id_, **answer})
-        self._send(_RESPONSE, [message])
+        if answer != self._answer or not self._answer_text:
+            self._answer = answer
+            self._answer_text = _wire.encode("InstructionResponse", dict(answer))
+        # Messages that are written one behind the other are read as one.
+        head = _wire.encode("InstructionResponse", {"instruction_id": id_})
+        self._send(_RESPONSE, [head, self._answer_text])
 
     def finish(self) -> None:
         """Drop what the running bundle has not taken, and what still comes for it."""
@@ -231,24 +250,38 @@ class LocalLane:
             numbers = array.array("H")
             while self._given_back:
                 numbers.append(self._given_back.popleft())
-            self._send(_FREE, [numbers.tobytes()])
+            self._send(_FREE, [numbers.tobytes()], with_next=True)
 
     # Frames ---------------------------------------------------------------------------------
 
     def _send(
         self, kind: int, parts: list[Any], slot: int = _NO_SLOT, slot_bytes: int = 0,
-        last: bool = False,
+        last: bool = False, with_next: bool = False,
     ) -> None:  # fmt: skip
+        """Send a frame; with_next, if it is small, together with the next one."""
         size = sum(map(len, parts))
         header = _HEADER.pack(size, slot_bytes, self._bundle, slot, kind, last)
         with self._interrupts:
-            try:
-                if size <= INLINE_BYTES_MAX:
-                    self._socket.sendall(b"".join([header, *parts]))
-                else:
-                    self._send_parts([memoryview(header), *map(memoryview, parts)])
-            except OSError as error:
-                self._end(error)
+            self._unsent += [header, *parts]
+            if not with_next or size > INLINE_BYTES_MAX:
+                self._flush_held()
+
+    def _flush(self) -> None:
+        """Send what waits to be sent with something else."""
+        if self._unsent:
+            with self._interrupts:
+                self._flush_held()
+
+    def _flush_held(self) -> None:
+        """Send all frames; interrupts are held."""
+        parts, self._unsent = self._unsent, []
+        try:
+            if sum(map(len, parts)) <= INLINE_BYTES_MAX:
+                self._socket.sendall(b"".join(parts))
+            else:
+                self._send_parts(list(map(memoryview, parts)))
+        except OSError as error:
+            self._end(error)
 
     def _send_parts(self, parts: list[memoryview]) -> None:
         at = 0
@@ -265,52 +298,76 @@ class LocalLane:
         raise AssertionError(error)
 
     def _read(self) -> None:
-        """Read one frame and put away what it brings."""
-        self._poll.poll()  # may be interrupted: nothing has been read yet
+        """Take the next frame, which is waited for, and put away what it brings."""
+        if not len(self._received):
+            self._flush()
+            self._poll.poll()  # may be interrupted: nothing has been read yet
         with self._interrupts:
             try:
-                header, passed = self._receive_header()
-                size, slot_bytes, bundle, slot, kind, last = _HEADER.unpack(header)
+                while len(self._received) < _HEADER.size:
+                    self._receive()
+                header = _HEADER.unpack_from(self._received)
+                size, slot_bytes, bundle, slot, kind, last = header
                 if size > MESSAGE_BYTES_MAX:
                     self._leave(1, f"the engine sends a frame of {size} bytes")
-                payload = memoryview(self._receive(size)) if size else memoryview(b"")
+                payload = self._payload(size)
             except (OSError, LaneBroken) as error:
                 self._end(error)
             try:
-                self._heard(kind, payload, bundle, slot, slot_bytes, bool(last), passed)
-            except (_wire.WireError, OSError, ValueError, KeyError) as error:
+                self._heard(kind, payload, bundle, slot, slot_bytes, bool(last))
+            except (_wire.WireError, OSError, ValueError, KeyError, IndexError) as error:
                 self._leave(1, f"the engine's frames are malformed: {error!r}")
 
-    def _receive_header(self) -> tuple[bytes, int]:
-        """Read a header, and the file descriptor that was passed with it, or -1."""
-        header, ancillary, _, _ = self._socket.recvmsg(
-            _HEADER.size,
-            socket.CMSG_SPACE(_DESCRIPTOR_BYTES),
-            socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC,
+    def _receive(self) -> None:
+        """Read what there is, and the file descriptor that was passed with it."""
+        data, ancillary, _, _ = self._socket.recvmsg(
+            _READ_BYTES, socket.CMSG_SPACE(_DESCRIPTOR_BYTES), socket.MSG_CMSG_CLOEXEC
         )
-        passed = -1
-        for level, kind, data in ancillary:
+        for level, kind, passed in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                passed = array.array("i", data[:_DESCRIPTOR_BYTES])[0]
-        if not header:
+                self._descriptors.append(array.array("i", passed[:_DESCRIPTOR_BYTES])[0])
+        if not data:
             raise LaneBroken("it hung up")
-        if len(header) < _HEADER.size:
-            header += self._receive(_HEADER.size - len(header))
-        return header, passed
+        if len(self._received):
+            data = b"".join([self._received, data])
+        self._received = memoryview(data)
 
-    def _receive(self, size: int) -> bytes:
-        data = self._socket.recv(size, socket.MSG_WAITALL)
-        while len(data) < size:
-            more = self._socket.recv(size - len(data), socket.MSG_WAITALL)
-            if not more:
+    def _payload(self, size: int) -> memoryview:
+        """Take the payload behind the header that stands first in what was read."""
+        end = _HEADER.size + size
+        if end <= len(self._received):
+            payload = self._received[_HEADER.size : end]
+            self._received = self._received[end:]
+            return payload
+        whole = memoryview(bytearray(size))
+        at = len(self._received) - _HEADER.size
+        whole[:at] = self._received[_HEADER.size :]
+        self._received = memoryview(b"")
+        while at < size:
+            read = self._socket.recv_into(whole[at:], size - at, socket.MSG_WAITALL)
+            if not read:
                 raise LaneBroken("it hung up")
-            data += more
-        return data
+            at += read
+        return whole.toreadonly()
+
+    def _request(self, payload: memoryview) -> tuple[str, Mapping[str, Any]]:
+        """Read a request: the instruction and what it asks for."""
+        end = 2 + payload[1]
+        if payload[0] != _INSTRUCTION_TAG or payload[1] > 0x7F or end > len(payload):
+            request = _wire.decode("InstructionRequest", payload)
+            return request["instruction_id"], request["process_bundle"]
+        text = bytes(payload[end:])
+        known = self._known.get(text)
+        if known is None:
+            known = _wire.decode("InstructionRequest", text)["process_bundle"]
+            while len(self._known) >= _REQUESTS_KNOWN_MAX:
+                self._known.pop(next(iter(self._known)))
+            self._known[text] = known
+        return str(payload[2:end], "utf-8"), known
 
     def _heard(
-        self, kind: int, payload: memoryview, bundle: int, slot: int, slot_bytes: int, last: bool,
-        passed: int,
-    ) -> None:  # fmt: skip
+        self, kind: int, payload: memoryview, bundle: int, slot: int, slot_bytes: int, last: bool
+    ) -> None:
         if kind == _DATA:
             piece = payload if slot == _NO_SLOT else self._lend(slot, slot_bytes)
             if slot == _NO_SLOT and len(payload) > INLINE_BYTES_MAX:
@@ -320,16 +377,15 @@ class LocalLane:
                     to.pieces.append(piece)
                 to.whole = to.whole or last
         elif kind == _REQUEST:
-            request = _wire.decode("InstructionRequest", payload)
-            id_ = request["instruction_id"]
+            id_, request = self._request(payload)
             self._inputs[int(id_[1:])] = _Input()
-            self._requests.append((id_, request["process_bundle"]))
+            self._requests.append((id_, request))
         elif kind == _DESCRIPTOR:
             self._descriptor = payload
         elif kind == _FREE:
             self._free_outputs.extend(array.array("H", bytes(payload)))
         elif kind in (_INPUT_SLOT, _OUTPUT_SLOT):
-            self._map(kind == _INPUT_SLOT, slot, slot_bytes, passed)
+            self._map(kind == _INPUT_SLOT, slot, slot_bytes, self._descriptors.popleft())
         else:
             raise ValueError(f"a frame of kind {kind}")
 

@@ -73,15 +73,20 @@ class Whole:
         size = 0
         for table in self._tables(result):
             self._check_columns(table)
-            for part in table.to_batches():
-                columns = [self._cast(part, field) for field in self._output]
-                batch = pa.RecordBatch.from_arrays(columns, schema=self._output)
+            for part in [table] if isinstance(table, pa.RecordBatch) else table.to_batches():
+                batch = self._as_declared(part)
                 size += batch.nbytes + batch.num_rows  # also where they take no memory
                 if size > self._output_max:
                     raise too_large(self._name, size, self._output_max, "call")
                 yield batch
 
-    def _tables(self, result: Any) -> Iterator[pa.Table]:
+    def _as_declared(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if batch.schema == self._output:
+            return batch
+        columns = [self._cast(batch, field) for field in self._output]
+        return pa.RecordBatch.from_arrays(columns, schema=self._output)
+
+    def _tables(self, result: Any) -> Iterator[pa.Table | pa.RecordBatch]:
         if result is None:
             return
         table = self._as_table(result)
@@ -100,7 +105,7 @@ class Whole:
                 )
             yield table
 
-    def _as_table(self, value: Any) -> pa.Table | None:
+    def _as_table(self, value: Any) -> pa.Table | pa.RecordBatch | None:
         try:
             return as_table(value, self._output)
         except ColumnMisfit as error:
@@ -126,7 +131,7 @@ class Whole:
                 raise _errors.raised(exception, f"{self._name} raised") from None
             yield item
 
-    def _check_columns(self, table: pa.Table) -> None:
+    def _check_columns(self, table: pa.Table | pa.RecordBatch) -> None:
         given, wanted = table.schema.names, self._output.names
         missing = [name for name in wanted if name not in given]
         if missing or sorted(given) != sorted(wanted):
