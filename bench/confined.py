@@ -7,8 +7,6 @@ import os
 import re
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -17,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 import alink as al
+import gobench
 
-ROOT = Path(__file__).resolve().parents[1]
 START_GOAL_MS = 5.0
 REPLACED_GOAL_MS = 50.0
 THROUGHPUT_GOAL = 0.03
@@ -32,21 +30,13 @@ ROUNDS, STARTS_A_ROUND = 15, 5
 
 def start_ms(folder: Path) -> dict[str, float]:
     """Median milliseconds from a worker's launch to the end of an empty Python, by level."""
-    program = folder / "sandbox.test"
-    go = os.environ.get("GO", "go")
-    command = [go, "test", "-c", "-o", str(program), "./udfworker/sandbox"]
-    subprocess.run(command, check=True, cwd=ROOT)
+    program = gobench.compiled(folder, "./udfworker/sandbox")
     times: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for level in ("L0", "L2"):  # in turns, so that both meet the same machine
             pattern = f"^BenchmarkStart$/^python$/^{level}$"
-            done = subprocess.run(
-                [str(program), "-test.run=^$", f"-test.bench={pattern}",
-                 f"-test.benchtime={STARTS_A_ROUND}x"],
-                check=True, cwd=ROOT, capture_output=True, text=True,
-                env=os.environ | {"ALINK_TEST_PYTHON": sys.executable},
-            )  # fmt: skip
-            if found := re.search(r"(\d+(?:\.\d+)?) ns/op", done.stdout):
+            text = gobench.printed(program, pattern, STARTS_A_ROUND)
+            if found := re.search(r"(\d+(?:\.\d+)?) ns/op", text):
                 times.setdefault(level, []).append(float(found[1]) / 1e6)
     return {level: statistics.median(each) for level, each in times.items()}
 

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import alink as al
+import boundary
 import confined
 import report
 
@@ -515,6 +516,7 @@ def main() -> None:
     for (small, less), (large, more) in zip(by_rows[:kinds], by_rows[kinds:], strict=True):
         growth = data_mib(more) / data_mib(less)
         lines.append(f"- {small} to {large}: {growth:.2f} × ({at_most(growth, GROWTH_GOAL, ' ×')})")
+    lines += boundary.report()
     lines += confined.report()
     print(report.write_part(options.output, "make bench", lines))
 

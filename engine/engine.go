@@ -442,10 +442,12 @@ func ProbeSandbox() (SandboxStatus, []sandbox.Layer) {
 // WorkerCounts is what the pool of workers has been through.
 func (e *Engine) WorkerCounts() WorkerCounts { return e.workers.counts() }
 
-// WorkerCounts count workers since the engine was opened.
+// WorkerCounts count workers since the engine was opened, and the segments of
+// shared memory that those which live have.
 type WorkerCounts struct {
 	Running, Busy   int
 	Started, Deaths int64
+	Segments        int64
 	// Zygotes are no workers: processes that live, which workers are forked from.
 	Zygotes int
 }
@@ -467,8 +469,10 @@ type Status struct {
 	// Sandbox is how far workers are shut in where functions do not say.
 	Sandbox SandboxStatus `json:"sandbox"`
 	// ArrowBytes are held by Arrow buffers of the engine's process.
-	ArrowBytes int64       `json:"arrow_bytes"`
-	Jobs       []JobStatus `json:"jobs"`
+	ArrowBytes int64 `json:"arrow_bytes"`
+	// Segments are those of memory that is shared with workers.
+	Segments int64       `json:"segments"`
+	Jobs     []JobStatus `json:"jobs"`
 }
 
 // WorkerStatus is one worker.
@@ -493,7 +497,8 @@ type JobStatus struct {
 func (e *Engine) Status() Status {
 	s := Status{
 		EnginePID: os.Getpid(), SupervisorPID: e.workers.supervisorPID(), Workers: e.workers.status(), Zygotes: e.workers.counts().Zygotes,
-		MemoryControl: e.MemoryControl(), WorkerMemory: e.WorkerMemory(), Sandbox: e.Sandbox(), ArrowBytes: arrowMemory.live(), Jobs: []JobStatus{},
+		MemoryControl: e.MemoryControl(), WorkerMemory: e.WorkerMemory(), Sandbox: e.Sandbox(), ArrowBytes: arrowMemory.live(),
+		Segments: e.workers.runner.Segments(), Jobs: []JobStatus{},
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

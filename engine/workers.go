@@ -164,6 +164,7 @@ func (w *workers) counts() WorkerCounts {
 	var c WorkerCounts
 	c.Started, c.Deaths = w.runner.WorkerCounts()
 	c.Zygotes = w.runner.Zygotes()
+	c.Segments = w.runner.Segments()
 	for _, s := range w.runner.Workers() {
 		c.Running++
 		if s.Busy {

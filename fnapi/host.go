@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/alink-runtime/alink/udfworker"
 )
@@ -19,6 +20,8 @@ type host struct {
 	dir string
 	// lane is what workers are reached by.
 	lane Lane
+	// segments counts those of shared memory that there are.
+	segments atomic.Int64
 }
 
 const socketName = "fn.sock"
@@ -52,7 +55,7 @@ func (h *host) Listen(id string) (udfworker.Endpoint, error) {
 	if h.lane == Portable {
 		e.lane = newPortable(e, ownUserListener{listener}, path)
 	} else {
-		e.lane = newLocal(e, ownUserListener{listener}, path)
+		e.lane = newLocal(e, ownUserListener{listener}, path, &h.segments)
 	}
 	return e, nil
 }

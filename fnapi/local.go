@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -92,12 +93,14 @@ type hello struct {
 	Connection string `json:"connection"`
 }
 
-// newLocal serves an endpoint's worker on a listener.
-func newLocal(e *endpoint, listener net.Listener, path string) *local {
+// newLocal serves an endpoint's worker on a listener; its slots are counted in
+// segments.
+func newLocal(e *endpoint, listener net.Listener, path string, segments *atomic.Int64) *local {
 	l := &local{
 		endpoint: e, path: path, listener: listener, taken: map[string]bool{}, conns: map[net.Conn]struct{}{},
-		input: slots{input: true, max: inputSlotsMax}, output: slots{max: outputSlotsMax, first: inputSlotsMax},
-		odds: make(chan oddFrame, oddsMax),
+		input:  slots{input: true, max: inputSlotsMax, live: segments},
+		output: slots{max: outputSlotsMax, first: inputSlotsMax, live: segments},
+		odds:   make(chan oddFrame, oddsMax),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.running.Go(l.accept)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -391,7 +392,7 @@ func FuzzFrames(f *testing.F) {
 		r := strings.NewReader(string(b))
 		l := &local{
 			endpoint: newEndpoint("w", "t", ""), odds: make(chan oddFrame, oddsMax), conns: map[net.Conn]struct{}{},
-			input: slots{input: true, max: 2}, output: slots{max: 2, first: 2},
+			input: slots{input: true, max: 2, live: new(atomic.Int64)}, output: slots{max: 2, first: 2, live: new(atomic.Int64)},
 		}
 		defer l.input.close()
 		defer l.output.close()

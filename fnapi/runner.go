@@ -51,6 +51,7 @@ const endpointsDir = "fn"
 type Runner struct {
 	options Options
 	pool    *udfworker.Pool
+	host    *host
 	// closing is done when Close is called.
 	closing context.Context
 	shutOff context.CancelFunc
@@ -71,8 +72,9 @@ func NewRunner(options Options) (*Runner, error) {
 	if options.Artifacts == nil {
 		return nil, diag.New(diag.BadOption, "a runner of functions needs artifacts")
 	}
-	options.Pool.Host = &host{dir: filepath.Join(options.Pool.Supervisor.RunDir, endpointsDir), lane: options.Lane}
-	r := &Runner{sessions: map[*session]struct{}{}, crews: map[string]*crew{}, drainTime: stopTime}
+	workers := &host{dir: filepath.Join(options.Pool.Supervisor.RunDir, endpointsDir), lane: options.Lane}
+	options.Pool.Host = workers
+	r := &Runner{host: workers, sessions: map[*session]struct{}{}, crews: map[string]*crew{}, drainTime: stopTime}
 	options.Pool.Short = r.spare
 	pool, err := udfworker.NewPool(options.Pool)
 	if err != nil {
@@ -153,6 +155,9 @@ func (r *Runner) WorkerMemory() udfworker.MemoryShare { return r.pool.Memory() }
 // WorkerCounts are the workers that ran, and those of them that died by
 // themselves.
 func (r *Runner) WorkerCounts() (started, deaths int64) { return r.pool.Counts() }
+
+// Segments is the number of segments of shared memory that workers have.
+func (r *Runner) Segments() int64 { return r.host.segments.Load() }
 
 // Open implements exec.FunctionRunner. ctx bounds the opening only; the
 // session ends with Close, or when the context of a Submit or Wait does.

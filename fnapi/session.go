@@ -344,7 +344,11 @@ func (s *session) settleLocked(b *bundle, err error) {
 			if s.lease.worker.Near() > b.near {
 				s.stage.Meter.Crowded(b.rows)
 			}
-			s.stage.Meter.Bundle(b.workLocked(s.lease.workedLocked(b)))
+			worked := s.lease.workedLocked(b)
+			s.stage.Meter.Bundle(b.workLocked(worked))
+			if err == nil && !b.probe {
+				s.stage.Meter.Took(b.rows, worked)
+			}
 		}
 	}
 	if b.sending {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // Bounds of a worker's slots.
@@ -36,6 +37,8 @@ type slots struct {
 	max   int
 	// first is the number of the first slot.
 	first uint16
+	// live counts the slots of all workers.
+	live *atomic.Int64
 
 	mu     sync.Mutex
 	all    []*slot
@@ -66,6 +69,7 @@ func (s *slots) take() (lent *slot, made bool) {
 		return nil, false
 	}
 	s.all = append(s.all, fresh)
+	s.live.Add(1)
 	return fresh, true
 }
 
@@ -99,6 +103,7 @@ func (s *slots) close() {
 	s.closed = true
 	for _, one := range s.all {
 		one.close()
+		s.live.Add(-1)
 	}
 	s.all, s.free = nil, nil
 }

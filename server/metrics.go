@@ -92,6 +92,7 @@ func (s *Server) families() []family {
 		single("alink_zygotes", gauge, "Processes that have imported what workers need, and that workers are forked from.", float64(workers.Zygotes)),
 		single("alink_workers_started_total", counter, "Workers that were started.", float64(workers.Started)),
 		single("alink_worker_deaths_total", counter, "Workers that died without being told to end.", float64(workers.Deaths)),
+		single("alink_segments", gauge, "Segments of memory that the engine shares with workers.", float64(workers.Segments)),
 		single("alink_arrow_bytes", gauge, "Bytes of Arrow buffers in the engine's process, garbage included.", float64(s.engine.ArrowBytes())),
 		single("alink_table_bytes", gauge, "Bytes of the tables that clients have sent or keep with cache(), in memory and on disk.", float64(s.engine.TableBytes())),
 		single("alink_upload_bytes", gauge, "Bytes of the tables that clients have sent.", float64(uploads)),

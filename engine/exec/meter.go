@@ -22,6 +22,75 @@ type Meter struct {
 	memoryBytesMax int64
 	// rowsMax bounds the rows of the bundles to come; 0 is no bound.
 	rowsMax int64
+	cost    cost
+}
+
+// bundleTime is how long a bundle should keep its worker: long enough for what
+// comes with each bundle not to matter, and so short that progress, a retry, a
+// stage that waits for the worker, and one that waits for these rows, need not
+// wait for long.
+const bundleTime = 50 * time.Millisecond
+
+// cost is what bundles have taken: a line through their rows and times, of which
+// those of long ago weigh less and less.
+type cost struct {
+	weight, rows, seconds, rowsSquared, rowsSeconds float64
+}
+
+const (
+	// costKept is what a bundle weighs beside the one behind it.
+	costKept = 0.8
+	// costSpread is how far the numbers of rows must lie apart, as a share of
+	// their mean, to tell what a call costs from what its rows do.
+	costSpread = 0.1
+	// costOfCall is how many times as long the rows of a bundle take as the call
+	// itself, at least: smaller bundles would be no help.
+	costOfCall = 4
+)
+
+func (c *cost) add(rows int64, busy time.Duration) {
+	for _, sum := range []*float64{&c.weight, &c.rows, &c.seconds, &c.rowsSquared, &c.rowsSeconds} {
+		*sum *= costKept
+	}
+	n, t := float64(rows), busy.Seconds()
+	c.weight++
+	c.rows += n
+	c.seconds += t
+	c.rowsSquared += n * n
+	c.rowsSeconds += n * t
+}
+
+// rowsMax is how many rows take bundleTime.
+func (c *cost) rowsMax() int64 {
+	if c.rows == 0 || c.seconds == 0 {
+		return math.MaxInt64
+	}
+	rows, seconds := c.rows/c.weight, c.seconds/c.weight
+	perRow, perCall := seconds/rows, 0.0
+	if spread := c.rowsSquared/c.weight - rows*rows; spread > costSpread*costSpread*rows*rows {
+		slope := (c.rowsSeconds/c.weight - rows*seconds) / spread
+		if slope <= 0 {
+			return math.MaxInt64 // rows cost nothing that can be told
+		}
+		if slope < perRow {
+			perRow, perCall = slope, seconds-slope*rows
+		}
+	}
+	most := max(bundleTime.Seconds()-perCall, costOfCall*perCall) / perRow
+	if most >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return max(1, int64(most))
+}
+
+// Took says that a worker was at a bundle of so many rows for so long.
+func (m *Meter) Took(rows int64, busy time.Duration) {
+	if m == nil || rows == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cost.add(rows, busy)
 }
 
 // Crowded says that a worker came near its limit of memory while it ran a
@@ -37,17 +106,24 @@ func (m *Meter) Crowded(rows int64) {
 	}
 }
 
-// RowsMax is the most rows that a bundle should have.
-func (m *Meter) RowsMax() int64 {
+// RowsMax is the most rows that a bundle should have, so that it takes about
+// bundleTime and its worker stays within its limit of memory. Functions that are
+// called for each callRows rows (0: they are not) get a multiple of these where
+// only time matters.
+func (m *Meter) RowsMax(callRows int64) int64 {
 	if m == nil {
 		return math.MaxInt64
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.rowsMax == 0 {
-		return math.MaxInt64
+	most := m.cost.rowsMax()
+	if callRows > 0 && most < math.MaxInt64-callRows {
+		most = (most + callRows - 1) / callRows * callRows
 	}
-	return m.rowsMax
+	if m.rowsMax > 0 {
+		most = min(most, m.rowsMax)
+	}
+	return most
 }
 
 // Work is what workers have done for a stage, and where their time has gone.

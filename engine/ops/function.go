@@ -117,16 +117,16 @@ func (f *Function) end(widths []int64, begin, rows int64, batch arrow.RecordBatc
 
 // submitBatch makes bundles of a batch, which it takes over: the first one of
 // so many rows, and the following of more; fewer where a worker came near its
-// limit of memory. It gives the size of the next.
+// limit of memory, or the function is slow. It gives the size of the next.
 func (f *Function) submitBatch(ctx context.Context, e exec.Element, rows int64, b *bundler) (int64, error) {
-	widths := f.widths(e.Batch)
-	if e.Batch.NumRows() <= min(rows, f.Stage.Meter.RowsMax()) && (widths == nil || f.end(widths, 0, rows, e.Batch) == e.Batch.NumRows()) {
+	widths, callRows := f.widths(e.Batch), f.callRows()
+	if e.Batch.NumRows() <= min(rows, f.Stage.Meter.RowsMax(callRows)) && (widths == nil || f.end(widths, 0, rows, e.Batch) == e.Batch.NumRows()) {
 		return f.grown(rows, e.Batch.NumRows()), b.submit(ctx, newOneBatch(e.Batch, f.Columns, f.Stage.Input), e.FirstRow, f.task(e.Batch, e.FirstRow, exec.BatchBytes(e.Batch), b))
 	}
 	defer e.Release()
 	bytes := exec.BatchBytes(e.Batch) // the pieces keep the same memory
 	for begin := int64(0); begin < e.Batch.NumRows(); {
-		end := f.end(widths, begin, min(rows, f.Stage.Meter.RowsMax()), e.Batch)
+		end := f.end(widths, begin, min(rows, f.Stage.Meter.RowsMax(callRows)), e.Batch)
 		piece := e.Batch.NewSlice(begin, end)
 		if err := b.submit(ctx, newOneBatch(piece, f.Columns, f.Stage.Input), e.FirstRow+begin, f.task(piece, e.FirstRow+begin, bytes, b)); err != nil {
 			return rows, err
@@ -134,6 +134,16 @@ func (f *Function) submitBatch(ctx context.Context, e exec.Element, rows int64, 
 		rows, begin, bytes = f.grown(rows, end-begin), end, 0
 	}
 	return rows, nil
+}
+
+// callRows are the rows that the stage's functions are to be called for at once,
+// 0 where nobody has said.
+func (f *Function) callRows() int64 {
+	most := 0
+	for _, call := range f.Stage.Calls {
+		most = max(most, call.Function.Options.BatchRows)
+	}
+	return int64(most)
 }
 
 // grown is the size of the bundle after one of done rows, which was to have

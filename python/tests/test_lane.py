@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ import alink as al
 
 ROWS = 2_000_000  # many batches that are too large for the socket
 BATCH_ROWS = 20_000
+SEGMENTS_MAX = 9  # of a worker
 
 
 @pytest.fixture(scope="module")
@@ -105,22 +108,73 @@ def test_large_and_small_values(shared_ctx):
     assert got["y"].to_pylist() == [t.upper() for t in texts]
 
 
-def test_jobs_leave_no_memory_behind(ctx):
-    """Segments are those of the workers that are kept warm, however many jobs have run."""
-    table = ctx.from_arrow(pa.table({"x": np.arange(100_000.0)}))
-    double = al.udf("double", batch="numpy")(lambda x: x * 2)
+def segments_of_engine(ctx):
+    """Count the segments that the engine has open."""
+    folder = f"/proc/{ctx.engine().pid}/fd"
+    names = (os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))  # noqa: PTH115, PTH208
+    return sum("alink-slot" in name for name in names if name)
 
-    def segments():
-        folder = f"/proc/{ctx.engine().pid}/fd"
-        names = (os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))  # noqa: PTH115, PTH208
-        return sum("alink-slot" in name for name in names if name)
+
+def segments_of_worker(pid):
+    """Count the segments that a worker has mapped."""
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # it has ended meanwhile
+    return sum("alink-slot" in line for line in maps.splitlines())
+
+
+def nothing_is_left(ctx, arrow_bytes):
+    """Tell whether segments are those of the workers that live, and no rows are kept."""
+    status = ctx.status()
+    of_workers = [segments_of_worker(worker["pid"]) for worker in status["workers"]]
+    counts = segments_of_engine(ctx), sum(of_workers), status["segments"]
+    return (
+        max(of_workers, default=0) <= SEGMENTS_MAX
+        and len(set(counts)) == 1
+        and status["arrow_bytes"] <= arrow_bytes
+    )
+
+
+def test_jobs_leave_no_memory_behind(ctx, eventually, tmp_path):
+    """Segments are those of the workers that are kept warm, however jobs have ended."""
+    table = ctx.from_arrow(pa.table({"x": np.arange(20_000.0)}))  # too large for the socket
+    double = al.udf("double", batch="numpy")(lambda x: x * 2)
+    table.select(y=double("x")).to_arrow()
+    before = ctx.status()
+    assert before["segments"] > 0
+    arrow_bytes = before["arrow_bytes"] + 100_000
+
+    for _ in range(1000):
+        table.select(y=double("x")).to_arrow()
+    assert eventually(lambda: nothing_is_left(ctx, arrow_bytes), timeout_s=30)
+
+    @al.udf("double", batch="numpy", retries=0)
+    def kills(x):
+        import os
+
+        os.kill(os.getpid(), 9)
 
     for _ in range(5):
-        table.select(y=double("x")).to_arrow()
-    first = segments()
-    for _ in range(100):
-        table.select(y=double("x")).to_arrow()
-    assert 0 < segments() <= max(first, 9 * len(os.sched_getaffinity(0)))
+        with pytest.raises(al.WorkerCrashed):
+            table.select(y=kills("x")).to_arrow()
+    assert eventually(lambda: nothing_is_left(ctx, arrow_bytes), timeout_s=30)
+
+    many = ctx.from_arrow(pa.table({"x": np.arange(2_000_000.0)}))
+    arrow_bytes += 17_000_000
+    slow = al.udf("double", batch="numpy", batch_rows=20_000)(_slowly_doubled)
+    for n in range(20):
+        job = many.select(y=slow("x")).write_parquet(tmp_path / f"{n}.parquet", wait=False)
+        time.sleep(0.01 * n)
+        job.cancel()
+        with pytest.raises(al.Cancelled):
+            job.result()
+    assert eventually(lambda: nothing_is_left(ctx, arrow_bytes), timeout_s=30)
+
+
+def _slowly_doubled(x):
+    time.sleep(0.05)
+    return x * 2
 
 
 def test_the_portable_lane_gives_the_same(script_environment, tmp_path):
