@@ -131,10 +131,8 @@ class LocalLane:
         self._descriptors: deque[int] = deque()
         # Frames that go out with the next that somebody waits for.
         self._unsent: list[Any] = []
-        # Requests and answers are the same each time but for the instruction, which stands first.
+        # Requests of a stage are the same but for the instruction, which stands first.
         self._known: dict[bytes, Mapping[str, Any]] = {}
-        self._answer: Mapping[str, Any] = {}
-        self._answer_text = b""
 
     # Connections ----------------------------------------------------------------------------
 
@@ -232,12 +230,8 @@ class LocalLane:
     def respond(self, id_: str, answer: Mapping[str, Any]) -> None:
         """Answer a request."""
         self._give_back()
-        if answer != self._answer or not self._answer_text:
-            self._answer = answer
-            self._answer_text = _wire.encode("InstructionResponse", dict(answer))
-        # Messages that are written one behind the other are read as one.
-        head = _wire.encode("InstructionResponse", {"instruction_id": id_})
-        self._send(_RESPONSE, [head, self._answer_text])
+        message = _wire.encode("InstructionResponse", {"instruction_id": id_, **answer})
+        self._send(_RESPONSE, [message])
 
     def finish(self) -> None:
         """Drop what the running bundle has not taken, and what still comes for it."""
