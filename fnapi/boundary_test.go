@@ -54,6 +54,7 @@ func BenchmarkBoundary(b *testing.B) {
 
 // identity opens a session of a function that gives the batches it gets.
 func identity(b *testing.B, schema *arrow.Schema) exec.FunctionSession {
+	b.Helper()
 	stage := pythonStage(exec.StageMapBatches, schema, function("f1", "same", plan.MapBatchesFunction, "def same(batch):\n    return batch\n", nil, 0))
 	stage.Input = schema
 	return open(b, newPythonRunner(b), stage)

@@ -33,7 +33,7 @@ func readSpent(stage *exec.FunctionStage, data map[string][]byte) (w exec.Work) 
 		return w
 	}
 	next := func() time.Duration {
-		ns := time.Duration(binary.NativeEndian.Uint64(spent)) //nolint:gosec // checked by what follows
+		ns := time.Duration(binary.NativeEndian.Uint64(spent))
 		spent = spent[8:]
 		return min(max(0, ns), spentMax)
 	}

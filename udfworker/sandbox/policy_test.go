@@ -13,8 +13,12 @@ func TestKey(t *testing.T) {
 	}
 	seen := map[string]Policy{}
 	for _, p := range []Policy{
-		{}, {Mode: Strict}, {Network: true},
-		{Mounts: []grant.Mount{{Path: "/a"}}}, {Mounts: []grant.Mount{{Path: "/a", Write: true}}}, {Mounts: []grant.Mount{{Path: "/a", Exact: true}}},
+		{},
+		{Mode: Strict},
+		{Network: true},
+		{Mounts: []grant.Mount{{Path: "/a"}}},
+		{Mounts: []grant.Mount{{Path: "/a", Write: true}}},
+		{Mounts: []grant.Mount{{Path: "/a", Exact: true}}},
 		{Mounts: []grant.Mount{{Path: "/a"}, {Path: "/b"}}},
 	} {
 		if other, twice := seen[p.Key()]; twice {

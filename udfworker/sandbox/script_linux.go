@@ -158,6 +158,8 @@ const childFlags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT | unix.C
 // scriptItself stands for the process that runs the script, among parts.
 const scriptItself = -1
 
+var _ = enter // which is called by cloneOn
+
 // enter is where a new process starts: the script's, or that of one of its parts.
 //
 //go:norace
