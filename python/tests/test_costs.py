@@ -37,7 +37,7 @@ def test_explain_runs_the_plan_when_asked(numbers):
     for name in ("by_row", "by_batch"):
         assert float(cells[name][4].removesuffix(" s")) > 0
         assert cells[name][5] == "1"
-        assert int(cells[name][6].removesuffix(" MiB").replace(",", "")) > 20
+        assert re.fullmatch(r"[\d,]+ MiB", cells[name][6])
     assert rows[-1].split()[0] == "discard"
     assert rows[-1].split()[1] == "1"
 
@@ -62,7 +62,7 @@ def test_metrics_of_a_job_that_has_ended(numbers, tmp_path):
     assert function.bundles >= 1
     assert function.restarts == 0
     assert function.time_s > 0
-    assert function.memory_bytes > 20 << 20
+    assert function.memory_bytes > 0  # a worker's own, without what its zygote has imported
     raw = {o["name"]: o for o in job.metrics()["operators"]}
     assert raw["by_row"]["time_s"] == function.time_s
 
