@@ -83,6 +83,10 @@ wheel-test-one: wheel
 random-plans: build ## plans with seeds that nobody has tried, against plain Python
 	@ALINK_PLANS=$${ALINK_PLANS:-2000} $(VENV)/bin/python -m pytest -o timeout=0 python/tests/test_random_plans.py
 
+.PHONY: random-values
+random-values: $(VENV_READY) ## values that nobody has tried, in the worker's reading and writing of columns
+	@ALINK_NEW_VALUES=1 $(VENV)/bin/python -m pytest python/tests/worker/test_quick_values.py python/tests/worker/test_values.py python/tests/worker/test_elements.py python/tests/worker/test_wire.py
+
 .PHONY: attack
 attack: build ## hostile functions at every level of the sandbox, as root and as an ordinary user
 	@PYTHONPATH=python/tests $(VENV)/bin/python -m attack

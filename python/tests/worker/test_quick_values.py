@@ -38,7 +38,9 @@ def integers(bits, signed=True):
 
 
 def cents(precision):
-    return st.integers(-(10**precision) + 1, 10**precision - 1).map(lambda v: Decimal(v).scaleb(-2))
+    # From text, which keeps all digits: arithmetic rounds to those of the context.
+    whole = st.integers(-(10**precision) + 1, 10**precision - 1)
+    return whole.map(lambda v: Decimal(f"{v}E-2"))
 
 
 PLAIN = {
