@@ -25,6 +25,9 @@ const (
 	scratchBytesMax = 1 << 30
 	scratchBytesMin = 64 << 20
 	scratchFilesMax = 64 << 10
+	// sharersMax is how many workers the bytes are meant for that workers of one
+	// sandbox share.
+	sharersMax = 8
 )
 
 // levelFor is the level that a policy gets on this machine.
@@ -84,6 +87,23 @@ func (p launchParams) confine(level sandbox.Level, endpoint, scratch string, env
 		s.Writable = append(s.Writable, scratch)
 	}
 	return s
+}
+
+// share makes the limits of a worker those of a sandbox in which each worker has
+// a folder of its own with them. What all share, /tmp beside these folders and
+// /dev/shm, so has half of the files in each that a worker may have in a file
+// system: with what is in its folder none has more than it had by itself. Bytes
+// are each worker's own group's to count, where that has a limit; the room is
+// then for several at once. Processes are counted by the groups.
+func (p launchParams) share(limits *sandbox.Limits) {
+	const sharedFolders = 2
+	limits.ScratchFiles /= sharedFolders
+	if p.MemoryBytes > 0 {
+		limits.ScratchBytes *= sharersMax
+	} else {
+		limits.ScratchBytes /= sharedFolders
+	}
+	limits.Processes = 0
 }
 
 func (p launchParams) writes() bool {

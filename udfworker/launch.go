@@ -271,10 +271,7 @@ func (p launchParams) zygoteCommand(scratch string, environ []string, level sand
 		Input:   line,
 		Sandbox: p.confine(level, "", scratch, environ),
 	}
-	limits := &command.Sandbox.Limits
-	limits.ScratchBytes *= sharers()
-	limits.ScratchFiles *= sharers()
-	limits.Processes *= sharers()
+	p.share(&command.Sandbox.Limits)
 	return command, nil
 }
 

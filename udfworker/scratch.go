@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"syscall"
 	"time"
@@ -19,8 +20,6 @@ var errEnough = errors.New("enough")
 // scratchUse is what a worker's temporary files take.
 type scratchUse struct {
 	bytes, files int64
-	// sharers is how many workers they are of, 0 for one.
-	sharers int64
 	// seen are files that are deleted and open, by device and number: several
 	// descriptors may be of one.
 	seen map[[2]uint64]bool
@@ -38,19 +37,19 @@ func (s *server) watchScratch() {
 				bounded = append(bounded, w)
 			}
 		}
-		shared := map[*zygote]int{}
+		shared := map[*zygote]map[string]bool{}
 		for z := range s.sandboxes {
-			if z.scratch != "" && z.workers > 0 {
-				shared[z] = z.workers
+			if z.scratch != "" && len(z.tenants) > 0 {
+				shared[z] = maps.Clone(z.tenants)
 			}
 		}
 		s.mu.Unlock()
-		for z, workers := range shared {
-			s.lookAtShared(z, int64(workers))
+		for z, tenants := range shared {
+			s.lookBeside(z, tenants)
 		}
 		for _, w := range bounded {
 			use := scratchUse{seen: map[[2]uint64]bool{}}
-			use.look(w.scratch, w.scratchBytes)
+			use.look(w.scratch, w.scratchBytes, nil)
 			for _, pid := range (procProcesses{}).tree(w.child.PID) {
 				use.deleted(pid)
 			}
@@ -65,21 +64,21 @@ func (s *server) watchScratch() {
 	}
 }
 
-// lookAtShared ends the workers of a zygote that have written more than they
-// may together: next to their own folders, where none can be told from another.
-func (s *server) lookAtShared(z *zygote, workers int64) {
-	use := scratchUse{seen: map[[2]uint64]bool{}, sharers: workers}
-	limitBytes := workers * z.scratchBytes
-	use.look(z.scratch, limitBytes)
+// lookBeside ends the workers of a zygote where there is more beside their own
+// folders than one of them may write: none can be told from another there. A
+// worker that has come since tenants were listed has written little.
+func (s *server) lookBeside(z *zygote, tenants map[string]bool) {
+	use := scratchUse{seen: map[[2]uint64]bool{}}
+	use.look(z.scratch, z.scratchBytes, tenants)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	over := use.over(limitBytes)
+	over := use.over(z.scratchBytes)
 	if over == "" {
 		return
 	}
 	for _, w := range s.workers {
 		if w.zygote == z {
-			w.overScratch = over
+			w.overScratch = over + ", beside its own folder"
 			w.killGroup()
 		}
 	}
@@ -92,26 +91,29 @@ func (u *scratchUse) over(limitBytes int64) string {
 	switch {
 	case u.bytes > limitBytes:
 		return fmt.Sprintf("%s or more, of %s that it may", FormatBytes(u.bytes), FormatBytes(limitBytes))
-	case u.files > scratchFilesMax*max(u.sharers, 1):
-		return fmt.Sprintf("more than %d files", scratchFilesMax*max(u.sharers, 1))
+	case u.files > scratchFilesMax:
+		return fmt.Sprintf("more than %d files", scratchFilesMax)
 	}
 	return ""
 }
 
-// look adds the files in a folder, as far as it matters. It stays within the
-// folder whatever links a process puts there meanwhile.
-func (u *scratchUse) look(dir string, limitBytes int64) {
+// look adds the files in a folder, but for some folders in it, as far as it
+// matters. It stays within the folder whatever links a process puts there
+// meanwhile.
+func (u *scratchUse) look(dir string, limitBytes int64, without map[string]bool) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return // it is gone, or shut
 	}
 	defer func() { _ = root.Close() }() // a handle of a folder
-	_ = fs.WalkDir(root.FS(), ".", func(_ string, entry fs.DirEntry, _ error) error {
-		if u.over(limitBytes) != "" {
+	_ = fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, _ error) error {
+		switch {
+		case u.over(limitBytes) != "":
 			return errEnough
-		}
-		if entry == nil {
+		case entry == nil:
 			return nil
+		case without[path] && entry.IsDir():
+			return fs.SkipDir
 		}
 		u.files++
 		if info, err := entry.Info(); err == nil {

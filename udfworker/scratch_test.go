@@ -29,9 +29,14 @@ func TestScratchUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	use := scratchUse{seen: map[[2]uint64]bool{}}
-	use.look(dir, 100*mib)
+	use.look(dir, 100*mib, nil)
 	if use.bytes < 3*mib || use.bytes > 4*mib || use.over(2*mib) == "" || use.over(100*mib) != "" {
 		t.Errorf("%d bytes, %d files", use.bytes, use.files)
+	}
+	beside := scratchUse{seen: map[[2]uint64]bool{}}
+	beside.look(dir, 100*mib, map[string]bool{"b": true})
+	if beside.bytes < mib || beside.bytes >= 2*mib || beside.files != use.files-2 {
+		t.Errorf("beside a folder: %d bytes, %d files", beside.bytes, beside.files)
 	}
 	few := scratchUse{files: scratchFilesMax + 1}
 	if !strings.Contains(few.over(mib), "files") {

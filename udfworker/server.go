@@ -696,10 +696,11 @@ func (s *server) finish(w *supervised, e Event) {
 	s.mu.Lock()
 	s.emitLocked(e)
 	s.mu.Unlock()
-	s.removeScratch(w.id, w.scratch)
 	if w.zygote != nil {
-		s.moveOut(w.zygote)
+		s.moveOut(w.zygote, w.id)
+		return
 	}
+	s.removeScratch(w.id, w.scratch)
 }
 
 // removeScratch removes the scratch directory of a dead worker or zygote.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,8 +28,6 @@ const (
 	// unfitMax bounds what is remembered of kinds of workers that cannot be
 	// forked.
 	unfitMax = 1024
-	// sharersMax bounds how many workers a sandbox's own limits are made for.
-	sharersMax = 8
 )
 
 // zygote is a process in a sandbox that has imported what workers need, and
@@ -49,12 +46,13 @@ type zygote struct {
 	unfit error
 	group *cgroup.Group
 	// scratch is a folder in which those of its workers are, where the sandbox
-	// has no file system of its own, and scratchBytes what each may write.
+	// has no file system of its own, and scratchBytes what each may write. Else
+	// door leads to where they are.
 	scratch      string
 	scratchBytes int64
-	// temporary are the folders that its workers may write in, seen from
-	// outside; that of the workers' own is the first. furniture is what was in
-	// them before the first worker.
+	door         *sandbox.Door
+	// temporary are the folders that its workers may write in besides their own,
+	// seen from outside. furniture is what was in them before the first worker.
 	temporary []*os.File
 	furniture map[string]bool
 	output    tail
@@ -62,8 +60,8 @@ type zygote struct {
 
 	// The server's mu guards these.
 
-	// workers counts the workers in its sandbox that live.
-	workers int
+	// tenants are the workers that have a folder in its sandbox, by their ids.
+	tenants map[string]bool
 	dead    bool
 	// killed says that somebody has killed it, which says nothing of the next.
 	killed bool
@@ -71,11 +69,15 @@ type zygote struct {
 }
 
 // forks reports whether workers like this one are forked from a zygote. In one
-// sandbox only control groups tell them apart, and a worker gets its connections
-// from outside, as the local lane can be handed over.
+// sandbox only control groups tell them apart and hold each to its own limits,
+// and a worker gets its connections from outside, as the local lane can be
+// handed over.
 func (s *server) forks(params launchParams, endpoint string, level sandbox.Level) bool {
 	if s.groups == nil || params.Kind == "" || level == sandbox.External || !strings.HasPrefix(endpoint, localScheme) {
 		return false
+	}
+	if level >= sandbox.L2 && !s.groups.CountsTasks() {
+		return false // a user namespace of its own does
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,12 +109,10 @@ func (s *server) startForked(ctx context.Context, id, endpoint string, params la
 	if err != nil {
 		return err
 	}
-	if z.scratch != "" {
-		if err := os.Mkdir(scratch, 0o700); err != nil {
-			return errUnfit // the zygote has ended meanwhile
-		}
+	if err := s.moveIn(z, id); err != nil {
+		return err
 	}
-	return s.launch(id, scratch, params, func(w *supervised) (*Child, sandbox.Level, error) {
+	err = s.launch(id, scratch, params, func(w *supervised) (*Child, sandbox.Level, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, level, err // nobody waits for it, or will end it
 		}
@@ -126,22 +126,52 @@ func (s *server) startForked(ctx context.Context, id, endpoint string, params la
 			return nil, level, errUnfit
 		}
 		w.zygote = z
-		z.workers++
-		z.expire.Stop()
 		return child, z.level, nil
 	})
+	if err != nil {
+		s.moveOut(z, id)
+	}
+	return err
 }
 
 // errUnfit says that a worker cannot be forked.
 var errUnfit = errors.New("no worker can be forked")
 
 // scratchOf is the folder for a worker's temporary files, as this process
-// reaches it, and as the worker does.
+// reaches it, "" where it does not, and as the worker does.
 func (z *zygote) scratchOf(id string) (outside, inside string) {
 	if z.scratch != "" {
 		return z.scratch + "/" + id, z.scratch + "/" + id
 	}
-	return fmt.Sprintf("/proc/self/fd/%d/%s", z.temporary[0].Fd(), id), sandbox.Scratch + "/" + id
+	return "", sandbox.Scratch + "/" + id
+}
+
+// moveIn makes the folder of a worker that is to be forked from z. From L2 on it
+// is a file system of its own, which holds the worker to its limits and keeps
+// room for it whatever others write.
+func (s *server) moveIn(z *zygote, id string) error {
+	s.mu.Lock()
+	dead := z.dead
+	if !dead {
+		z.tenants[id] = true // its sandbox stays
+		z.expire.Stop()
+	}
+	s.mu.Unlock()
+	if dead {
+		return errUnfit
+	}
+	var err error
+	if z.door != nil {
+		err = z.door.MakeRoom(id, z.scratchBytes, scratchFilesMax)
+	} else {
+		err = os.Mkdir(z.scratch+"/"+id, 0o700)
+	}
+	if err != nil {
+		fmt.Fprintf(s.log, "worker %s: it has no folder beside other workers: %v\n", id, err)
+		s.leave(z, id)
+		return errUnfit
+	}
+	return nil
 }
 
 // zygoteFor gives the zygote of a kind of workers; it starts one where there is
@@ -158,7 +188,7 @@ func (s *server) zygoteFor(params launchParams, level sandbox.Level) (*zygote, e
 	s.launches++
 	z := &zygote{
 		id: fmt.Sprintf("z%d", s.launches), kind: params.Kind, level: level,
-		ready: make(chan struct{}), read: make(chan struct{}), scratchBytes: params.scratchBytes(),
+		ready: make(chan struct{}), read: make(chan struct{}), scratchBytes: params.scratchBytes(), tenants: map[string]bool{},
 	}
 	z.expire = time.AfterFunc(zygoteIdleTime, func() { s.expire(z) })
 	z.expire.Stop()
@@ -265,7 +295,7 @@ func (z *zygote) kill() {
 func (s *server) expire(z *zygote) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if z.workers == 0 {
+	if len(z.tenants) == 0 {
 		z.kill()
 		s.forgetLocked(z)
 	}
@@ -297,7 +327,7 @@ func (s *server) buryZygoteLocked(z *zygote) {
 
 // leaveLocked ends a zygote's sandbox when nobody is left in it.
 func (s *server) leaveLocked(z *zygote) {
-	if _, open := s.sandboxes[z]; !open || !z.dead || z.workers > 0 {
+	if _, open := s.sandboxes[z]; !open || !z.dead || len(z.tenants) > 0 {
 		return
 	}
 	delete(s.sandboxes, z)
@@ -308,34 +338,50 @@ func (s *server) leaveLocked(z *zygote) {
 		for _, folder := range z.temporary {
 			_ = folder.Close() // a folder
 		}
+		if z.door != nil {
+			z.door.Close()
+		}
 		s.removeScratch(z.id, z.scratch)
 	})
 }
 
-// moveOut handles the death of a worker that was forked from z, once its
-// scratch folder is gone. What it has left in folders that all share goes with
-// the sandbox, when the last worker is dead; then that ends at once.
-func (s *server) moveOut(z *zygote) {
+// moveOut handles the death of a worker that was forked from z, or would have
+// been: its folder goes, with all that is in it.
+func (s *server) moveOut(z *zygote, id string) {
+	if z.door != nil {
+		if err := z.door.ClearRoom(id); err != nil {
+			fmt.Fprintf(s.log, "worker %s: its folder is left over: %v\n", id, err)
+		}
+	} else {
+		s.removeScratch(id, z.scratch+"/"+id)
+	}
+	s.leave(z, id)
+}
+
+// leave takes a worker without a folder off the tenants of z. What has been left
+// in folders that all share goes with the sandbox, when the last worker is dead:
+// none is forked there any more, so that it does not add up.
+func (s *server) leave(z *zygote, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	z.workers--
-	if z.workers == 0 && !z.dead {
-		if z.untidy() {
-			z.kill()
-			s.forgetLocked(z)
-		} else {
-			z.expire.Reset(zygoteIdleTime)
-		}
+	delete(z.tenants, id)
+	switch {
+	case z.dead:
+	case z.untidy():
+		z.kill()
+		s.forgetLocked(z)
+	case len(z.tenants) == 0:
+		z.expire.Reset(zygoteIdleTime)
 	}
 	s.leaveLocked(z)
 }
 
-// untidy reports whether there are files that outlive the worker that made
-// them.
+// untidy reports whether there are files that may outlive the worker that made
+// them. The server's mu is held.
 func (z *zygote) untidy() bool {
 	for _, folder := range z.temporary {
 		names, err := namesIn(folder)
-		if err != nil || slices.ContainsFunc(names, func(name string) bool { return !z.furniture[name] }) {
+		if err != nil || slices.ContainsFunc(names, func(name string) bool { return !z.furniture[name] && !z.tenants[name] }) {
 			return true
 		}
 	}
@@ -355,8 +401,3 @@ func namesIn(folder *os.File) ([]string, error) {
 	}
 	return names, err
 }
-
-// sharers is how many workers a sandbox's own limits are made for: those of the
-// file system for temporary files, and of its user's processes. Each worker is
-// held to its own by its control group, and by the watch of its files.
-func sharers() int64 { return int64(min(runtime.NumCPU(), sharersMax)) }

@@ -70,6 +70,9 @@ func (z *zygote) settleLocked() error {
 	}
 	folders := []string{z.scratch}
 	if z.level >= sandbox.L2 {
+		if z.door, err = sandbox.OpenDoor(z.child.PID); err != nil {
+			return err
+		}
 		folders = nil
 		for _, dir := range temporaryDirs {
 			folders = append(folders, procFile(z.child.PID, "root"+dir))

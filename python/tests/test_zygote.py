@@ -18,6 +18,8 @@ import alink as al
 # worker that was forked is far below. It does not depend on how busy the machine is.
 IMPORTED_SECONDS = 0.15
 BATCHES = 16
+# The files of a worker in a file system for temporary files.
+FILES_MAX = 65_536
 
 
 @al.udf("double", batch_rows=1)
@@ -64,6 +66,47 @@ def leaves_a_file(x: int) -> int:
     Path("/tmp/left-behind").write_text("x" * 1000)
     os.kill(os.getpid(), 9)
     return x
+
+
+@al.udf("string", batch_rows=1)
+def fills_its_folder(x: int) -> str:
+    import json
+    import os
+    import time
+    from pathlib import Path
+
+    folder = Path(os.environ["TMPDIR"])
+    made = 0
+    if not (folder / "0").exists():
+        try:
+            while True:
+                os.mknod(folder / str(made))
+                made += 1
+        except OSError:
+            pass
+    time.sleep(0.05)  # both workers get some
+    return json.dumps({"name": os.environ["ALINK_WORKER_ID"], "made": made})
+
+
+@al.udf("string")
+def fills_what_is_shared(x: int) -> str:
+    import json
+    import os
+    from pathlib import Path
+
+    made = {}
+    for folder in ("/tmp", "/dev/shm"):
+        count = 0
+        try:
+            while True:
+                os.mknod(f"{folder}/many-{count}")
+                count += 1
+        except OSError:
+            made[folder] = count
+        Path(os.environ["TMPDIR"], "mine").write_text("x")  # there is room in its own
+        for number in range(count):
+            Path(folder, f"many-{number}").unlink()
+    return json.dumps(made)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +198,39 @@ def test_what_a_dead_worker_has_left_is_not_met_by_the_next(ctx, table, eventual
     kill_workers(ctx, eventually)
     portrait = run(table.limit(1), self_portrait)[0]
     assert portrait["shared"] == []
+
+
+def test_what_a_dead_worker_has_left_while_others_live_is_not_met_by_the_next(ctx, table):
+    if ctx.status()["sandbox"]["level"] < "L2":
+        pytest.skip("only from L2 on has a worker a /tmp of its own")
+    run(table, drawn)  # there are two
+    with pytest.raises(al.Error, match="signal 9"):
+        run(table.limit(1), leaves_a_file)
+    before = {worker["id"] for worker in ctx.status()["workers"]}
+    portraits = run(table, self_portrait)
+    old = [p["shared"] for p in portraits if p["name"] in before]
+    new = [p["shared"] for p in portraits if p["name"] not in before]
+    assert old == [["left-behind"]] * len(old)
+    assert new == [[]] * len(new)
+    assert old
+    assert new
+
+
+def test_a_forked_worker_may_have_as_many_files_as_one_by_itself_and_each_has(
+    ctx, table, eventually
+):
+    if ctx.status()["sandbox"]["level"] < "L2":
+        pytest.skip("only from L2 on does the kernel keep the number of files")
+    kill_workers(ctx, eventually)
+    made = {}
+    for told in run(table, fills_its_folder):
+        made[told["name"]] = made.get(told["name"], 0) + told["made"]
+    assert len(made) == 2
+    for files in made.values():
+        assert FILES_MAX - 10 <= files < FILES_MAX
+    kill_workers(ctx, eventually)
+    [shared] = run(table.limit(1), fills_what_is_shared)
+    assert FILES_MAX // 2 - 100 <= min(shared.values()) <= max(shared.values()) < FILES_MAX // 2
 
 
 def test_the_death_of_the_zygote_is_no_worker_s(ctx, table, eventually):

@@ -120,7 +120,10 @@ type Control struct {
 	// tasksPool and tasksHome are the same in the hierarchy that counts
 	// processes, which version 1 has apart; "" where it cannot be had.
 	tasksPool, tasksHome string
-	locks                []io.Closer
+	// countsTasks says that groups have limits of processes; it is not known
+	// before the probe.
+	countsTasks bool
+	locks       []io.Closer
 }
 
 // Refusal says why a kind of group cannot be had.
@@ -164,6 +167,9 @@ func openKind(t tree, kind Kind) (*Control, error) {
 
 // Kind is the kind of the groups.
 func (c *Control) Kind() Kind { return c.kind }
+
+// CountsTasks reports whether groups keep Limits.TasksMax, too.
+func (c *Control) CountsTasks() bool { return c.countsTasks }
 
 // Place is the group in which all groups of workers are.
 func (c *Control) Place() string { return c.pool }
@@ -251,6 +257,7 @@ func (c *Control) enable(dir string, top bool) error {
 		return err
 	}
 	if slices.Contains(strings.Fields(enabled), "memory") {
+		_ = c.tree.Write(file, "+pids") // a limit more, where it can be had
 		return nil
 	}
 	err = c.tree.Write(file, "+memory")
@@ -379,6 +386,8 @@ func (c *Control) probe() error {
 	if err = c.tree.Try(g); err == nil {
 		_, err = g.Usage()
 	}
+	text, failed := c.tree.Read(path.Join(cmp.Or(g.tasks, g.dir), "pids.max"))
+	c.countsTasks = failed == nil && strings.TrimSpace(text) == strconv.Itoa(probeTasks)
 	return errors.Join(err, g.Remove())
 }
 
@@ -453,13 +462,15 @@ func (g *Group) limit(limits Limits) error {
 	}
 	if g.control.kind == V2 {
 		if limits.TasksMax > 0 {
-			settings = append(settings, setting{g.dir, "pids.max", tasks, false})
+			settings = append(settings, setting{g.dir, "pids.max", tasks, g.control.countsTasks})
 		}
 	} else if pool := g.control.tasksPool; pool != "" && limits.TasksMax > 0 {
 		dir := path.Join(pool, path.Base(g.dir))
-		if g.control.tree.Mkdir(dir) == nil {
+		if err := g.control.tree.Mkdir(dir); err == nil {
 			g.tasks = dir
-			settings = append(settings, setting{dir, "pids.max", tasks, false})
+			settings = append(settings, setting{dir, "pids.max", tasks, g.control.countsTasks})
+		} else if g.control.countsTasks {
+			return err
 		}
 	}
 	for _, s := range settings {

@@ -27,6 +27,8 @@ func TestPlaces2(t *testing.T) {
 		in   string
 		rest []int
 		why  []string
+		// uncounted says that groups there cannot limit processes.
+		uncounted bool
 	}{
 		"the machine's root": {
 			own: "/", in: root,
@@ -82,6 +84,13 @@ func TestPlaces2(t *testing.T) {
 				k.files[root+"/cgroup.controllers"] = "cpu memory pids"
 			},
 		},
+		"a slice whose groups cannot limit processes": {
+			own: "/user.slice/terminal.scope", in: root + "/user.slice", uncounted: true,
+			make: func(k *fakeKernel) {
+				k.slice(root).group(root+"/user.slice/terminal.scope", self, 7)
+				k.files[root+"/user.slice/cgroup.controllers"], k.files[root+"/user.slice/cgroup.subtree_control"] = "memory", "memory"
+			},
+		},
 		"a container that may only read": {
 			own: "/", why: []string{"read-only file system"},
 			make: func(k *fakeKernel) {
@@ -135,6 +144,9 @@ func TestPlaces2(t *testing.T) {
 			if rest := k.groups[c.in+"/"+restName]; len(c.rest) > 0 && !slices.Equal(rest, c.rest) {
 				t.Errorf("moved %v", rest)
 			}
+			if control.CountsTasks() == c.uncounted {
+				t.Errorf("counts tasks: %t", control.CountsTasks())
+			}
 			checkGroup2(t, k, control)
 		})
 	}
@@ -153,7 +165,7 @@ func (k *fakeKernel) slice(root string) *fakeKernel {
 	k.top(root)
 	must(k.t, k.Write(root+"/cgroup.subtree_control", "+memory"), k.Write(root+"/cgroup.subtree_control", "+pids"))
 	k.group(root + "/user.slice")
-	must(k.t, k.Write(root+"/user.slice/cgroup.subtree_control", "+memory"))
+	must(k.t, k.Write(root+"/user.slice/cgroup.subtree_control", "+memory"), k.Write(root+"/user.slice/cgroup.subtree_control", "+pids"))
 	return k
 }
 
@@ -169,7 +181,11 @@ func checkGroup2(t *testing.T, k *fakeKernel, control *Control) {
 	t.Helper()
 	g, err := control.New("w1", Limits{MemoryBytes: 256 << 20, TasksMax: 5})
 	must(t, err)
-	for file, want := range map[string]string{"memory.max": "268435456", "memory.swap.max": "0", "memory.oom.group": "1"} {
+	tasks := ""
+	if control.CountsTasks() {
+		tasks = "5"
+	}
+	for file, want := range map[string]string{"memory.max": "268435456", "memory.swap.max": "0", "memory.oom.group": "1", "pids.max": tasks} {
 		if got := k.files[path.Join(g.dir, file)]; got != want {
 			t.Errorf("%s is %q", file, got)
 		}
@@ -234,6 +250,9 @@ func TestGroup1(t *testing.T) {
 	if k.files[g.dir+"/memory.limit_in_bytes"] != "16777216" || k.groups[g.tasks] != nil {
 		t.Error(k.files[g.dir+"/memory.limit_in_bytes"], g.tasks)
 	}
+	if !control.CountsTasks() || k.files[g.tasks+"/pids.max"] != "5" {
+		t.Error(control.CountsTasks(), k.files[g.tasks+"/pids.max"])
+	}
 	k.files[g.dir+"/memory.usage_in_bytes"], k.files[g.dir+"/memory.max_usage_in_bytes"] = "900\n", "1000\n"
 	k.files[g.dir+"/memory.stat"] = "inactive_file 1\ntotal_inactive_file 100\ntotal_active_file 200\n"
 	k.files[g.dir+"/memory.oom_control"] = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"
@@ -259,6 +278,10 @@ func TestGroup1(t *testing.T) {
 // TestNothingIsToBeHad gives a reason for each kind.
 func TestNothingIsToBeHad(t *testing.T) {
 	k := newFake1(t)
+	if control, _ := open(k, Kinds); control == nil || control.CountsTasks() {
+		t.Error("processes are limited without a hierarchy for it")
+	}
+	k = newFake1(t)
 	k.readOnly = []string{"/sys/fs/cgroup"}
 	control, refused := open(k, Kinds)
 	if control != nil || len(refused) != 2 || !strings.Contains(refused[1].Why, "/sys/fs/cgroup/memory/a/b: read-only file system") {

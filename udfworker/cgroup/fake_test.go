@@ -45,7 +45,7 @@ func newFake(t *testing.T, mounts, own string) *fakeKernel {
 func (k *fakeKernel) group(dir string, pids ...int) *fakeKernel {
 	k.groups[dir] = append(k.groups[dir], pids...)
 	if k.v1 {
-		for _, file := range []string{"memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control", "memory.stat"} {
+		for _, file := range []string{"memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control", "memory.stat", "pids.max"} {
 			k.files[path.Join(dir, file)] = "0"
 		}
 		return k

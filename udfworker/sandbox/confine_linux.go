@@ -70,15 +70,7 @@ func (c *confinement) write() error {
 func (c *confinement) prepare() {
 	c.dieWithParent()
 	c.add(label{}, unix.SYS_SETPGID, 0, 0)
-	// One that hangs is ended. A program that this becomes has no timer any more.
-	timer, event := new(int32), &struct {
-		value          uint64
-		signal, notify int32
-		_              [6]uint64
-	}{signal: int32(unix.SIGKILL)}
-	c.add(label{}, unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, c.pointer(unsafe.Pointer(event)), c.pointer(unsafe.Pointer(timer)))
-	limit := &[2]unix.Timespec{1: unix.NsecToTimespec(scriptTime.Nanoseconds())}
-	c.add(label{}, unix.SYS_TIMER_SETTIME, 0, 0, c.pointer(unsafe.Pointer(limit)), 0).from = timer
+	c.endInTime()
 	// Of this process's descriptors the program gets the first three.
 	c.add(label{}, unix.SYS_CLOSE_RANGE, 3, uintptr(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC).mayAny = true // most are so anyway
 	// Short of memory the kernel ends workers before engines. It is a wish.
@@ -137,7 +129,7 @@ func (c *confinement) file(path string, flags, mode uintptr, text string, option
 }
 
 // here is the folder that paths of calls start from: the working directory.
-func (c *confinement) here() uintptr {
+func (s *script) here() uintptr {
 	at := unix.AT_FDCWD
 	return uintptr(at)
 }

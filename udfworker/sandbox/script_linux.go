@@ -118,6 +118,19 @@ func (s *script) add(about label, number uintptr, args ...uintptr) *step {
 	return &s.steps[len(s.steps)-1]
 }
 
+// endInTime has a process ended that hangs. A program that it becomes has no
+// timer any more.
+func (s *script) endInTime() {
+	timer, event := new(int32), &struct {
+		value          uint64
+		signal, notify int32
+		_              [6]uint64
+	}{signal: int32(unix.SIGKILL)}
+	s.add(label{}, unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, s.pointer(unsafe.Pointer(event)), s.pointer(unsafe.Pointer(timer)))
+	limit := &[2]unix.Timespec{1: unix.NsecToTimespec(scriptTime.Nanoseconds())}
+	s.add(label{}, unix.SYS_TIMER_SETTIME, 0, 0, s.pointer(unsafe.Pointer(limit)), 0).from = timer
+}
+
 // process ends the part that was being written and begins one for a process of
 // its own, whose number goes to pid, or, with nil, the script's own next.
 func (s *script) process(pid *int32) {

@@ -71,6 +71,7 @@ const (
 	layerPrivileges   = "no_new_privs"
 	layerLandlock     = "Landlock"
 	layerSeccomp      = "seccomp"
+	layerRoom         = "folder of a worker"
 
 	// LayerProgram is no layer: the program itself could not be started.
 	LayerProgram = "program"

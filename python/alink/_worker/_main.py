@@ -86,9 +86,7 @@ def _prepare(launch: Mapping[str, Any]) -> None:
 def _move_in(environ: Mapping[str, str]) -> None:
     """Take over the name and the folder of a worker that was forked."""
     os.environ.update(environ)
-    folder = environ["HOME"]
-    os.makedirs(folder, 0o700, exist_ok=True)  # the supervisor cannot make it everywhere
-    os.chdir(folder)
+    os.chdir(environ["HOME"])
 
 
 def _read_launch_line() -> dict[str, Any]:
