@@ -43,8 +43,9 @@ type parquetFile struct {
 	path  string
 	file  *parquetfile.Reader
 	arrow *pqarrow.FileReader
-	// plain is for columns of numbers. It takes memory as it was left; for lists
-	// the library relies on its being cleared.
+	// plain is for columns of numbers that numbersOf leaves to the library. It
+	// takes memory as it was left; for lists the library relies on its being
+	// cleared.
 	plain  *pqarrow.FileReader
 	memory *recycler
 	raw    *arrow.Schema
@@ -74,6 +75,9 @@ func openParquet(path string) (_ *parquetFile, err error) {
 	}
 	if err == nil {
 		f.raw, err = f.arrow.Schema()
+	}
+	if err == nil && file.NumRows() < 0 {
+		err = fmt.Errorf("it is said to have %d rows", file.NumRows())
 	}
 	if err != nil {
 		f.close()
@@ -201,18 +205,54 @@ func (f *parquetFormat) open(ctx context.Context, path string, table *arrow.Sche
 		return r, nil // all its columns are NULL
 	}
 	for _, root := range r.roots {
-		reader := file.arrow
-		if isNumber(file.raw.Field(root).Type) {
-			reader = file.plain
-		}
-		records, err := reader.GetRecordReader(ctx, file.leavesOf([]int{root}), nil)
+		column, err := file.openColumn(ctx, root)
 		if err != nil {
 			return nil, unreadable(path, "Parquet", err)
 		}
-		r.columns = append(r.columns, records)
+		r.columns = append(r.columns, column)
 	}
 	return r, nil
 }
+
+// columnReader reads a column of a file.
+type columnReader interface {
+	// next gives what comes next, as many rows as every column gives, which the
+	// caller releases; nil at the end.
+	next() (arrow.Array, error)
+	release()
+}
+
+func (f *parquetFile) openColumn(ctx context.Context, root int) (columnReader, error) {
+	if numbers := f.numbersOf(root); numbers != nil {
+		return numbers, nil
+	}
+	reader := f.arrow
+	if isNumber(f.raw.Field(root).Type) {
+		reader = f.plain
+	}
+	records, err := reader.GetRecordReader(ctx, f.leavesOf([]int{root}), nil)
+	if err != nil {
+		return nil, err
+	}
+	return recordColumn{records}, nil
+}
+
+// recordColumn is a column that the library reads.
+type recordColumn struct{ records pqarrow.RecordReader }
+
+func (c recordColumn) next() (arrow.Array, error) {
+	if !c.records.Next() {
+		if err := c.records.Err(); err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		return nil, nil
+	}
+	column := c.records.RecordBatch().Column(0)
+	column.Retain()
+	return column, nil
+}
+
+func (c recordColumn) release() { c.records.Release() }
 
 // isNumber reports whether a column has values of one size and nothing else.
 func isNumber(t arrow.DataType) bool {
@@ -239,7 +279,7 @@ type parquetReader struct {
 	// their readers; places are for each column of the result its place in
 	// roots, or -1.
 	roots   []int
-	columns []pqarrow.RecordReader
+	columns []columnReader
 	places  []int
 	// rows are those of the file, done those that were read.
 	rows, done int64
@@ -353,16 +393,7 @@ func (r *parquetReader) read() (arrow.RecordBatch, error) {
 // at the end.
 func (r *parquetReader) readColumn(i int) (_ arrow.Array, err error) {
 	defer recovered(r.path, &err)
-	records := r.columns[i]
-	if !records.Next() {
-		if err := records.Err(); err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-		return nil, nil
-	}
-	column := records.RecordBatch().Column(0)
-	column.Retain()
-	return column, nil
+	return r.columns[i].next()
 }
 
 func (f *parquetFile) rawOf(roots []int) *arrow.Schema { return fieldsOf(f.raw, roots) }
@@ -450,8 +481,8 @@ func (r *parquetReader) Close() {
 		return
 	}
 	r.closed = true
-	for _, records := range r.columns {
-		records.Release()
+	for _, column := range r.columns {
+		column.release()
 	}
 	r.close()
 }

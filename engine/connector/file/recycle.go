@@ -26,7 +26,7 @@ type recycler struct {
 	of memory.Allocator
 
 	mu     sync.Mutex
-	kept   map[int][][]byte // by size, a power of two
+	kept   map[int][][]byte // by size, one of recycledSize
 	bytes  int              // that are kept
 	closed bool
 }
@@ -39,12 +39,15 @@ func newRecycler(of memory.Allocator) *recycler {
 // cleared memory, or goes on using it, gets wrong values.
 var scrawl bool
 
-// recycledSize is the size in which memory for so many bytes is made.
+// recycledSize is the size in which memory for so many bytes is made: one of
+// few, so that it fits again, and at most an eighth more. Pages are a little
+// larger than the power of two that their writer has been told.
 func recycledSize(size int) int {
 	if size < recycledBytesMin {
 		return size
 	}
-	return 1 << bits.Len(uint(size-1))
+	step := 1 << (bits.Len(uint(size-1)) - 4)
+	return (size + step - 1) / step * step
 }
 
 // Allocate implements memory.Allocator.
