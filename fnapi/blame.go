@@ -225,6 +225,7 @@ func readVerdict(text string) (ofARow, outOfMemory bool) {
 // that are begun.
 func (s *session) againLocked(l *lease, b *bundle) {
 	delete(l.bundles, b.instruction)
+	b.drop()
 	b.attempt = attempt{}
 	s.bundles = slices.DeleteFunc(slices.Clone(s.bundles), func(o *bundle) bool { return o == b })
 	s.bundles = slices.Insert(s.bundles, len(s.begunLocked()), b)

@@ -67,8 +67,8 @@ type attempt struct {
 	rows       int64
 	batchRows  []int64
 	sentAll    bool
-	// result is the data stream that came back, in pieces.
-	result      [][]byte
+	// result is the data stream that came back, in pieces that the bundle owns.
+	result      []piece
 	resultBytes int64
 	// again says that it is to be run again as soon as nothing is sent of it.
 	again bool
@@ -79,8 +79,14 @@ type attempt struct {
 	resultEnded, responded bool
 }
 
-// Wait implements exec.Bundle. The batches refer to memory of Go's own, so
-// nobody is hurt if they are never released.
+// drop gives up what has come back.
+func (a *attempt) drop() {
+	releasePieces(a.result)
+	a.result = nil
+}
+
+// Wait implements exec.Bundle. The batches may refer to slots of the worker, of
+// which there are few: one that is never released costs those behind it a copy.
 func (b *bundle) Wait(ctx context.Context) ([]arrow.RecordBatch, error) {
 	select {
 	case <-b.done:
@@ -88,11 +94,10 @@ func (b *bundle) Wait(ctx context.Context) ([]arrow.RecordBatch, error) {
 		b.session.stop(context.Cause(ctx))
 		return nil, context.Cause(ctx)
 	}
-	if b.err != nil {
-		return nil, b.err
+	pieces, err := b.takeResult()
+	if err != nil {
+		return nil, err
 	}
-	pieces := b.result
-	b.result = nil
 	batches, err := b.session.decode(pieces)
 	if err != nil {
 		return nil, strange(b.session.stage, err.Error())
@@ -102,6 +107,17 @@ func (b *bundle) Wait(ctx context.Context) ([]arrow.RecordBatch, error) {
 		return nil, err
 	}
 	return batches, nil
+}
+
+// takeResult gives what has come back, which the caller releases, or why nothing
+// has.
+func (b *bundle) takeResult() ([]piece, error) {
+	b.session.mu.Lock()
+	defer b.session.mu.Unlock()
+	pieces := b.result
+	b.result = nil
+	delete(b.session.untaken, b)
+	return pieces, b.err
 }
 
 // Held implements exec.Bundle.

@@ -5,15 +5,13 @@ import (
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// layout is what the metadata of a record batch of a schema must contain. The
-// metadata is checked before arrow-go reads it, because arrow-go allocates
-// what some of its numbers say (counts of view buffers, of key-value pairs,
-// sizes of compressed buffers), and memory that does not exist cannot be
-// recovered from.
+// layout is what the metadata of a record batch of a schema must contain. They
+// are read here and not by arrow-go, which allocates what some of their numbers
+// say (counts of view buffers, of key-value pairs, sizes of compressed buffers),
+// and memory that does not exist cannot be recovered from.
 type layout struct {
 	// nodes and buffers are the numbers of field nodes and of buffers.
 	nodes, buffers int
@@ -90,6 +88,7 @@ const (
 	messageBodyLength = 10
 	messageMetadata   = 12
 
+	batchLength      = 4
 	batchNodes       = 6
 	batchBuffers     = 8
 	batchCompression = 10
@@ -104,9 +103,19 @@ const (
 // recommendation, and small enough that sums do not overflow.
 const rowsMax = math.MaxInt32
 
-// check reports metadata that does not describe a plain record batch of the
-// layout, in a body of bodyBytes.
-func (l *layout) check(meta []byte, bodyBytes int) (err error) {
+// pair is a FieldNode, rows and those of them that are NULL, or a Buffer, where
+// it begins in the body and how long it is.
+type pair struct{ first, second int64 }
+
+// parts is what the metadata of a record batch says.
+type parts struct {
+	rows           int64
+	nodes, buffers []pair
+}
+
+// read reads metadata, and reports what does not describe a plain record batch
+// of the layout, in a body of bodyBytes.
+func (l *layout) read(meta []byte, bodyBytes int, to *parts) (err error) {
 	// The generated accessors index the bytes they are given; what points
 	// outside panics.
 	defer func() {
@@ -142,60 +151,48 @@ func (l *layout) check(meta []byte, bodyBytes int) (err error) {
 	if field(&batch, batchCompression) != 0 {
 		return malformed("a compressed IPC message")
 	}
-	if err := eachPair(&batch, field(&batch, batchNodes), l.nodes, func(rows, nulls int64) error {
-		if rows < 0 || rows > rowsMax || nulls < 0 || nulls > rows {
-			return malformed("an array of %d rows, %d of them NULL", rows, nulls)
-		}
-		return nil
-	}); err != nil {
+	to.rows = 0
+	if o := field(&batch, batchLength); o != 0 {
+		to.rows = batch.GetInt64(o + batch.Pos)
+	}
+	if to.rows < 0 || to.rows > rowsMax {
+		return malformed("a batch of %d rows", to.rows)
+	}
+	if to.nodes, err = pairs(&batch, field(&batch, batchNodes), l.nodes, to.nodes[:0]); err != nil {
 		return err
 	}
-	return eachPair(&batch, field(&batch, batchBuffers), l.buffers, func(offset, length int64) error {
-		if offset < 0 || length < 0 || offset%ipcAlignLeast != 0 || offset > int64(bodyBytes) || length > int64(bodyBytes)-offset {
+	for _, n := range to.nodes {
+		if rows, nulls := n.first, n.second; rows < 0 || rows > rowsMax || nulls < 0 || nulls > rows {
+			return malformed("an array of %d rows, %d of them NULL", rows, nulls)
+		}
+	}
+	if to.buffers, err = pairs(&batch, field(&batch, batchBuffers), l.buffers, to.buffers[:0]); err != nil {
+		return err
+	}
+	for _, b := range to.buffers {
+		if offset, length := b.first, b.second; offset < 0 || length < 0 || offset%ipcAlignLeast != 0 || offset > int64(bodyBytes) || length > int64(bodyBytes)-offset {
 			return malformed("a buffer of %d bytes at %d in a body of %d", length, offset, bodyBytes)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
-// eachPair calls visit for each element of a vector of pairs of int64.
-func eachPair(t *flatbuffers.Table, at flatbuffers.UOffsetT, want int, visit func(a, b int64) error) error {
+// pairs appends the elements of a vector of pairs of int64 to to.
+func pairs(t *flatbuffers.Table, at flatbuffers.UOffsetT, want int, to []pair) ([]pair, error) {
 	have := 0
 	if at != 0 {
 		have = t.VectorLen(at)
 	}
 	if have != want {
-		return malformed("an IPC message with %d parts where the schema has %d", have, want)
+		return to, malformed("an IPC message with %d parts where the schema has %d", have, want)
 	}
 	if have == 0 {
-		return nil
+		return to, nil
 	}
-	pairs := t.Bytes[t.Vector(at):]
+	vector := t.Bytes[t.Vector(at):]
 	for i := range have {
-		pair := pairs[i*structBytes : (i+1)*structBytes]
-		if err := visit(flatbuffers.GetInt64(pair), flatbuffers.GetInt64(pair[8:])); err != nil {
-			return err
-		}
+		one := vector[i*structBytes : (i+1)*structBytes]
+		to = append(to, pair{flatbuffers.GetInt64(one), flatbuffers.GetInt64(one[8:])})
 	}
-	return nil
-}
-
-// validate checks every array of a batch as a whole: buffers as long as the
-// arrays need, offsets that rise within bounds, counts of NULLs, UTF-8.
-func validate(batch arrow.RecordBatch) (err error) {
-	// arrow-go's own checks index by offsets that they have not yet compared.
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("offsets out of bounds: %v", p)
-		}
-	}()
-	for i, column := range batch.Columns() {
-		if column.DataType().ID() == arrow.NULL {
-			continue // has no buffers, which arrow-go does not expect
-		}
-		if err := array.ValidateFull(column); err != nil {
-			return fmt.Errorf("column %d (%s): %w", i, batch.ColumnName(i), err)
-		}
-	}
-	return nil
+	return to, nil
 }

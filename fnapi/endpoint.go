@@ -15,11 +15,20 @@ import (
 // receiver gets what a worker sends while it is leased. Its methods must not
 // block, and are not called any more when detach has returned.
 type receiver interface {
-	data(*fnpb.Elements_Data)
+	// data takes the piece over.
+	data(data)
 	response(*fnpb.InstructionResponse)
 	log(*fnpb.LogEntry)
 	// hungUp says that nothing more will come.
 	hungUp()
+}
+
+// data is a piece of a bundle's data stream: the bundle's instruction, the
+// transform that it is from, and whether it is the last one.
+type data struct {
+	piece
+	instruction, transform string
+	last                   bool
 }
 
 // lane carries the messages of the Fn API between an endpoint and its worker.
@@ -114,9 +123,15 @@ func (e *endpoint) heardResponse(ctx context.Context, r *fnpb.InstructionRespons
 	e.toReceiver(func(to receiver) { to.response(r) })
 }
 
-// heardData is called with each piece of data.
-func (e *endpoint) heardData(d *fnpb.Elements_Data) {
-	e.toReceiver(func(to receiver) { to.data(d) })
+// heardData is called with each piece of data, and takes it over.
+func (e *endpoint) heardData(d data) {
+	e.deliver.RLock()
+	defer e.deliver.RUnlock()
+	if e.receiver == nil {
+		d.release()
+		return
+	}
+	e.receiver.data(d)
 }
 
 // heardLog is called with each list of log entries.

@@ -237,11 +237,11 @@ func (w *fakeWorker) whole(instruction string, schema *arrow.Schema) ([]arrow.Re
 	}
 	delete(w.inputs, instruction)
 	w.mu.Unlock()
-	d, err := newDecoder(schema)
+	d, err := newDecoder(schema, false)
 	if err != nil {
 		return nil, err
 	}
-	return d.decode([][]byte{in.Bytes()})
+	return d.decode([]piece{{bytes: in.Bytes()}})
 }
 
 // answer sends output in pieces of an odd size.

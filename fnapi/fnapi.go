@@ -8,8 +8,11 @@
 // A path through it: Runner.Open leases a worker and starts a session; the
 // session's goroutine sends bundles (session.go); the endpoint's handlers
 // deliver what comes back to the session's lease (endpoint.go, lease.go); Wait
-// decodes and checks the result (bundle.go, coder.go). A worker is not
-// trusted: what it sends is bounded and checked before it is used.
+// decodes and checks the result (bundle.go, decode.go). A worker is not
+// trusted: what it sends is bounded and checked before it is used. It may go on
+// writing where its results lie, so all but the values of numbers is copied
+// before it is checked; see decoder for why that is enough, and slots for how
+// long the values stay.
 //
 // The package imports engine/exec, engine/plan, udfworker, envmgr and diag, and knows
 // nothing of SQL or machine learning.

@@ -166,25 +166,27 @@ func (l *lease) hungUp() {
 }
 
 // data implements receiver.
-func (l *lease) data(d *fnpb.Elements_Data) {
+func (l *lease) data(d data) {
 	s := l.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := l.bundles[d.GetInstructionId()]
+	b := l.bundles[d.instruction]
 	if b == nil {
+		d.release()
 		return // late: the bundle has failed already
 	}
-	if d.GetTransformId() != sinkTransform || b.resultEnded {
+	if d.transform != sinkTransform || b.resultEnded {
+		d.release()
 		l.breakLocked(b, strange(s.stage, "data that no transform of the bundle sends"))
 		return
 	}
-	b.result = append(b.result, d.GetData())
-	b.resultBytes += int64(len(d.GetData()))
+	b.result = append(b.result, d.piece)
+	b.resultBytes += int64(len(d.bytes))
 	if b.resultBytes > resultBytesMax {
 		l.breakLocked(b, errTooLarge(s.stage))
 		return
 	}
-	b.resultEnded = d.GetIsLast()
+	b.resultEnded = d.last
 	if b.resultEnded && b.responded {
 		s.settleLocked(b, nil)
 	}

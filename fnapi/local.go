@@ -98,8 +98,8 @@ type hello struct {
 func newLocal(e *endpoint, listener net.Listener, path string, segments *atomic.Int64) *local {
 	l := &local{
 		endpoint: e, path: path, listener: listener, taken: map[string]bool{}, conns: map[net.Conn]struct{}{},
-		input:  slots{input: true, max: inputSlotsMax, live: segments},
-		output: slots{max: outputSlotsMax, first: inputSlotsMax, live: segments},
+		input:  slots{input: true, lentMax: inputSlotsMax, live: segments},
+		output: slots{lentMax: outputSlotsMax, heldMax: heldSlotsMax, first: inputSlotsMax, live: segments},
 		odds:   make(chan oddFrame, oddsMax),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -283,13 +283,11 @@ func (l *local) heard(f frame, payload []byte) error {
 		}
 		l.endpoint.heardResponse(l.ctx, r)
 	case frameData:
-		data, err := l.dataOf(f, payload)
+		text, err := l.pieceOf(f, payload)
 		if err != nil {
 			return err
 		}
-		l.endpoint.heardData(&fnpb.Elements_Data{
-			InstructionId: instructionID(f.instruction), TransformId: sinkTransform, Data: data, IsLast: f.last,
-		})
+		l.endpoint.heardData(data{piece: text, instruction: instructionID(f.instruction), transform: sinkTransform, last: f.last})
 	case frameAsk:
 		r := &fnpb.GetProcessBundleDescriptorRequest{}
 		if err := proto.Unmarshal(payload, r); err != nil {
@@ -308,23 +306,26 @@ func (l *local) heard(f frame, payload []byte) error {
 	return nil
 }
 
-// dataOf gives a piece of data. What lies in a slot is copied before anybody
-// looks at it: the worker could change it while it is checked.
-func (l *local) dataOf(f frame, payload []byte) ([]byte, error) {
+// pieceOf gives a piece of data: where it lies, or a copy where the engine keeps
+// as many slots as it may, so that the worker always has some.
+func (l *local) pieceOf(f frame, payload []byte) (piece, error) {
 	if f.slot == noSlot {
 		if len(payload) > inlineBytesMax {
 			l.lendOutput()
 		}
-		return payload, nil
+		return piece{bytes: payload}, nil
 	}
-	lent := l.output.lent(f.slot)
+	lent := l.output.find(f.slot)
 	if lent == nil || f.slotBytes > len(lent.memory) || len(payload) > 0 {
-		return nil, malformed("data in a slot that the worker does not have, or more than that holds")
+		return piece{}, malformed("data in a slot that the worker does not have, or more than that holds")
 	}
-	data := bytes.Clone(lent.memory[:f.slotBytes]) // is not cleared before
-	l.output.give(f.slot)
+	text := piece{bytes: lent.memory[:f.slotBytes:f.slotBytes]}
+	if text.held = l.output.hold(lent); text.held == nil {
+		text.bytes = bytes.Clone(text.bytes) // is not cleared before
+		l.output.give(f.slot)
+	}
 	l.lendOutput()
-	return data, nil
+	return text, nil
 }
 
 // lendOutput hands the worker an output slot, unless it has all of them.

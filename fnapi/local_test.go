@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,12 +30,12 @@ import (
 // heard is a receiver that keeps what it gets.
 type heard struct {
 	mu        sync.Mutex
-	pieces    []*fnpb.Elements_Data
+	pieces    []data
 	responses []*fnpb.InstructionResponse
 	gone      bool
 }
 
-func (h *heard) data(d *fnpb.Elements_Data) {
+func (h *heard) data(d data) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pieces = append(h.pieces, d)
@@ -225,30 +227,269 @@ func TestFrameCutOff(t *testing.T) {
 	}
 }
 
-// What a worker changes in a slot after it has sent it changes nothing.
-func TestWorkerChangesASlotItHasSent(t *testing.T) {
-	e, to := listen(t)
-	l := dialAs(t, e)
-	large := strings.Repeat("a", inlineBytesMax+1)
-	put := func(text string) {
+// sentInSlots has a worker send an element of numbers, of text and of truths as
+// bundles b1, b2 …, each in a slot of its own, and gives them as they came.
+func sentInSlots(t *testing.T, to *heard, l *localLink, element []byte, times int) []data {
+	t.Helper()
+	put := func(id string) {
 		t.Helper()
-		if err := l.put(&fnpb.Elements_Data{InstructionId: "b1", TransformId: sinkTransform, Data: []byte(text)}); err != nil {
+		before := to.pieceCount()
+		if err := l.put(&fnpb.Elements_Data{InstructionId: id, TransformId: sinkTransform, Data: element, IsLast: true}); err != nil {
 			t.Fatal(err)
 		}
+		eventually(t, "the piece has come", func() bool { return to.pieceCount() > before })
 	}
-	put(large) // inline: no slot has been lent yet
-	eventually(t, "a slot is lent", func() bool {
+	for { // inline, until a slot has been lent
 		l.mu.Lock()
-		defer l.mu.Unlock()
-		return len(l.free) > 0
-	})
-	put(large)
-	eventually(t, "both have come", func() bool { return to.pieceCount() == 2 })
-	for _, slot := range l.output {
-		copy(slot, "changed")
+		lent := len(l.free)
+		l.mu.Unlock()
+		if lent > 0 {
+			break
+		}
+		put("b99")
+		time.Sleep(time.Millisecond)
 	}
-	if got := string(to.pieces[1].GetData()); got != large {
-		t.Errorf("%.20s…", got)
+	to.mu.Lock()
+	to.pieces = nil
+	to.mu.Unlock()
+	for i := range times {
+		eventually(t, "the worker has a slot", func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(l.free) > 0
+		})
+		put(instructionID(uint64(i + 1)))
+	}
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	return to.pieces
+}
+
+// outputs are the worker's output slots.
+func (l *localLink) outputs() [][]byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(l.output))
+}
+
+// mixedBatch has numbers, which may stay in a slot, and columns that may not.
+func mixedBatch(t *testing.T) (arrow.RecordBatch, []byte) {
+	t.Helper()
+	const rows = 20_000
+	number, truth, text := array.NewInt64Builder(memory.DefaultAllocator), array.NewBooleanBuilder(memory.DefaultAllocator), array.NewStringBuilder(memory.DefaultAllocator)
+	for i := range rows {
+		number.Append(int64(i))
+		truth.Append(i%3 == 0)
+		if i%7 == 0 {
+			text.AppendNull()
+			continue
+		}
+		text.Append("größer")
+	}
+	batch := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{
+		{Name: "number", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		{Name: "truth", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
+		{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true},
+	}, nil), []arrow.Array{number.NewArray(), truth.NewArray(), text.NewArray()}, rows)
+	element, err := newElement(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer element.release()
+	bytes, err := element.write(nil, localPad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return batch, bytes
+}
+
+// A worker that goes on writing into a slot that the engine holds changes
+// numbers, which may be any, and nothing by which the engine finds its way.
+func TestWorkerChangesASlotThatIsHeld(t *testing.T) {
+	for _, inPlace := range []bool{true, false} {
+		e, to := listen(t)
+		l := dialAs(t, e)
+		want, element := mixedBatch(t)
+		d, err := newDecoder(want.Schema(), inPlace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := sentInSlots(t, to, l, element, 1)
+		if sent[0].held == nil {
+			t.Fatal("what is in a slot was copied at once")
+		}
+		got, err := d.decode([]piece{sent[0].piece})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !array.RecordEqual(got[0], want) {
+			t.Fatal("other values came")
+		}
+		for _, slot := range l.outputs() {
+			for i := range slot {
+				slot[i] = 0xFF
+			}
+		}
+		for i, name := range []string{"number", "truth", "text"} {
+			changed := !array.Equal(got[0].Column(i), want.Column(i))
+			if stays := name == "number" && inPlace; changed != stays {
+				t.Errorf("in place %v, %s: changed %v", inPlace, name, changed)
+			}
+			if err := array.ValidateFull(got[0].Column(i)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		releaseAll(got)
+	}
+}
+
+// Whatever a worker writes while the engine reads, the engine gets a batch that
+// is sound or says what is wrong.
+func TestWorkerWritesWhileTheEngineReads(t *testing.T) {
+	e, to := listen(t)
+	l := dialAs(t, e)
+	batch, element := mixedBatch(t)
+	d, err := newDecoder(batch.Schema(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := sentInSlots(t, to, l, element, 1)[0]
+	defer sent.release()
+	slots := l.outputs()
+	stop, written := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(written)
+		for n := uint64(1); ; n++ {
+			for _, slot := range slots {
+				at := n * 0x9E3779B97F4A7C15 % uint64(len(element))
+				if n%3 > 0 { // where the metadata and the offsets are
+					at %= 512
+				}
+				slot[at] ^= byte(n)
+				if n%64 == 0 {
+					copy(slot, element)
+				}
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	read, refused := 0, 0
+	for began := time.Now(); (read == 0 || refused == 0 || time.Since(began) < 200*time.Millisecond) && time.Since(began) < 20*time.Second; {
+		sent.held.retain() // decode takes the piece over
+		got, err := d.decode([]piece{sent.piece})
+		if err != nil {
+			if !errors.Is(err, errMalformed) {
+				t.Fatal(err)
+			}
+			refused++
+			continue
+		}
+		read++
+		for _, b := range got {
+			for _, c := range b.Columns() {
+				if err := array.ValidateFull(c); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		releaseAll(got)
+	}
+	close(stop)
+	<-written
+	if read == 0 || refused == 0 {
+		t.Errorf("%d batches read, %d refused", read, refused)
+	}
+}
+
+// A slot is lent again when nothing refers to it any more, and not before; a
+// worker whose results are kept goes on, in the slots that are left.
+func TestSlotsThatAreHeld(t *testing.T) {
+	e, to := listen(t)
+	l := dialAs(t, e)
+	want, element := mixedBatch(t)
+	d, err := newDecoder(want.Schema(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	output := &e.lane.(*local).output
+	const times = heldSlotsMax + 2*outputSlotsMax
+	var kept [][]arrow.RecordBatch
+	for i, one := range sentInSlots(t, to, l, element, times) {
+		if held := one.held != nil; held != (i < heldSlotsMax) {
+			t.Errorf("bundle %d is held where it came: %v", i, held)
+		}
+		got, err := d.decode([]piece{one.piece})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, got)
+	}
+	counts := func() (held, all int) {
+		output.mu.Lock()
+		defer output.mu.Unlock()
+		return output.held, len(output.all)
+	}
+	if held, all := counts(); held != heldSlotsMax || all > heldSlotsMax+outputSlotsMax {
+		t.Errorf("%d slots are held, of %d", held, all)
+	}
+	for _, got := range kept {
+		if !array.RecordEqual(got[0], want) {
+			t.Error("a slot was lent again while something refers to it")
+		}
+	}
+	column := kept[0][0].Column(0)
+	column.Retain()
+	releaseAll(kept[0])
+	if held, _ := counts(); held != heldSlotsMax {
+		t.Error("a slot was let go while a column refers to it")
+	}
+	column.Release()
+	if held, _ := counts(); held != heldSlotsMax-1 {
+		t.Error("a slot was not let go")
+	}
+
+	// What is held outlives its worker.
+	l.hangUp()
+	e.Close()
+	if n := output.live.Load(); n != heldSlotsMax-1 {
+		t.Errorf("%d slots live", n)
+	}
+	for _, got := range kept[1:] {
+		if !array.RecordEqual(got[0], want) {
+			t.Error("values are gone with their worker")
+		}
+		releaseAll(got)
+	}
+	if n := output.live.Load(); n != 0 {
+		t.Errorf("%d slots outlive what referred to them", n)
+	}
+}
+
+// What nobody takes of a worker's results is let go.
+func TestResultsThatNobodyTakes(t *testing.T) {
+	r := newRunner(t, func(o *Options) { o.Lane = Local })
+	for _, source := range []string{"", "raise@70001", "die@70001"} {
+		stage := newStage(exec.StageColumns, source)
+		stage.Retries = 0
+		s := open(t, r, stage)
+		for range 2 {
+			b, err := s.Submit(t.Context(), rowsOf(100_000), 0)
+			if err != nil {
+				break // the one before has failed
+			}
+			<-b.(*bundle).done
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	r.Close()
+	if n := r.Segments(); n != 0 {
+		t.Errorf("%d slots are left", n)
 	}
 }
 
@@ -260,11 +501,10 @@ func TestSlotsAreLentAgain(t *testing.T) {
 	e, _ := listen(t)
 	l := dialAs(t, e)
 	<-e.Ready()
-	d, err := newDecoder(xSchema)
+	d, err := newDecoder(xSchema, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.close()
 	for round, rows := range []int{1, 100, 8_190, 8_192, 65_536, 520_000, 600_000, 3_000_000, 65_536, 65_536, 0} {
 		batch := numbers(allocator, rows)
 		var sent int
@@ -292,7 +532,7 @@ func TestSlotsAreLentAgain(t *testing.T) {
 		if total := len(strings.Join(texts(pieces), "")); sent != total {
 			t.Errorf("%d bytes were told, %d came", sent, total)
 		}
-		got, err := d.decode(pieces)
+		got, err := d.decode(asPieces(pieces))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -347,7 +587,8 @@ func TestSlotsAreGivenBack(t *testing.T) {
 			stage := newStage(exec.StageColumns, source)
 			stage.Retries = 0
 			s := open(t, r, stage)
-			_, err := one(s, rowsOf(100_000), 0)
+			got, err := one(s, rowsOf(100_000), 0)
+			releaseAll(got)
 			if (err == nil) != (source == "") {
 				t.Errorf("%q: %v", source, err)
 			}
@@ -356,7 +597,7 @@ func TestSlotsAreGivenBack(t *testing.T) {
 			}
 		}
 	}
-	if n := count() - before; n < 1 || n > inputSlotsMax+outputSlotsMax {
+	if n := count() - before; n < 1 || n > inputSlotsMax+outputSlotsMax+heldSlotsMax {
 		t.Errorf("%d slots while one worker is kept warm", n)
 	}
 	r.Close()
@@ -392,7 +633,7 @@ func FuzzFrames(f *testing.F) {
 		r := strings.NewReader(string(b))
 		l := &local{
 			endpoint: newEndpoint("w", "t", ""), odds: make(chan oddFrame, oddsMax), conns: map[net.Conn]struct{}{},
-			input: slots{input: true, max: 2, live: new(atomic.Int64)}, output: slots{max: 2, first: 2, live: new(atomic.Int64)},
+			input: slots{input: true, lentMax: 2, live: new(atomic.Int64)}, output: slots{lentMax: 2, heldMax: 1, first: 2, live: new(atomic.Int64)},
 		}
 		defer l.input.close()
 		defer l.output.close()

@@ -152,7 +152,9 @@ func (p *portable) Data(stream fnpb.BeamFnData_DataServer) error {
 	elements, err := stream.Recv()
 	for ; err == nil; elements, err = stream.Recv() {
 		for _, d := range elements.GetData() {
-			p.endpoint.heardData(d)
+			p.endpoint.heardData(data{
+				piece: piece{bytes: d.GetData()}, instruction: d.GetInstructionId(), transform: d.GetTransformId(), last: d.GetIsLast(),
+			})
 		}
 	}
 	return nil

@@ -56,6 +56,8 @@ type session struct {
 	// bundles are those that are not settled, in the order of Submit; those
 	// that are begun come first.
 	bundles []*bundle
+	// untaken are those that are settled, and their results not taken.
+	untaken map[*bundle]struct{}
 	// lastInput are the bytes of the input of the bundle that was done last, and
 	// resultShare those of its result for each of them; see creditLocked.
 	lastInput   int64
@@ -79,10 +81,10 @@ func (r *Runner) open(ctx context.Context, stage *exec.FunctionStage) (*session,
 				WithHint("cast it to the type of its values").At(first.Operator, first.Origin)
 		}
 	}
-	s := &session{runner: r, stage: stage, finished: make(chan struct{})}
+	s := &session{runner: r, stage: stage, finished: make(chan struct{}), untaken: map[*bundle]struct{}{}}
 	s.changed = sync.NewCond(&s.mu)
 	var err error
-	if s.decoder, err = newDecoder(stage.Output); err != nil {
+	if s.decoder, err = newDecoder(stage.Output, inPlace(stage)); err != nil {
 		return nil, diag.New(diag.TypeMismatch, "%s cannot return what it declares", functionNames(stage)).
 			WithCause(err).WithHint("declare another type").At(first.Operator, first.Origin)
 	}
@@ -108,6 +110,13 @@ func (r *Runner) open(ctx context.Context, stage *exec.FunctionStage) (*session,
 	}
 	go s.run()
 	return s, nil
+}
+
+// inPlace reports whether values of a stage's results may stay where the worker
+// can change them: where they are nothing but values to the engine. Other kinds
+// of stage give rows' numbers, states and keys too, by which it finds its way.
+func inPlace(stage *exec.FunctionStage) bool {
+	return (stage.Kind == exec.StageColumns || stage.Kind == exec.StageMapBatches) && !stage.OnError.Tolerant()
 }
 
 func (s *session) leave() {
@@ -290,9 +299,13 @@ func (s *session) queueLocked() {
 func (s *session) Close() error {
 	s.stop(errDropped)
 	<-s.finished
-	s.decoding.Lock()
-	s.decoder.close()
-	s.decoding.Unlock()
+	s.mu.Lock()
+	for b := range s.untaken {
+		b.drop()
+		b.err = errDropped
+	}
+	clear(s.untaken)
+	s.mu.Unlock()
 	s.leave()
 	s.runner.closed(s)
 	return nil
@@ -328,6 +341,11 @@ func (s *session) settleLocked(b *bundle, err error) {
 		return
 	}
 	b.settled, b.err = true, err
+	if err != nil {
+		b.drop()
+	} else {
+		s.untaken[b] = struct{}{}
+	}
 	for i, o := range s.bundles {
 		if o == b {
 			s.bundles = append(s.bundles[:i:i], s.bundles[i+1:]...)
@@ -361,7 +379,7 @@ func (s *session) settleLocked(b *bundle, err error) {
 }
 
 // decode reads a result; see decoder.decode.
-func (s *session) decode(pieces [][]byte) ([]arrow.RecordBatch, error) {
+func (s *session) decode(pieces []piece) ([]arrow.RecordBatch, error) {
 	s.decoding.Lock()
 	defer s.decoding.Unlock()
 	return s.decoder.decode(pieces)
@@ -521,6 +539,7 @@ func (s *session) bury(l *lease) {
 	l.bundles = nil
 	err := s.blameLocked(l, death, at)
 	for _, b := range s.bundles {
+		b.drop()
 		b.attempt = attempt{}
 	}
 	s.queueLocked()

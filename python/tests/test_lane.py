@@ -18,7 +18,7 @@ import alink as al
 
 ROWS = 2_000_000  # many batches that are too large for the socket
 BATCH_ROWS = 20_000
-SEGMENTS_MAX = 9  # of a worker
+SEGMENTS_MAX = 12  # of a worker
 
 
 @pytest.fixture(scope="module")
