@@ -77,8 +77,8 @@ type PoolOptions struct {
 	WorkersMax int
 	IdleMax    int
 	IdleTime   time.Duration
-	// MemoryBytesMax bounds the sum of the limits of the workers that run; 0 is
-	// no bound. See admitLocked.
+	// MemoryBytesMax bounds the sum of the limits of the workers that run, and of
+	// the zygotes that they were forked from; 0 is no bound. See admitLocked.
 	MemoryBytesMax int64
 	// Short is called, if it is not nil, when somebody begins to wait for memory:
 	// whoever holds workers that it can do without gives them back. It must not
@@ -139,6 +139,10 @@ type Pool struct {
 	// or is starting.
 	memoryBytes int64
 	waiting     int
+	// zygoteBytes are the limits of the zygotes, and forks says that there has
+	// been one.
+	zygoteBytes int64
+	forks       bool
 	leases      map[string]int
 	// started and deaths count workers since the pool was made: those that
 	// ran, and those that died without being told to end.
@@ -259,13 +263,34 @@ func NewPool(options PoolOptions) (*Pool, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	return &Pool{
+	p := &Pool{
 		options: options.withDefaults(),
 		workers: map[string]*Worker{},
 		freed:   make(chan struct{}),
 		warming: map[string]*warmStart{},
 		leases:  map[string]int{},
-	}, nil
+	}
+	tell := p.options.Supervisor.OnEvent
+	p.options.Supervisor.OnEvent = func(e Event) {
+		if e.Kind == EventZygotes {
+			p.countZygotes(e)
+		}
+		if tell != nil {
+			tell(e)
+		}
+	}
+	return p, nil
+}
+
+// countZygotes takes what zygotes may hold.
+func (p *Pool) countZygotes(e Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fewer := e.ZygoteBytes < p.zygoteBytes
+	p.zygoteBytes, p.forks = e.ZygoteBytes, p.forks || e.Zygotes > 0
+	if fewer && p.waiting > 0 {
+		p.freedLocked()
+	}
 }
 
 // keyOf is what workers must agree in to stand in for each other: environment
@@ -399,7 +424,7 @@ func (p *Pool) claim(key string, spec Spec) (claim, error) {
 			return claim{worker: w}, nil
 		}
 	}
-	if !p.admitLocked(spec) {
+	if !p.admitLocked(key, spec) {
 		return claim{freed: p.freed, memory: true, refused: spec.Spare}, nil
 	}
 	if p.places >= p.options.WorkersMax && len(p.idle) > 0 {
@@ -421,23 +446,45 @@ func (p *Pool) claim(key string, spec Spec) (claim, error) {
 // no worker waits for those that have, which do not need it to get on. A job
 // that has one may be waiting with it for what the new one is to give, and a
 // worker must be had where nobody has any: those are started beyond the bound.
-func (p *Pool) admitLocked(spec Spec) bool {
+//
+// The first worker of a kind brings a zygote. Where zygotes alone are in the
+// way, idle workers are ended, whose zygotes end soon after them.
+func (p *Pool) admitLocked(key string, spec Spec) bool {
 	bytesMax := p.options.MemoryBytesMax
 	if bytesMax == 0 || spec.MemoryBytes == 0 {
 		return true
+	}
+	zygotes := p.zygoteBytes
+	if p.forks && !p.hasLocked(key) {
+		zygotes += zygoteBytes(spec.MemoryBytes)
 	}
 	inUse := p.memoryBytes
 	for _, w := range p.idle {
 		inUse -= w.memoryBytes
 	}
-	beyond := inUse+spec.MemoryBytes > bytesMax
+	beyond := inUse+zygotes+spec.MemoryBytes > bytesMax
+	if beyond && inUse+spec.MemoryBytes <= bytesMax {
+		for len(p.idle) > 0 {
+			p.endIdleLocked(p.idle[0])
+		}
+	}
 	if spec.Spare && (beyond || p.waiting > 0) || beyond && p.leases[spec.Job] == 0 && len(p.leases) > 0 {
 		return false
 	}
-	for len(p.idle) > 0 && p.memoryBytes+spec.MemoryBytes > bytesMax {
+	for len(p.idle) > 0 && p.memoryBytes+zygotes+spec.MemoryBytes > bytesMax {
 		p.endIdleLocked(p.idle[0])
 	}
 	return true
+}
+
+// hasLocked reports whether a worker of a key runs that is not told to end.
+func (p *Pool) hasLocked(key string) bool {
+	for _, w := range p.workers {
+		if w.key == key && !w.ending {
+			return true
+		}
+	}
+	return false
 }
 
 // leaseLocked notes for which job a worker is, unleaseLocked that it is for none.
@@ -782,7 +829,8 @@ func (p *Pool) endIdle(which func(*Worker) bool) {
 // been given out.
 type MemoryShare struct {
 	// LimitBytes is PoolOptions.MemoryBytesMax, Bytes the sum of the limits of
-	// the workers that run, and Waiting how many are waited for.
+	// the workers that run and of their zygotes, and Waiting how many workers are
+	// waited for.
 	LimitBytes int64 `json:"limit_bytes"`
 	Bytes      int64 `json:"bytes"`
 	Waiting    int   `json:"waiting"`
@@ -792,7 +840,7 @@ type MemoryShare struct {
 func (p *Pool) Memory() MemoryShare {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return MemoryShare{LimitBytes: p.options.MemoryBytesMax, Bytes: p.memoryBytes, Waiting: p.waiting}
+	return MemoryShare{LimitBytes: p.options.MemoryBytesMax, Bytes: p.memoryBytes + p.zygoteBytes, Waiting: p.waiting}
 }
 
 func (p *Pool) endIdleLocked(w *Worker) {

@@ -347,6 +347,59 @@ func TestMemoryOfAllWorkers(t *testing.T) {
 	expect("all idle workers were ended", 0, 0)
 }
 
+// TestMemoryOfZygotes: they count with their workers, and before the first of a
+// kind; idle workers whose zygotes are in the way go.
+func TestMemoryOfZygotes(t *testing.T) {
+	const share = 512 << 20
+	p, _ := newPool(t, "idle", func(o *PoolOptions) { o.MemoryBytesMax = 2*share + zygoteBytesMax })
+	tell := func(zygotes int) {
+		t.Helper()
+		p.options.Supervisor.OnEvent(Event{Kind: EventZygotes, Zygotes: zygotes, ZygoteBytes: int64(zygotes) * zygoteBytesMax})
+	}
+	acquire := func(job, python string, spare bool) *Worker {
+		t.Helper()
+		w, err := p.Acquire(t.Context(), Spec{Job: job, Spare: spare, Environment: envmgr.Spec{Python: python}, MemoryBytes: share})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	a := acquire("one", "a", false)
+	tell(1)
+	if m := p.Memory(); m.Bytes != share+zygoteBytesMax {
+		t.Errorf("%+v", m)
+	}
+	if acquire("one", "b", true) != nil {
+		t.Error("the zygote of another kind was not counted")
+	}
+	second := acquire("one", "a", true)
+	if second == nil {
+		t.Fatal("a second worker of the kind was refused")
+	}
+	p.Release(second, true)
+	p.Release(a, true)
+	got := make(chan *Worker, 1)
+	held := acquire("one", "a", false)
+	tell(2) // another kind's, which is in the way of what comes
+	go func() { got <- acquire("two", "a", false) }()
+	eventually(t, "it takes the idle one", 5*time.Second, func() bool { return len(got) == 1 })
+	second = <-got
+	p.Release(second, true)
+	go func() { got <- acquire("two", "c", false) }()
+	eventually(t, "it waits", 5*time.Second, func() bool { return p.Memory().Waiting == 1 })
+	eventually(t, "idle workers go", 5*time.Second, func() bool { return len(p.Workers()) == 1 })
+	p.Release(held, false)
+	tell(0)
+	if w := <-got; w == nil {
+		t.Error("nobody is in its way")
+	} else {
+		p.Release(w, true)
+	}
+	if m := p.Memory(); m.Bytes != share {
+		t.Errorf("%+v", m)
+	}
+}
+
 func TestInterruptKillsWhatDoesNotListen(t *testing.T) {
 	p, _ := newPool(t, "stubborn", nil)
 	w := acquire(t, p, "")

@@ -596,7 +596,8 @@ func (s *server) bury(pid int) {
 	}
 	status, usage, err := reap(pid)
 	if z := s.zygotePIDs[pid]; z != nil {
-		z.killed = status.Signaled() && status.Signal() == syscall.SIGKILL
+		u, err := z.group.Usage()
+		z.killed = status.Signaled() && status.Signal() == syscall.SIGKILL && (err != nil || u.Kills == 0 || !u.AtLimit)
 		s.buryZygoteLocked(z)
 	}
 	if w != nil {

@@ -275,6 +275,7 @@ func (s *Supervisor) listen(receive func() (Event, error)) {
 		}
 		s.handle(e)
 	}
+	s.handle(Event{Kind: EventZygotes, When: time.Now()}) // none is left
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.lost)

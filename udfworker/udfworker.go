@@ -50,8 +50,10 @@ type Event struct {
 	Stopped bool `json:"stopped,omitempty"`
 	// Forked says, in EventStarted, that a zygote has forked the worker.
 	Forked bool `json:"forked,omitempty"`
-	// Zygotes is how many there are, in EventZygotes.
-	Zygotes int `json:"zygotes,omitempty"`
+	// Zygotes is how many there are, in EventZygotes, and ZygoteBytes what they
+	// may hold, those included that are dead and have workers.
+	Zygotes     int   `json:"zygotes,omitempty"`
+	ZygoteBytes int64 `json:"zygote_bytes,omitempty"`
 	// PeakBytes is the most memory that was seen: of the process alone as the
 	// kernel counted it, or of all its processes together as the watch did.
 	PeakBytes int64 `json:"peak_bytes,omitempty"`
@@ -90,7 +92,8 @@ const (
 	EventMemory EventKind = "memory"
 	// EventSandbox comes once, soon after EventReady.
 	EventSandbox EventKind = "sandbox"
-	// EventZygotes tells how many zygotes there are, when that has changed.
+	// EventZygotes tells how many zygotes there are, and what they may hold, when
+	// that has changed.
 	EventZygotes EventKind = "zygotes"
 )
 

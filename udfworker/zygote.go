@@ -25,6 +25,9 @@ const (
 	// zygoteIdleTime is how long a zygote stays without workers: one that has
 	// died is replaced within that time.
 	zygoteIdleTime = 2 * time.Second
+	// zygoteBytesMax is what a zygote may hold: some 50 MiB are what workers
+	// need, the rest is for what packages run at the start of Python.
+	zygoteBytesMax = 128 << 20
 	// unfitMax bounds what is remembered of kinds of workers that cannot be
 	// forked.
 	unfitMax = 1024
@@ -45,6 +48,11 @@ type zygote struct {
 	ready chan struct{}
 	unfit error
 	group *cgroup.Group
+	// limitBytes is what it may hold. It counts as long as its sandbox is there,
+	// since its workers share that memory with it, also when it is dead.
+	limitBytes int64
+	// gone is closed when it is dead and killed is final.
+	gone chan struct{}
 	// scratch is a folder in which those of its workers are, where the sandbox
 	// has no file system of its own, and scratchBytes what each may write. Else
 	// door leads to where they are.
@@ -63,7 +71,8 @@ type zygote struct {
 	// tenants are the workers that have a folder in its sandbox, by their ids.
 	tenants map[string]bool
 	dead    bool
-	// killed says that somebody has killed it, which says nothing of the next.
+	// killed says that somebody has killed it, which says nothing of the next;
+	// its limit has not.
 	killed bool
 	expire *time.Timer
 }
@@ -189,6 +198,7 @@ func (s *server) zygoteFor(params launchParams, level sandbox.Level) (*zygote, e
 	z := &zygote{
 		id: fmt.Sprintf("z%d", s.launches), kind: params.Kind, level: level,
 		ready: make(chan struct{}), read: make(chan struct{}), scratchBytes: params.scratchBytes(), tenants: map[string]bool{},
+		limitBytes: zygoteBytes(params.MemoryBytes), gone: make(chan struct{}),
 	}
 	z.expire = time.AfterFunc(zygoteIdleTime, func() { s.expire(z) })
 	z.expire.Stop()
@@ -210,7 +220,7 @@ func (s *server) zygoteFor(params launchParams, level sandbox.Level) (*zygote, e
 		return nil, notConfined(params.Policy, err)
 	}
 	s.zygotes[z.kind], s.zygotePIDs[z.child.PID], s.sandboxes[z] = z, z, struct{}{}
-	s.emitLocked(Event{Kind: EventZygotes, Zygotes: len(s.zygotePIDs), When: time.Now()})
+	s.tellZygotesLocked()
 	go func() {
 		defer close(z.read)
 		_, _ = io.Copy(&z.output, z.child.Output) // ends with the pipe, or by its deadline
@@ -219,13 +229,31 @@ func (s *server) zygoteFor(params launchParams, level sandbox.Level) (*zygote, e
 	return z, nil
 }
 
+// zygoteBytes is what a zygote may hold of workers with a limit of memory, or
+// with none (0).
+func zygoteBytes(workerBytes int64) int64 {
+	if workerBytes == 0 {
+		return zygoteBytesMax
+	}
+	return min(workerBytes, zygoteBytesMax)
+}
+
+// tellZygotesLocked tells how many zygotes there are, and what they may hold.
+func (s *server) tellZygotesLocked() {
+	e := Event{Kind: EventZygotes, Zygotes: len(s.zygotePIDs), When: time.Now()}
+	for z := range s.sandboxes {
+		e.ZygoteBytes += z.limitBytes
+	}
+	s.emitLocked(e)
+}
+
 // spawnLocked starts a zygote's process.
 func (s *server) spawnLocked(z *zygote, params launchParams, scratch string) (err error) {
 	command, err := params.zygoteCommand(scratch, s.environ, z.level)
 	if err != nil {
 		return err
 	}
-	z.group, err = s.groups.New(z.id, cgroup.Limits{MemoryBytes: params.MemoryBytes, TasksMax: processesMax})
+	z.group, err = s.groups.New(z.id, cgroup.Limits{MemoryBytes: z.limitBytes, TasksMax: processesMax})
 	if err != nil {
 		return err
 	}
@@ -255,8 +283,8 @@ func (s *server) raise(z *zygote) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil && z.dead {
-		err = errUnfit
+	if z.dead {
+		err = errEnded // however that was heard
 	}
 	if err == nil {
 		err = z.settleLocked()
@@ -268,21 +296,34 @@ func (s *server) raise(z *zygote) {
 		return
 	}
 	z.kill()
-	if s.closing || z.killed {
+	s.finishing.Go(func() { s.judge(z) })
+}
+
+// judge finds out why a zygote could not be raised, once it is dead: where that
+// was nobody's doing, it goes for all workers of its kind.
+func (s *server) judge(z *zygote) {
+	<-z.gone
+	s.mu.Lock()
+	closing, killed := s.closing, z.killed && errors.Is(z.unfit, errEnded)
+	if !closing && !killed {
+		if len(s.unfit) >= unfitMax {
+			clear(s.unfit)
+		}
+		s.unfit[z.kind] = true
+	}
+	s.mu.Unlock()
+	if closing || killed {
 		return
 	}
-	if len(s.unfit) >= unfitMax {
-		clear(s.unfit)
+	select {
+	case <-z.read:
+	case <-time.After(outputTime):
 	}
-	s.unfit[z.kind] = true
-	s.finishing.Go(func() {
-		select {
-		case <-z.read:
-		case <-time.After(outputTime):
-		}
-		fmt.Fprintf(s.log, "zygote %s: workers are started one by one, since they cannot be forked: %v\n%s", z.id, err, z.output.String())
-	})
+	fmt.Fprintf(s.log, "zygote %s: workers are started one by one, since they cannot be forked: %v\n%s", z.id, z.unfit, z.output.String())
 }
+
+// errEnded says that a zygote has ended.
+var errEnded = errors.New("it has ended")
 
 // kill ends a zygote, which holds nothing. The server's mu is held.
 func (z *zygote) kill() {
@@ -316,7 +357,8 @@ func (s *server) buryZygoteLocked(z *zygote) {
 	s.forgetLocked(z)
 	z.expire.Stop()
 	_ = z.control.Close() // ends raise
-	s.emitLocked(Event{Kind: EventZygotes, Zygotes: len(s.zygotePIDs), When: time.Now()})
+	close(z.gone)
+	s.tellZygotesLocked()
 	s.finishing.Go(func() {
 		_ = z.child.Output.SetReadDeadline(time.Now().Add(outputTime))
 		<-z.read
@@ -331,6 +373,7 @@ func (s *server) leaveLocked(z *zygote) {
 		return
 	}
 	delete(s.sandboxes, z)
+	s.tellZygotesLocked()
 	endNamespace(z.child)
 	s.finishing.Go(func() {
 		s.removeGroup(z.id, z.group) // process 1 of the sandbox is in it

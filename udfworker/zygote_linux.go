@@ -44,7 +44,7 @@ func (z *zygote) hear() (pid int, err error) {
 		return 0, err
 	}
 	if n == 0 {
-		return 0, errors.New("it has ended")
+		return 0, errEnded
 	}
 	messages, err := unix.ParseSocketControlMessage(ancillary[:size])
 	if err != nil {

@@ -20,6 +20,7 @@ IMPORTED_SECONDS = 0.15
 BATCHES = 16
 # The files of a worker in a file system for temporary files.
 FILES_MAX = 65_536
+ZYGOTE_BYTES = 128 << 20
 
 
 @al.udf("double", batch_rows=1)
@@ -268,12 +269,30 @@ def test_nothing_is_left_of_workers_and_zygotes(ctx, table, eventually):
     assert eventually(lambda: len(children(supervisor)) <= 3)
 
 
-def test_where_a_library_starts_a_thread_workers_are_started_one_by_one(tmp_path, pyrunner):
+def test_what_may_be_held_together_counts_the_zygote(ctx, table, eventually):
+    run(table, drawn)
+    workers = len(ctx.status()["workers"])
+    assert ctx.status()["worker_memory"]["bytes"] == workers * 2**30 + ZYGOTE_BYTES
+    os.kill(zygote_of(ctx), signal.SIGKILL)  # the workers share its memory all the same
+    assert eventually(lambda: ctx.status()["zygotes"] == 0)
+    assert ctx.status()["worker_memory"]["bytes"] == workers * 2**30 + ZYGOTE_BYTES
+    kill_workers(ctx, eventually)
+    assert eventually(lambda: ctx.status()["worker_memory"]["bytes"] == 0)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()",
+        f"threading.much = b'x' * {200 << 20}",  # more than a zygote may hold
+    ],
+    ids=["thread", "memory"],
+)
+def test_where_no_worker_can_be_forked_they_are_started_one_by_one(tmp_path, pyrunner, start):
     venv.create(tmp_path / "env", symlinks=True)
     packages = tmp_path / "env" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
     (packages / "site-packages" / "all.pth").write_text(
-        sysconfig.get_path("purelib") + "\n"
-        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        f"{sysconfig.get_path('purelib')}\nimport threading; {start}\n"
     )
     environment = al.Environment(path=tmp_path / "env")
     with al.connect(parallelism=1) as context:
