@@ -39,7 +39,7 @@ build: $(VENV_READY) $(PYRUNNER) ## the engine (bin/pyrunner) and the client (.v
 
 # Linking takes seconds, so it is left out where nothing has changed. The
 # harness and the dashboard are embedded in the binary.
-GO_ROOMS := cmd config diag engine envmgr fnapi python server udfworker
+GO_ROOMS := cmd config diag engine envmgr fnapi grant python server udfworker
 SOURCES := go.mod go.sum $(shell find $(GO_ROOMS) tools/binary -name '*.go' ! -name '*_test.go') \
 	$(wildcard tools/binary/compat/*) $(wildcard server/dashboard/*) $(wildcard python/alink/_worker/*.py)
 
@@ -60,9 +60,24 @@ test: build ## all tests, Go's under the race detector
 	@$(GO) test -race -count=1 -timeout 15m ./...
 	@echo "== go test, Beam's Prism runner (a module of its own: its libraries are many)"
 	@cd go-tests/prism && $(GO) test -count=1 -timeout 10m ./...
+	@$(MAKE) fuzz-worker FUZZ_SECONDS=10
 	@echo "== pytest"
 	@$(VENV)/bin/python -m pytest
 	@$(MAKE) wheel-test-one
+
+# What a worker sends is read by nothing but these two.
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz-worker
+fuzz-worker: fuzzing/fnapi/FuzzDecode fuzzing/fnapi/FuzzFrames
+
+.PHONY: fuzz
+fuzz: fuzz-worker $(addprefix fuzzing/,config/FuzzParse engine/plan/FuzzParseType engine/connector/file/FuzzCSV \
+	engine/connector/file/FuzzJSON engine/duck/FuzzPieces engine/duck/FuzzTokens engine/duck/FuzzPlace \
+	engine/duck/FuzzQuery) ## all fuzz tests, a minute each (FUZZ_SECONDS=…)
+
+fuzzing/%: toolchain
+	@echo "== fuzzing $(@F), $(FUZZ_SECONDS) s"
+	@$(GO) test -run '^$$' -fuzz '^$(@F)$$' -fuzztime $(FUZZ_SECONDS)s -fuzzminimizetime 100x ./$(*D)
 
 .PHONY: wheel
 wheel: $(VENV_READY) toolchain ## dist/alink-…whl: the client with the engine inside

@@ -343,13 +343,27 @@ func TestAligned(t *testing.T) {
 	}
 }
 
+// The corpus is what workers send, whole, in part, and out of place; what a run
+// finds wrong is kept in testdata.
 func FuzzDecode(f *testing.F) {
-	data, err := encodeBatch(everyTypeBatch(f, memory.DefaultAllocator), testNames)
-	if err != nil {
-		f.Fatal(err)
+	encoded := func(batch arrow.RecordBatch) []byte {
+		data, err := encodeBatch(batch, testNames)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return data
 	}
-	f.Add(data)
+	batch := everyTypeBatch(f, memory.DefaultAllocator)
+	whole := encoded(batch)
 	f.Add([]byte{})
+	f.Add(whole)
+	f.Add(whole[:len(whole)/2])
+	f.Add(append(slices.Clone(whole), whole...))
+	for rows := range min(batch.NumRows(), 3) {
+		f.Add(encoded(batch.NewSlice(0, rows)))
+		f.Add(encoded(batch.NewSlice(rows, batch.NumRows())))
+	}
+	f.Add(encoded(floats(3, 1)))
 	f.Fuzz(func(t *testing.T, data []byte) { readEverything(t, everyType, data) })
 }
 
