@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,10 @@ type build struct {
 	// those of groups share.
 	functions int
 	groups    *exec.Allowance
+	// runs is the memory that rows share which are brought in the order of their
+	// groups, meters are those of the functions behind these stages.
+	runs   *exec.Allowance
+	meters map[string]*exec.Meter
 	// name tells the crews of jobs apart.
 	name string
 	// domain is whose functions they are; see Engine.SubmitIn.
@@ -67,7 +72,7 @@ func (e *Engine) newBuild(p *plan.Plan) (*build, error) {
 	if err := e.folders.checkPlan(p); err != nil {
 		return nil, err
 	}
-	return &build{engine: e, plan: p, sources: map[string]exec.BatchSource{}, schemas: map[string]*arrow.Schema{}, crews: map[string]bool{}, name: e.workers.jobName()}, nil
+	return &build{engine: e, plan: p, sources: map[string]exec.BatchSource{}, schemas: map[string]*arrow.Schema{}, crews: map[string]bool{}, meters: map[string]*exec.Meter{}, name: e.workers.jobName()}, nil
 }
 
 func (e *Engine) checkArtifacts(p *plan.Plan) error {
@@ -250,12 +255,16 @@ func (b *build) graph(ctx context.Context, job *Job) error {
 			b.crews[b.crew(a, stage.ID)] = true
 		}
 	}
+	b.groups = exec.NewAllowance(b.engine.shares().groupsBytes)
+	b.runs = exec.NewAllowance(b.engine.shares().spoolBytes)
 	for _, stage := range physical.Stages {
 		if a, ok := stage.Work.(*plan.Application); ok {
+			if stageKind(a.Kind).Grouped() {
+				b.meters[stage.Inputs[0]] = &exec.Meter{}
+			}
 			b.functions += b.subtasks(a)
 		}
 	}
-	b.groups = exec.NewAllowance(b.engine.shares().groupsBytes)
 	if err := b.openCheckpoints(job); err != nil {
 		return err
 	}
@@ -304,7 +313,7 @@ func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.
 	case *plan.Application:
 		b.application(v, stage, work, job)
 	case *plan.Grouping:
-		v.New = once(exec.Handle(&ops.Group{Keys: work.Keys, Columns: work.Columns, Schema: stage.Schema, Few: work.Few}))
+		v.New = once(b.grouping(stage, work))
 	case plan.AtLeastOne:
 		v.New = once(exec.Handle(&ops.AtLeastOne{Schema: stage.Schema}))
 	case plan.WriteParquet, plan.WriteCSV, plan.WriteJSON:
@@ -328,6 +337,21 @@ func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.
 		return nil, fmt.Errorf("stage %s has no operator: %T", stage.ID, work)
 	}
 	return v, nil
+}
+
+// grouping makes the operator before functions of groups.
+func (b *build) grouping(stage *plan.Stage, work *plan.Grouping) exec.Operator {
+	group := &ops.Group{
+		Keys: work.Keys, Columns: work.Columns, Schema: stage.Schema, Few: work.Few,
+		Meter: b.meters[stage.ID], BytesMax: b.engine.shares().creditBytes(b.functions) / ops.BundleShare,
+	}
+	if !work.Sort {
+		return exec.Handle(group)
+	}
+	return &ops.Collate{
+		Group: group, Engine: b.relational, Types: b.schemas[stage.Inputs[0]].Fields(),
+		Spool: exec.SpoolOptions{Memory: b.runs, Dir: b.engine.options.SpillDir},
+	}
 }
 
 func (b *build) scan(op plan.Op) exec.Operator {
@@ -375,7 +399,31 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 	v.Parallelism = b.subtasks(a)
 	shared.Crew = fmt.Sprintf("%s %s", b.name, b.crew(a, stage.ID))
 	shared.CrewWorkers = v.Parallelism
+	if !shared.Kind.Grouped() {
+		v.Coalesce = b.coalescing(a, shared)
+	}
 	v.New = func(subtask int) exec.Operator { return b.functionOperator(stage, a, shared, subtask == 0) }
+}
+
+// Bounds of the batches that are put together before functions, in rows as many
+// as a source gives. An aggregate function has something to do for each group
+// of a bundle, so there more rows go together; the bytes fit into one segment
+// of the memory that is shared with a worker.
+const (
+	coalescedRowsMax   = 65_536
+	coalescedAggregate = 8
+	coalescedBytesMax  = 4<<20 - 64<<10
+)
+
+func (b *build) coalescing(a *plan.Application, shared *exec.FunctionStage) *exec.Coalescing {
+	rows := int64(cmp.Or(b.engine.options.BatchRows, coalescedRowsMax))
+	if shared.Kind == exec.StageAggregate {
+		rows *= coalescedAggregate
+	}
+	return &exec.Coalescing{
+		RowsMax: rows, BytesMax: min(coalescedBytesMax, shared.Credit()/ops.BundleShare),
+		FirstRows: ops.FirstRows(a.RowsWanted), CallRows: ops.CallRows(shared),
+	}
 }
 
 func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, shared *exec.FunctionStage, eager bool) exec.Operator {
@@ -404,7 +452,7 @@ func (b *build) functionStage(stage *plan.Stage, a *plan.Application, job *Job) 
 		Confinement: b.plan.Confinement(a.Calls[0].Function),
 		Input:       a.Crossing, Output: a.Result, Keys: a.Keys, Retries: a.Retries, Log: job.output.add,
 		MemoryBytes: first.MemoryBytes(), Domain: b.domain, Job: b.name,
-		Meter: &exec.Meter{}, CreditBytes: b.engine.shares().creditBytes(b.functions),
+		Meter: cmp.Or(b.meters[stage.Inputs[0]], &exec.Meter{}), CreditBytes: b.engine.shares().creditBytes(b.functions),
 		OnError: first.Options.OnError, ExceptionRetries: first.Options.ExceptionRetries, Once: a.Once(),
 	}
 	if b.plan.Profile {

@@ -79,6 +79,9 @@ type Vertex struct {
 	Schema *arrow.Schema
 	// Meter counts what workers do for the vertex; nil where it has none.
 	Meter *Meter
+	// Coalesce, of a vertex with one input, has small batches put together
+	// before it; nil leaves them as they come.
+	Coalesce *Coalescing
 
 	stats Stats
 }
@@ -101,6 +104,9 @@ func NewGraph(options Options) *Graph {
 func (g *Graph) Add(v *Vertex) error {
 	if v.Parallelism < 1 || v.Parallelism > parallelismMax {
 		return fmt.Errorf("vertex %s: parallelism %d is not within 1 and %d", v.ID, v.Parallelism, parallelismMax)
+	}
+	if v.Coalesce != nil && (len(v.Inputs) != 1 || v.Keyed) {
+		return fmt.Errorf("vertex %s: batches are put together of one input, which is not divided by keys", v.ID)
 	}
 	if v.Parallelism > 1 && len(v.Inputs) != 1 {
 		return fmt.Errorf("vertex %s: %d subtasks need exactly one input, not %d", v.ID, v.Parallelism, len(v.Inputs))
@@ -268,7 +274,7 @@ func (w *wiring) add(v *Vertex, consumers int) error {
 	}
 	in := make([]*Input, len(v.Inputs))
 	for i, id := range v.Inputs {
-		in[i] = &Input{port: w.takePort(id), stats: &v.stats}
+		in[i] = &Input{port: w.before(v, w.takePort(id)), stats: &v.stats}
 	}
 	out, err := w.output(v, consumers)
 	if err != nil {
@@ -285,6 +291,20 @@ func (w *wiring) add(v *Vertex, consumers int) error {
 	return nil
 }
 
+// before gives the port that a vertex with one subtask reads instead of the one
+// of its input.
+func (w *wiring) before(v *Vertex, in port) port {
+	if v.Coalesce == nil {
+		return in
+	}
+	uncounted, joined := &Stats{}, w.queue()
+	w.subtasks = append(w.subtasks, &subtask{
+		name: v.Name + " (coalesce)", operator: newCoalescer(v, w.graph.options.Allocator),
+		in: []*Input{{port: in, stats: uncounted}}, out: &Output{edge: queuePort{joined}, stats: uncounted}, stats: uncounted,
+	})
+	return queuePort{joined}
+}
+
 // addParallel puts a rebalance before the subtasks of v and a merge after
 // them. Both run in a goroutine of their own, which owns the exchange's state.
 func (w *wiring) addParallel(v *Vertex, consumers int) error {
@@ -293,8 +313,12 @@ func (w *wiring) addParallel(v *Vertex, consumers int) error {
 	join := &merge{route: way}
 	uncounted := &Stats{}
 	source := &Input{port: w.takePort(v.Inputs[0]), stats: uncounted}
+	var pass Operator = forward{}
+	if v.Coalesce != nil {
+		pass = newCoalescer(v, w.graph.options.Allocator)
+	}
 	w.subtasks = append(w.subtasks, &subtask{
-		name: v.Name + " (rebalance)", operator: forward{},
+		name: v.Name + " (rebalance)", operator: pass,
 		in: []*Input{source}, out: &Output{edge: spread, stats: uncounted}, stats: uncounted,
 	})
 	for i := range v.Parallelism {

@@ -23,6 +23,10 @@ type Meter struct {
 	// rowsMax bounds the rows of the bundles to come; 0 is no bound.
 	rowsMax int64
 	cost    cost
+	// inFlight are the bundles that have been handed over and not answered;
+	// whenIdle is called when there are none left.
+	inFlight int
+	whenIdle func()
 }
 
 // bundleTime is how long a bundle should keep its worker: long enough for what
@@ -91,6 +95,68 @@ func (m *Meter) Took(rows int64, busy time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cost.add(rows, busy)
+}
+
+// Submitted counts a bundle that was handed over, until Answered.
+func (m *Meter) Submitted() {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.inFlight++
+}
+
+// Answered counts a bundle whose answer is there, or is not waited for.
+func (m *Meter) Answered() {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	var tell func()
+	if m.inFlight--; m.inFlight == 0 {
+		tell, m.whenIdle = m.whenIdle, nil
+	}
+	m.mu.Unlock()
+	if tell != nil {
+		tell()
+	}
+}
+
+// Idle reports whether no bundle is in flight.
+func (m *Meter) Idle() bool {
+	if m == nil {
+		return true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.inFlight == 0
+}
+
+// WhenIdle has f called once when no bundle is in flight, at once if none is.
+// There is one such function; it must not block.
+func (m *Meter) WhenIdle(f func()) {
+	if m != nil {
+		m.mu.Lock()
+		if m.inFlight > 0 {
+			m.whenIdle = f
+			f = nil
+		}
+		m.mu.Unlock()
+	}
+	if f != nil {
+		f()
+	}
+}
+
+// Measured reports whether a bundle has told what rows cost.
+func (m *Meter) Measured() bool {
+	if m == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cost.weight > 0
 }
 
 // Crowded says that a worker came near its limit of memory while it ran a

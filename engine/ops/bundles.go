@@ -204,13 +204,15 @@ func (b *bundler) submit(ctx context.Context, source exec.BatchSource, firstRow 
 		b.unsent = t.release
 		return err
 	}
+	b.lease.stage.Meter.Submitted()
 	b.pending.add(t)
 	return nil
 }
 
 // finish passes on what the bundle gives.
-func (t *task) finish(ctx context.Context, out *exec.Output) error {
+func (t *task) finish(ctx context.Context, meter *exec.Meter, out *exec.Output) error {
 	results, err := t.bundle.Wait(ctx)
+	meter.Answered()
 	if failure, ok := errors.AsType[*exec.BundleFailure](err); ok && t.fail != nil {
 		return t.fail(ctx, failure, out)
 	}
@@ -232,7 +234,7 @@ func (b *bundler) emit(ctx context.Context, out *exec.Output) error {
 			err = out.Emit(ctx, t.element)
 			t.element = exec.Element{}
 		} else {
-			if err = t.finish(ctx, out); err != nil {
+			if err = t.finish(ctx, b.lease.stage.Meter, out); err != nil {
 				return err // the session may still use what it is made of
 			}
 			t.release()

@@ -4,6 +4,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -51,6 +52,15 @@ const (
 	firstGrowth  = 4
 )
 
+// FirstRows is how many rows the first bundle has below a limit that wants so
+// many; 0 is no bound.
+func FirstRows(wanted int64) int64 {
+	if wanted == 0 {
+		return 0
+	}
+	return max(firstRowsMin, wanted)
+}
+
 // OwnTime implements exec.OwnTime: workers do the work, and Stage.Meter counts
 // it.
 func (f *Function) OwnTime() {}
@@ -63,10 +73,7 @@ func (f *Function) Run(ctx context.Context, in []*exec.Input, out *exec.Output) 
 
 // submit reads the input and hands its batches to the worker.
 func (f *Function) submit(ctx context.Context, in *exec.Input, b *bundler) error {
-	rows := int64(math.MaxInt64)
-	if f.RowsWanted > 0 {
-		rows = max(firstRowsMin, f.RowsWanted)
-	}
+	rows := cmp.Or(FirstRows(f.RowsWanted), math.MaxInt64)
 	for {
 		e, err := in.Next(ctx)
 		if err != nil || e.Kind == exec.KindEnd {
@@ -83,9 +90,9 @@ func (f *Function) submit(ctx context.Context, in *exec.Input, b *bundler) error
 	}
 }
 
-// bundleShare is the part of a stage's credit that one bundle's input has at
+// BundleShare is the part of a stage's credit that one bundle's input has at
 // most, unless a row is larger, so that several may be in flight.
-const bundleShare = 4
+const BundleShare = 4
 
 // widths are the bytes that each row of a batch has in the columns that cross,
 // or nil where all of them together are within what a bundle may have.
@@ -94,7 +101,7 @@ func (f *Function) widths(batch arrow.RecordBatch) []int64 {
 	for _, c := range f.Columns {
 		total += util.TotalArraySize(batch.Column(c))
 	}
-	if total <= f.Stage.Credit()/bundleShare {
+	if total <= f.Stage.Credit()/BundleShare {
 		return nil
 	}
 	return rowBytes(batch, f.Columns)
@@ -108,7 +115,7 @@ func (f *Function) end(widths []int64, begin, rows int64, batch arrow.RecordBatc
 	}
 	bytes := widths[begin]
 	for row := begin + 1; row < end; row++ {
-		if bytes += widths[row]; bytes > f.Stage.Credit()/bundleShare {
+		if bytes += widths[row]; bytes > f.Stage.Credit()/BundleShare {
 			return row
 		}
 	}
@@ -119,7 +126,7 @@ func (f *Function) end(widths []int64, begin, rows int64, batch arrow.RecordBatc
 // so many rows, and the following of more; fewer where a worker came near its
 // limit of memory, or the function is slow. It gives the size of the next.
 func (f *Function) submitBatch(ctx context.Context, e exec.Element, rows int64, b *bundler) (int64, error) {
-	widths, callRows := f.widths(e.Batch), f.callRows()
+	widths, callRows := f.widths(e.Batch), CallRows(f.Stage)
 	if e.Batch.NumRows() <= min(rows, f.Stage.Meter.RowsMax(callRows)) && (widths == nil || f.end(widths, 0, rows, e.Batch) == e.Batch.NumRows()) {
 		return f.grown(rows, e.Batch.NumRows()), b.submit(ctx, newOneBatch(e.Batch, f.Columns, f.Stage.Input), e.FirstRow, f.task(e.Batch, e.FirstRow, exec.BatchBytes(e.Batch), b))
 	}
@@ -136,11 +143,11 @@ func (f *Function) submitBatch(ctx context.Context, e exec.Element, rows int64, 
 	return rows, nil
 }
 
-// callRows are the rows that the stage's functions are to be called for at once,
+// CallRows are the rows that a stage's functions are to be called for at once,
 // 0 where nobody has said.
-func (f *Function) callRows() int64 {
+func CallRows(stage *exec.FunctionStage) int64 {
 	most := 0
-	for _, call := range f.Stage.Calls {
+	for _, call := range stage.Calls {
 		most = max(most, call.Function.Options.BatchRows)
 	}
 	return int64(most)

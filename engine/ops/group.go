@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -13,12 +14,14 @@ import (
 // Limits of the bundles that a Group makes. A bundle ends with the first group
 // that takes it over one of them; a single group may be larger.
 const (
-	groupBytesMax = 1 << 20
-	groupRowsMax  = 16_384
+	groupBytesMax = 3 << 20
+	groupRowsMax  = 1 << 18
 	// With Few the first bundle has one group, each following one more, up to
 	// fewGroupsMax: few groups are spread over the workers, and many cost
 	// little each.
 	fewGroupsMax = 64
+	// groupNumberBytes is what the number of a group takes in a row.
+	groupNumberBytes = 8
 )
 
 // Group numbers the groups of neighbouring rows that agree in the columns
@@ -33,6 +36,11 @@ type Group struct {
 	Schema  *arrow.Schema
 	// Few makes bundles of few groups.
 	Few bool
+	// BytesMax, if it is set, bounds the bundles in the place of groupBytesMax.
+	BytesMax int64
+	// Meter, of the functions behind, tells how many rows take their workers as
+	// long as a bundle should; nil is no bound.
+	Meter *exec.Meter
 	// Allocator is for the numbers; nil means Arrow's default.
 	Allocator memory.Allocator
 
@@ -57,7 +65,7 @@ func (g *Group) OnBatch(ctx context.Context, batch arrow.RecordBatch, out *exec.
 		g.last.Release()
 	}
 	g.last = batch
-	rowBytes := 1 + exec.BatchBytes(numbered)/numbered.NumRows()
+	rowBytes := 1 + exec.SliceBytes(numbered)/numbered.NumRows()
 	begin := int64(0)
 	for _, start := range starts {
 		// The bundle with the rows before start may end here.
@@ -79,7 +87,12 @@ func (g *Group) full(rows, bytes int64) bool {
 	if rows == 0 {
 		return false
 	}
-	return rows >= groupRowsMax || bytes >= groupBytesMax || g.Few && g.groups >= min(1+g.most, fewGroupsMax)
+	return g.large(rows, bytes) || rows >= g.Meter.RowsMax(0) || g.Few && g.groups >= min(1+g.most, fewGroupsMax)
+}
+
+// large reports whether rows are as many as a bundle may have.
+func (g *Group) large(rows, bytes int64) bool {
+	return rows >= groupRowsMax || bytes >= min(groupBytesMax, cmp.Or(g.BytesMax, groupBytesMax))
 }
 
 // cut ends the open bundle with rows begin to end of a batch.

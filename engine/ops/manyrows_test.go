@@ -554,7 +554,7 @@ func TestGroupBoundsBundles(t *testing.T) {
 	source := fromBatches{func() []arrow.RecordBatch {
 		var out []arrow.RecordBatch
 		for b := range 10 {
-			values := make([]int64, 20_000)
+			values := make([]int64, 100_000)
 			for i := range values {
 				values[i] = int64(b*len(values)+i) / 3
 				if b >= 4 && b < 8 {
@@ -590,7 +590,7 @@ func TestGroupBoundsBundles(t *testing.T) {
 			t.Errorf("bundle %d has %d rows", i, len(rows))
 		}
 	}
-	if whole != 1 || len(slices.Concat(sink.rows...)) != 200_000 {
+	if whole != 1 || len(slices.Concat(sink.rows...)) != 1_000_000 {
 		t.Errorf("the large group is in %d bundles", whole)
 	}
 	alloc.AssertSize(t, 0)

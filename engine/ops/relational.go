@@ -26,17 +26,23 @@ func (r *Relational) Run(ctx context.Context, in []*exec.Input, out *exec.Output
 	for i, input := range in {
 		readers[i] = input.Batches()
 	}
+	return relate(ctx, r.Engine, r.Stage, readers, out, func(batch arrow.RecordBatch) error { return out.EmitBatch(ctx, batch) })
+}
+
+// relate runs a stage and hands what it gives to emit, whose time does not
+// count as the operator's.
+func relate(ctx context.Context, engine exec.Relational, s *exec.RelationalStage, readers []exec.BatchReader, out *exec.Output, emit func(arrow.RecordBatch) error) error {
 	var waited atomic.Int64
-	stage := *r.Stage
+	stage := *s
 	stage.Waited = func(d time.Duration) { waited.Add(int64(d)) }
 	began := time.Now()
 	worked := func() {
 		out.Worked(max(0, time.Since(began)-time.Duration(waited.Swap(0))))
 	}
 	defer worked()
-	return r.Engine.Run(ctx, &stage, readers, func(batch arrow.RecordBatch) error {
+	return engine.Run(ctx, &stage, readers, func(batch arrow.RecordBatch) error {
 		worked()
-		err := out.EmitBatch(ctx, batch)
+		err := emit(batch)
 		began = time.Now()
 		return err
 	})

@@ -9,7 +9,7 @@ import (
 // An Aggregate whose aggregates call Python functions becomes several nodes:
 //
 //	input ─ arguments and keys as columns ─┬─ builtin aggregates (DuckDB) ──────────────────────────────────┐
-//	                                       ├─ partial states (workers) ─ sort by keys ─ groups ─ merge ─────┤
+//	                                       ├─ partial states (workers) ─ groups by keys ─ merge (workers) ───┤
 //	                                       └─ … the same for the functions of another environment ──────────┤
 //	                                                     join on the keys ─ what is computed of the results ┘
 //
@@ -176,9 +176,6 @@ func (a *aggregation) functionBranch(input string, calls []call) string {
 		input = a.x.add(a.node, input, atLeastOne{})
 	}
 	input = a.x.add(a.node, input, applyPartial{a.keys, a.keyNames, calls})
-	if len(a.keys) > 0 {
-		input = a.x.add(a.node, input, sortBy(a.keyNames))
-	}
 	input = a.x.add(a.node, input, groupRows{keys: a.keyNames, operator: a.node.Op.Name()})
 	return a.x.add(a.node, input, applyMerge{len(a.keys), calls})
 }

@@ -27,10 +27,13 @@ const MergeStates FunctionKind = "merge"
 // Grouping numbers the groups of neighbouring rows that agree in Keys, columns
 // of the input. The number stands before Columns of the input. Few is set where
 // few groups should go together, because the function may take long for one.
+// With Sort equal keys need not be neighbours: the groups come in the order of
+// their keys, the rows of each in the order of the input.
 type Grouping struct {
 	Keys    []int
 	Columns []int
 	Few     bool
+	Sort    bool
 }
 
 // AtLeastOne gives an empty batch for an input without rows.
@@ -52,7 +55,7 @@ func (l *lowering) manyRows(ctx context.Context, n Node) error {
 	case applyGroups:
 		return l.applyGroups(n, op, input.Schema)
 	case groupRows:
-		return l.groupRows(n, op, input.Schema)
+		return l.groupRows(ctx, n, op, input.Schema)
 	}
 	l.stage(n, input.Schema, AtLeastOne{})
 	return nil
@@ -189,9 +192,17 @@ func (l *lowering) applyGroups(n Node, op applyGroups, input *arrow.Schema) erro
 	return nil
 }
 
-func (l *lowering) groupRows(n Node, op groupRows, input *arrow.Schema) error {
-	g := &Grouping{Few: op.few}
+func (l *lowering) groupRows(ctx context.Context, n Node, op groupRows, input *arrow.Schema) error {
+	g := &Grouping{Few: op.few, Sort: len(op.keys) > 0}
 	var err error
+	if g.Sort {
+		// The relational engine may have to sort all rows, so it says what they
+		// are then, or what is wrong with them.
+		sorted := Node{ID: n.ID, Inputs: n.Inputs, Origin: n.Origin, Op: sortBy(op.keys)}
+		if input, err = l.typer.Describe(ctx, &Relation{ID: n.ID, Inputs: []RelationInput{{Node: n.Inputs[0], Schema: input}}, Nodes: []Node{sorted}}); err != nil {
+			return err
+		}
+	}
 	if g.Keys, err = findColumns(input, op.keys); err != nil {
 		return err
 	}

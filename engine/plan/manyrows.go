@@ -148,8 +148,9 @@ type applyMerge struct {
 // applyGroups applies a map_groups function to what groupRows gives.
 type applyGroups struct{ function string }
 
-// groupRows numbers the groups of neighbouring rows that agree in the columns
-// keys; its result has the number, then columns (nil: all of the input's).
+// groupRows brings the rows that agree in the columns keys together, in the
+// order of the keys, and numbers these groups; its result has the number, then
+// columns (nil: all of the input's).
 type groupRows struct {
 	keys, columns []string
 	operator      string
@@ -228,11 +229,8 @@ func (x *extraction) mapGroups(n Node, op MapGroups, input string) {
 		keys[i] = columns.column(key.Expr)
 	}
 	input = columns.add(n, input)
-	if len(keys) > 0 {
-		if op.Columns != nil {
-			input = x.add(n, input, selectColumns(slices.Concat(keys, op.Columns), n.Op.Name()))
-		}
-		input = x.add(n, input, sortBy(keys))
+	if len(keys) > 0 && op.Columns != nil {
+		input = x.add(n, input, selectColumns(slices.Concat(keys, op.Columns), n.Op.Name()))
 	}
 	input = x.add(n, input, groupRows{keys: keys, columns: op.Columns, operator: n.Op.Name(), few: true})
 	x.nodes = append(x.nodes, Node{ID: n.ID, Inputs: []string{input}, Origin: n.Origin, Op: applyGroups{op.Function}})
