@@ -561,7 +561,7 @@ def test_kills_from_outside_are_nobodys_fault(pyrunner):
 def random_kills(seconds: float, kills: int) -> int:
     """Compare the rows of a job whose workers are ended at random with those that it must give.
 
-    Without the kills it takes `seconds`; a kill comes about every five times that a batch takes.
+    Without the kills it takes `seconds`; a kill comes about every five times that four rows take.
     """
     import random
 
@@ -570,7 +570,7 @@ def random_kills(seconds: float, kills: int) -> int:
 
     @al.udf("bigint", batch="numpy")
     def slow(x):
-        time.sleep(batch_s)
+        time.sleep(batch_s / 4 * len(x))
         return x * 3
 
     @al.udf("string")
