@@ -456,7 +456,7 @@ func (p *Pool) admitLocked(key string, spec Spec) bool {
 	}
 	zygotes := p.zygoteBytes
 	if p.forks && !p.hasLocked(key) {
-		zygotes += zygoteBytes(spec.MemoryBytes)
+		zygotes += zygoteBytesMax
 	}
 	inUse := p.memoryBytes
 	for _, w := range p.idle {

@@ -25,9 +25,12 @@ const (
 	// zygoteIdleTime is how long a zygote stays without workers: one that has
 	// died is replaced within that time.
 	zygoteIdleTime = 2 * time.Second
-	// zygoteBytesMax is what a zygote may hold: some 50 MiB are what workers
-	// need, the rest is for what packages run at the start of Python.
+	// zygoteBytesMax is what a zygote may hold. Some 25 MiB are what workers need,
+	// and for each that lives 1.5 MiB that were taken to fork it; the rest is for
+	// what packages run at the start of Python.
 	zygoteBytesMax = 128 << 20
+	// tenantsMax is how many workers there may be in a sandbox.
+	tenantsMax = 32
 	// unfitMax bounds what is remembered of kinds of workers that cannot be
 	// forked.
 	unfitMax = 1024
@@ -48,9 +51,6 @@ type zygote struct {
 	ready chan struct{}
 	unfit error
 	group *cgroup.Group
-	// limitBytes is what it may hold. It counts as long as its sandbox is there,
-	// since its workers share that memory with it, also when it is dead.
-	limitBytes int64
 	// gone is closed when it is dead and killed is final.
 	gone chan struct{}
 	// scratch is a folder in which those of its workers are, where the sandbox
@@ -189,7 +189,11 @@ func (s *server) zygoteFor(params launchParams, level sandbox.Level) (*zygote, e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if z := s.zygotes[params.Kind]; z != nil {
-		return z, nil
+		if len(z.tenants) < tenantsMax {
+			return z, nil
+		}
+		z.kill() // it is of no use any more
+		s.forgetLocked(z)
 	}
 	if s.closing {
 		return nil, errEnding
@@ -198,7 +202,7 @@ func (s *server) zygoteFor(params launchParams, level sandbox.Level) (*zygote, e
 	z := &zygote{
 		id: fmt.Sprintf("z%d", s.launches), kind: params.Kind, level: level,
 		ready: make(chan struct{}), read: make(chan struct{}), scratchBytes: params.scratchBytes(), tenants: map[string]bool{},
-		limitBytes: zygoteBytes(params.MemoryBytes), gone: make(chan struct{}),
+		gone: make(chan struct{}),
 	}
 	z.expire = time.AfterFunc(zygoteIdleTime, func() { s.expire(z) })
 	z.expire.Stop()
@@ -229,22 +233,12 @@ func (s *server) zygoteFor(params launchParams, level sandbox.Level) (*zygote, e
 	return z, nil
 }
 
-// zygoteBytes is what a zygote may hold of workers with a limit of memory, or
-// with none (0).
-func zygoteBytes(workerBytes int64) int64 {
-	if workerBytes == 0 {
-		return zygoteBytesMax
-	}
-	return min(workerBytes, zygoteBytesMax)
-}
-
-// tellZygotesLocked tells how many zygotes there are, and what they may hold.
+// tellZygotesLocked tells how many zygotes there are, and what they may hold:
+// as long as its sandbox is there, since its workers share its memory, also when
+// it is dead.
 func (s *server) tellZygotesLocked() {
-	e := Event{Kind: EventZygotes, Zygotes: len(s.zygotePIDs), When: time.Now()}
-	for z := range s.sandboxes {
-		e.ZygoteBytes += z.limitBytes
-	}
-	s.emitLocked(e)
+	bytes := int64(len(s.sandboxes)) * zygoteBytesMax
+	s.emitLocked(Event{Kind: EventZygotes, Zygotes: len(s.zygotePIDs), ZygoteBytes: bytes, When: time.Now()})
 }
 
 // spawnLocked starts a zygote's process.
@@ -253,7 +247,7 @@ func (s *server) spawnLocked(z *zygote, params launchParams, scratch string) (er
 	if err != nil {
 		return err
 	}
-	z.group, err = s.groups.New(z.id, cgroup.Limits{MemoryBytes: z.limitBytes, TasksMax: processesMax})
+	z.group, err = s.groups.New(z.id, cgroup.Limits{MemoryBytes: zygoteBytesMax, TasksMax: processesMax})
 	if err != nil {
 		return err
 	}

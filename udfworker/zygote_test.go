@@ -1,9 +1,11 @@
 package udfworker
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,5 +96,21 @@ func TestWhatIsWrittenBesideFolders(t *testing.T) {
 	_ = sleeper.Wait()
 	if status := sleeper.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGKILL {
 		t.Errorf("%#x", status)
+	}
+}
+
+// What is taken to fork workers is the zygote's to hold: one that has as many as
+// it can have makes room for another.
+func TestTenantsAreBounded(t *testing.T) {
+	z := &zygote{kind: "kind", dead: true, tenants: map[string]bool{}}
+	s := &server{closing: true, zygotes: map[string]*zygote{"kind": z}}
+	for i := range tenantsMax {
+		if got, err := s.zygoteFor(launchParams{Kind: "kind"}, sandbox.L0); got != z || err != nil {
+			t.Fatalf("with %d workers: %v, %v", i, got, err)
+		}
+		z.tenants[strconv.Itoa(i)] = true
+	}
+	if _, err := s.zygoteFor(launchParams{Kind: "kind"}, sandbox.L0); !errors.Is(err, errEnding) || s.zygotes["kind"] != nil {
+		t.Errorf("it is asked for more: %v", err)
 	}
 }
