@@ -101,7 +101,9 @@ class _Aggregator:
 
     def add(self, state: Any, cut: Callable[[int, int], list[Any]], start: int, end: int) -> Any:
         """Take a range of rows into a state."""
-        size = self._rows_max or end - start
+        if end - start <= (self._rows_max or end - start):
+            return self._changed("add", state, self._given(cut, start, end))
+        size = self._rows_max
         for at in range(start, end, size):
             state = self._changed("add", state, self._given(cut, at, min(at + size, end)))
         return state
@@ -243,6 +245,8 @@ class _StateShape:
 
     def _split(self, state: Any) -> Sequence[Any] | None:
         """Give the values of a state that has several, or of one in a tuple or the like."""
+        if type(state) is tuple and len(state) == len(self._fields):
+            return state
         if isinstance(state, pa.MonthDayNano):
             return None  # a value, although it is a tuple
         named = by_name(state)

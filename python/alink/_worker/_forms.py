@@ -65,6 +65,10 @@ class Arrow:
         """Give a table as the function gets it."""
         return table
 
+    def table_cutter(self, table: pa.Table) -> Callable[[int, int], Any]:
+        """Give what gives a range of rows of a table as the function gets it."""
+        return lambda start, end: self.table(table.slice(start, end - start))
+
     def batch(self, batch: pa.RecordBatch) -> Any:
         """Give a batch as the function gets it."""
         return batch
@@ -118,6 +122,14 @@ class Pandas(Arrow):
         from . import _frames
 
         return _frames.to_frame(table)
+
+    def table_cutter(self, table: pa.Table) -> Callable[[int, int], Any]:
+        try:
+            from . import _frames
+
+            return _frames.cutter(table)
+        except (ImportError, Misfit, ValueError):
+            return super().table_cutter(table)  # which fails where a range cannot be given
 
     def batch(self, batch: pa.RecordBatch) -> Any:
         return self.table(pa.Table.from_batches([batch]))

@@ -35,7 +35,7 @@ from ._types import is_text
 from ._views import bits, numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 _DISTINGUISH = "future.distinguish_nan_and_na"  # since pandas 3
 
@@ -76,6 +76,22 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
         for i, name in enumerate(table.column_names)
     }
     return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows), copy=False)
+
+
+def cutter(table: pa.Table) -> Callable[[int, int], pd.DataFrame]:
+    """Give what gives a range of a table's rows as a data frame.
+
+    A frame is made of the whole table, and cut: for few rows, making one takes most of the time.
+    """
+    whole = to_frame(table)
+
+    def cut(start: int, end: int) -> pd.DataFrame:
+        # A copy that shares its values: before pandas 3 a slice warns when it is changed.
+        frame = whole.iloc[start:end].copy(deep=False)
+        frame.index = pd.RangeIndex(end - start)
+        return frame
+
+    return cut
 
 
 def _extension(array: pa.Array) -> Any:
@@ -143,15 +159,16 @@ def from_frame(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
 
     Columns that are not declared are kept out of the conversion: they are an error anyway.
     """
-    names = [str(name) for name in frame.columns]
+    columns = [(str(label), series) for label, series in frame.items()]
+    names = [name for name, _ in columns]
     arrays = []
-    for i, name in enumerate(names):
+    for name, series in columns:
         at = schema.get_field_index(name)
         if at < 0 or names.count(name) > 1:
             arrays.append(pa.nulls(len(frame)))
             continue
         try:
-            arrays.append(from_series(frame.iloc[:, i], schema.field(at).type, copy=True))
+            arrays.append(from_series(series, schema.field(at).type, copy=True))
         except Misfit as misfit:
             raise ColumnMisfit(name, misfit) from None
     return pa.Table.from_arrays(arrays, names) if names else pa.table({})

@@ -6,7 +6,7 @@ but may span batches of one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -19,8 +19,9 @@ from ._views import numbers
 from ._whole import Whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from ._forms import Arrow
     from ._task import Task
 
 # Of a group's first row so many values are shown when the function fails.
@@ -39,25 +40,67 @@ class MapGroups(Whole):
         self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
     ) -> Iterator[pa.RecordBatch]:
         def results() -> Iterator[pa.RecordBatch]:
-            for parts in groups_of(batches):
+            for parts in groups_of(self._source(batch) for batch in batches):
                 PROGRESS.step()
                 yield from self._group(function, parts)
 
         return gathered(results(), self._output)
 
-    def _group(
-        self, function: Callable[..., Any], parts: list[pa.RecordBatch]
-    ) -> Iterator[pa.RecordBatch]:
-        chosen = [
-            pa.RecordBatch.from_arrays([part.column(i) for i in self._args], schema=self._schema)
-            for part in parts
-        ]
-        table = pa.Table.from_batches(chosen, self._schema)
+    def _source(self, batch: pa.RecordBatch) -> _Source:
+        columns = [batch.column(i) for i in self._args]
+        return _Source(batch, pa.RecordBatch.from_arrays(columns, schema=self._schema), self._form)
+
+    def _group(self, function: Callable[..., Any], parts: list[_Part]) -> Iterator[pa.RecordBatch]:
         try:
-            yield from self._results(function, self._given(self._form.table, table))
+            yield from self._results(function, self._given(_rows_of, parts))
         except Failure as failure:
-            _tell_group(failure, self._name, f"that begins with {_first_row(chosen[0])}")
+            _tell_group(failure, self._name, f"that begins with {_first_row(parts[0].batch())}")
             raise
+
+
+class _Source:
+    """A batch with whole groups, or parts of them.
+
+    Parameters
+    ----------
+    batch
+        The numbers of the groups are its first column.
+    given
+        The columns that the function gets.
+    """
+
+    def __init__(self, batch: pa.RecordBatch, given: pa.RecordBatch, form: Arrow) -> None:
+        self.batch = batch
+        self.given = given
+        self.form = form
+        self._cut: Callable[[int, int], Any] | None = None
+
+    def cut(self, start: int, end: int) -> Any:
+        """Give a range of rows as the function gets it."""
+        if self._cut is None:
+            self._cut = self.form.table_cutter(pa.Table.from_batches([self.given]))
+        return self._cut(start, end)
+
+
+class _Part(NamedTuple):
+    """The rows of a group that are in one batch."""
+
+    source: _Source
+    start: int
+    end: int
+
+    def batch(self) -> pa.RecordBatch:
+        """Give the rows as Arrow's."""
+        return self.source.given.slice(self.start, self.end - self.start)
+
+
+def _rows_of(parts: list[_Part]) -> Any:
+    """Give a group as the function gets it."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first.source.cut(first.start, first.end)
+    table = pa.Table.from_batches([part.batch() for part in parts])
+    return first.source.form.table(table)
 
 
 def _tell_group(failure: Failure, name: str, group: str) -> None:
@@ -81,20 +124,19 @@ def show_value(batch: pa.RecordBatch, column: int, row: int) -> str:
     return f"{batch.schema.field(column).name} = {_errors.short_repr(value)}"
 
 
-def groups_of(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Give the slices of batches that make one group, group by group."""
-    waiting: list[pa.RecordBatch] = []
+def groups_of(sources: Iterable[_Source]) -> Iterator[list[_Part]]:
+    """Give the parts of batches that make one group, group by group."""
+    waiting: list[_Part] = []
     current: int | None = None
-    for batch in batches:
-        if batch.num_rows == 0:
+    for source in sources:
+        if source.batch.num_rows == 0:
             continue
-        bounds, numbers_ = boundaries(batch)
+        bounds, numbers_ = boundaries(source.batch)
         for i, number in enumerate(numbers_):
-            part = batch.slice(bounds[i], bounds[i + 1] - bounds[i])
             if waiting and number != current:
                 yield waiting
                 waiting = []
-            waiting.append(part)
+            waiting.append(_Part(source, bounds[i], bounds[i + 1]))
             current = number
     if waiting:
         yield waiting
@@ -105,5 +147,5 @@ def boundaries(batch: pa.RecordBatch) -> tuple[list[int], list[int]]:
     import numpy as np
 
     group = numbers(batch.column(0))
-    starts = np.flatnonzero(np.diff(group, prepend=group[0] - 1))
-    return [*starts.tolist(), batch.num_rows], group[starts].tolist()
+    starts = [0, *(np.flatnonzero(group[1:] != group[:-1]) + 1).tolist()]
+    return [*starts, batch.num_rows], group[starts].tolist()

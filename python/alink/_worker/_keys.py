@@ -42,15 +42,15 @@ class Grouping:
         else:
             self.codes, self.count = np.zeros(rows, np.int64), int(rows > 0)
         self._sorted = bool((self.codes[1:] >= self.codes[:-1]).all())
+        self._ends = np.cumsum(np.bincount(self.codes, minlength=self.count))
+        self._order = None if self._sorted else _order(self.codes)
 
     def first_rows(self) -> pa.Array:
         """Give the first row of each group."""
         import numpy as np
 
-        first = np.empty(self.count, np.int64)
-        rows = np.arange(len(self.codes), dtype=np.int64)
-        first[self.codes[::-1]] = rows[::-1]  # the last assignment stays
-        return pa.array(first)
+        starts = np.concatenate(([0], self._ends[:-1]))[: self.count]
+        return pa.array(starts if self._order is None else self._order.take(starts))
 
     def split(
         self, arrays: Sequence[pa.Array], valid: Any = None
@@ -64,16 +64,27 @@ class Grouping:
         """
         import numpy as np
 
-        codes = self.codes if valid is None else self.codes[valid]
-        ends = np.cumsum(np.bincount(codes, minlength=self.count)).tolist()
-        if valid is None and self._sorted:
-            return list(arrays), ends
-        kind: Any = np.uint16 if self.count <= 1 << 16 else np.int64  # the former is a radix sort
-        order = np.argsort(codes.astype(kind), kind="stable")
+        order, ends = self._order, self._ends
         if valid is not None:
-            order = np.flatnonzero(valid)[order]
+            codes = self.codes[valid]
+            ends = np.cumsum(np.bincount(codes, minlength=self.count))
+            order = np.flatnonzero(valid)
+            if not self._sorted:
+                order = order[_order(codes)]
+        if order is None:
+            return list(arrays), ends.tolist()
         places = pa.array(order)
-        return [array.take(places) for array in arrays], ends
+        return [array.take(places) for array in arrays], ends.tolist()
+
+
+def _order(codes: Codes) -> Codes:
+    """Give the rows in the order of their codes, those of one code in theirs.
+
+    Arrow counts where the codes are few, numpy sorts: 1.2 ms against 6.2 for 260,000 of 1,000.
+    """
+    import pyarrow.compute as pc
+
+    return numbers(pc.call_function("array_sort_indices", [pa.array(codes)]))
 
 
 def _combined(columns: list[tuple[Codes, int]]) -> tuple[Codes, int]:

@@ -621,6 +621,24 @@ def test_groups_may_give_nothing_or_several_tables(shared_engine):
     assert result.to_pydict() == {"k": ["b", "b"], "m": [3.0, 4.0]}
 
 
+@pytest.mark.parametrize("rows", [2, 100])
+def test_a_groups_frame_is_its_functions_own(shared_engine, rows):
+    text = """
+        import warnings
+        warnings.simplefilter("error")
+        def f(t):
+            assert t.index.tolist() == list(range(len(t))), t.index
+            t["m"] = t["m"] + len(t)
+            t["k"] = t["k"].fillna("none")
+            t.index = t.index + 5
+            return t
+    """
+    table = numbered([0, 0, 1, 2, 2, 2], k=["a", "b", None, "d", None, "f"], m=[0.0] * 6)
+    result = map_groups(shared_engine, text, table, batch="pandas", rows=rows)
+    assert result["m"].to_pylist() == [2.0, 2.0, 1.0, 3.0, 3.0, 3.0]
+    assert result["k"].to_pylist() == ["a", "b", "none", "d", "none", "f"]
+
+
 def test_a_thousand_small_groups_come_in_one_batch(shared_engine):
     table = numbered(
         range(1000), k=[str(i) for i in range(1000)], m=[float(i) for i in range(1000)]
