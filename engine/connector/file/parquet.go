@@ -43,7 +43,7 @@ type parquetFile struct {
 	path  string
 	file  *parquetfile.Reader
 	arrow *pqarrow.FileReader
-	// plain is for columns of numbers that numbersOf leaves to the library. It
+	// plain is for columns of numbers that flatOf leaves to the library. It
 	// takes memory as it was left; for lists the library relies on its being
 	// cleared.
 	plain  *pqarrow.FileReader
@@ -223,8 +223,8 @@ type columnReader interface {
 }
 
 func (f *parquetFile) openColumn(ctx context.Context, root int) (columnReader, error) {
-	if numbers := f.numbersOf(root); numbers != nil {
-		return numbers, nil
+	if flat := f.flatOf(root); flat != nil {
+		return flat, nil
 	}
 	reader := f.arrow
 	if isNumber(f.raw.Field(root).Type) {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -19,24 +21,28 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// numberTypes are the columns that numbers reads.
-var numberTypes = []arrow.DataType{
+// flatTypes are the columns that flatColumn reads.
+var flatTypes = []arrow.DataType{
 	arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64,
 	arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
 	arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Time32ms, arrow.FixedWidthTypes.Time64us, arrow.FixedWidthTypes.Time64ns,
-	arrow.FixedWidthTypes.Timestamp_ms, arrow.FixedWidthTypes.Timestamp_us, &arrow.TimestampType{Unit: arrow.Nanosecond},
+	arrow.FixedWidthTypes.Timestamp_ms, arrow.FixedWidthTypes.Timestamp_us, &arrow.TimestampType{Unit: arrow.Nanosecond}, arrow.BinaryTypes.String, arrow.BinaryTypes.Binary,
 }
 
-// numberRows makes a column of each of the types, with so many different
+// flatRows makes a column of each of the types, with so many different
 // values, NULL in stretches and here and there.
-func numberRows(t *testing.T, types []arrow.DataType, rows, different int, nulls float64, nullable bool) arrow.RecordBatch {
+func flatRows(t *testing.T, types []arrow.DataType, rows, different int, nulls float64, nullable bool) arrow.RecordBatch {
 	t.Helper()
 	random := rand.New(rand.NewPCG(3, 4))
 	fields, columns := make([]arrow.Field, len(types)), make([]arrow.Array, len(types))
 	for i, dt := range types {
 		fields[i] = arrow.Field{Name: fmt.Sprint("c", i), Type: dt, Nullable: nullable}
-		width := dt.(arrow.FixedWidthDataType).Bytes()
-		values := make([]byte, rows*width)
+		fixed, isFixed := dt.(arrow.FixedWidthDataType)
+		width := arrow.Uint64SizeBytes
+		if isFixed {
+			width = fixed.Bytes()
+		}
+		values, text, ends := make([]byte, rows*width), []byte(nil), make([]int32, 1, rows+1)
 		bits := make([]byte, (rows+7)/8)
 		absent := 0
 		for row, same := 0, 0; row < rows; row++ {
@@ -48,6 +54,8 @@ func numberRows(t *testing.T, types []arrow.DataType, rows, different int, nulls
 				value, same = uint64(different/2), same-1
 			}
 			copy(values[row*width:], binary.LittleEndian.AppendUint64(nil, value)[:min(width, 8)])
+			text = append(text, flatText(value)...)
+			ends = append(ends, int32(len(text)))
 			if nullable && (random.Float64() < nulls || nulls > 0 && same > 0) {
 				absent++
 			} else {
@@ -58,12 +66,23 @@ func numberRows(t *testing.T, types []arrow.DataType, rows, different int, nulls
 		if nullable {
 			buffers[0] = memory.NewBufferBytes(bits)
 		}
+		if !isFixed {
+			buffers = []*memory.Buffer{buffers[0], memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(ends)), memory.NewBufferBytes(text)}
+		}
 		data := array.NewData(dt, rows, buffers, nil, absent, 0)
 		columns[i] = array.MakeFromData(data)
 		data.Release()
 		defer columns[i].Release()
 	}
 	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, int64(rows))
+}
+
+// flatText is a text for each value: empty, short or long.
+func flatText(value uint64) string {
+	if value%11 == 0 {
+		return ""
+	}
+	return strings.Repeat("é", int(value%13)) + strconv.FormatUint(value, 10)
 }
 
 // writeWith writes a file as the properties say.
@@ -85,7 +104,7 @@ func writeWith(t *testing.T, path string, batch arrow.RecordBatch, options []pqa
 	}
 }
 
-// ours tells of each column of a file whether numbers reads it.
+// ours tells of each column of a file whether flatColumn reads it.
 func ours(t *testing.T, path string) []bool {
 	t.Helper()
 	f, err := openParquet(path)
@@ -95,7 +114,7 @@ func ours(t *testing.T, path string) []bool {
 	defer f.close()
 	is := make([]bool, f.raw.NumFields())
 	for root := range is {
-		is[root] = f.numbersOf(root) != nil
+		is[root] = f.flatOf(root) != nil
 	}
 	return is
 }
@@ -103,7 +122,7 @@ func ours(t *testing.T, path string) []bool {
 // Pages of both versions, plain, by a dictionary and by one that is given up in
 // the middle, several to a batch and several batches to a page, over several row
 // groups.
-func TestNumbersAreReadAsTheyWereWritten(t *testing.T) {
+func TestFlatColumnsAreReadAsTheyWereWritten(t *testing.T) {
 	const rows = readRowsMax + 4321
 	for name, write := range map[string][]parquet.WriterProperty{
 		"plain":               {parquet.WithDictionaryDefault(false)},
@@ -114,16 +133,16 @@ func TestNumbersAreReadAsTheyWereWritten(t *testing.T) {
 		"small row groups":    {parquet.WithMaxRowGroupLength(10_001), parquet.WithCompression(compress.Codecs.Zstd)},
 		"one page":            {parquet.WithDictionaryDefault(false), parquet.WithDataPageSize(64 << 20), parquet.WithCompression(compress.Codecs.Gzip)},
 	} {
-		types := []arrow.DataType{arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Float64}
+		types := []arrow.DataType{arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String}
 		if name == "plain" {
-			types = numberTypes
+			types = flatTypes
 		}
 		for _, nulls := range []float64{-1, 0.2, 1} { // -1: the column has none
 			for _, different := range []int{3, 70_000} {
 				t.Run(fmt.Sprint(name, " ", nulls, " ", different), func(t *testing.T) {
 					t.Parallel()
 					path := filepath.Join(t.TempDir(), "t.parquet")
-					written := numberRows(t, types, rows, different, nulls, nulls >= 0)
+					written := flatRows(t, types, rows, different, nulls, nulls >= 0)
 					defer written.Release()
 					writeWith(t, path, written, nil, write...)
 					if is := ours(t, path); slices.Contains(is, false) {
@@ -142,7 +161,7 @@ func TestWhatHasOtherBytesIsLeftToTheLibrary(t *testing.T) {
 		&arrow.TimestampType{Unit: arrow.Nanosecond},
 	}
 	const rows = readRowsMax + 99
-	written := numberRows(t, types, rows, 100, 0.2, true)
+	written := flatRows(t, types, rows, 100, 0.2, true)
 	defer written.Release()
 	path := filepath.Join(t.TempDir(), "t.parquet")
 	writeWith(t, path, written, []pqarrow.WriterOption{pqarrow.WithDeprecatedInt96Timestamps(true)})
@@ -153,8 +172,9 @@ func TestWhatHasOtherBytesIsLeftToTheLibrary(t *testing.T) {
 	for encoding, dt := range map[parquet.Encoding]arrow.DataType{
 		parquet.Encodings.DeltaBinaryPacked: arrow.PrimitiveTypes.Int64,
 		parquet.Encodings.ByteStreamSplit:   arrow.PrimitiveTypes.Float64,
+		parquet.Encodings.DeltaByteArray:    arrow.BinaryTypes.String,
 	} {
-		written := numberRows(t, []arrow.DataType{dt}, rows, 5000, 0.2, true)
+		written := flatRows(t, []arrow.DataType{dt}, rows, 5000, 0.2, true)
 		defer written.Release()
 		writeWith(t, path, written, nil, parquet.WithDictionaryDefault(false), parquet.WithEncoding(encoding))
 		if ours(t, path)[0] {
@@ -166,9 +186,9 @@ func TestWhatHasOtherBytesIsLeftToTheLibrary(t *testing.T) {
 
 // A reader that is closed early, as below a limit, keeps nothing; nor does a
 // batch that outlives it.
-func TestNumbersThatAreNotReadToTheirEnd(t *testing.T) {
+func TestFlatColumnsThatAreNotReadToTheirEnd(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.parquet")
-	written := numberRows(t, numberTypes, 3*readRowsMax, 5000, 0.2, true)
+	written := flatRows(t, flatTypes, 3*readRowsMax, 5000, 0.2, true)
 	defer written.Release()
 	writeWith(t, path, written, nil)
 	releases(t, func() {
@@ -196,42 +216,51 @@ func TestNumbersThatAreNotReadToTheirEnd(t *testing.T) {
 
 // What a page says of itself is not believed: every byte of a file is changed in
 // turn, and reading it must end, without a fault and without keeping memory.
-func TestDamagedNumbers(t *testing.T) {
-	for name, properties := range map[string][]parquet.WriterProperty{
-		"dictionary": {parquet.WithDictionaryDefault(true), parquet.WithStats(false)},
-		"version 2":  {parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(parquet.DataPageV2), parquet.WithStats(false)},
+func TestDamagedFlatColumns(t *testing.T) {
+	for name, test := range map[string]struct {
+		change     byte
+		properties []parquet.WriterProperty
+	}{
+		"dictionary": {0x01, []parquet.WriterProperty{parquet.WithDictionaryDefault(true)}},
+		"version 2":  {0x80, []parquet.WriterProperty{parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(parquet.DataPageV2)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "t.parquet")
-			written := numberRows(t, []arrow.DataType{arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32}, 60, 20, 0.2, true)
+			written := flatRows(t, []arrow.DataType{arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32, arrow.BinaryTypes.String}, 60, 20, 0.2, true)
 			defer written.Release()
-			writeWith(t, path, written, nil, properties...)
+			writeWith(t, path, written, nil, append(test.properties, parquet.WithStats(false))...)
 			whole, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
+			file, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			put := func(at int, b byte) {
+				if _, err := file.WriteAt([]byte{b}, int64(at)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			opened, failed := 0, 0
-			for at := range whole {
-				for _, change := range []byte{0x01, 0x80} {
-					damaged := bytes.Clone(whole)
-					damaged[at] ^= change
-					if err := os.WriteFile(path, damaged, 0o600); err != nil {
-						t.Fatal(err)
-					}
-					f, err := openParquet(path)
-					if err != nil {
-						continue
-					}
-					opened++
-					counted := &held{Allocator: memory.NewGoAllocator()}
-					f.memory.of = counted
-					if readNumbers(f) != nil {
-						failed++
-					}
-					f.close()
-					if kept := counted.bytes.Load(); kept != 0 {
-						t.Errorf("byte %d changed by %#x: %d bytes of Arrow buffers were not released", at, change, kept)
-					}
+			for at, right := range whole {
+				put(at, right^test.change)
+				f, err := openParquet(path)
+				if err != nil {
+					put(at, right)
+					continue
+				}
+				opened++
+				counted := &held{Allocator: memory.NewGoAllocator()}
+				f.memory.of = counted
+				if readFlat(f) != nil {
+					failed++
+				}
+				f.close()
+				put(at, right)
+				if kept := counted.bytes.Load(); kept != 0 {
+					t.Errorf("byte %d changed by %#x: %d bytes of Arrow buffers were not released", at, test.change, kept)
 				}
 			}
 			if failed == 0 || failed == opened {
@@ -241,11 +270,11 @@ func TestDamagedNumbers(t *testing.T) {
 	}
 }
 
-// readNumbers reads the columns of a file that are numbers.
-func readNumbers(f *parquetFile) (err error) {
+// readFlat reads the columns of a file that flatColumn reads.
+func readFlat(f *parquetFile) (err error) {
 	defer recovered(f.path, &err)
 	for root := range f.raw.NumFields() {
-		n := f.numbersOf(root)
+		n := f.flatOf(root)
 		if n == nil {
 			continue
 		}
@@ -262,6 +291,23 @@ func readNumbers(f *parquetFile) (err error) {
 		}
 	}
 	return nil
+}
+
+// Arrow's text has offsets of 32 bits.
+func TestTooMuchTextForABatch(t *testing.T) {
+	const rows, valueBytes = 33, 64 << 20
+	value := binary.LittleEndian.AppendUint32(make([]byte, 0, lengthBytes+valueBytes), valueBytes)
+	c := &flatColumn{
+		page:       flatPage{rows: rows, indexed: true, indices: runs{rest: appendRepeated(nil, 0, rows, 1), width: 1}},
+		dictionary: dictionary{values: value[:cap(value)], starts: []uint32{lengthBytes}},
+	}
+	releases(t, func() {
+		part := newFlatPart(rows, 0, heap)
+		defer part.release()
+		if err := part.fill(c, rows); err == nil || !strings.Contains(err.Error(), "33 rows have more than 2 GiB of text") {
+			t.Errorf("got the error %v", err)
+		}
+	})
 }
 
 // appendPacked writes numbers one after the other, in whole groups of eight.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -14,14 +16,15 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/schema"
 )
 
-// numbers reads a column whose values are the same bytes in Parquet and in
-// Arrow. The library finds, decrypts and decompresses its pages; what is in them
-// is put here at its place in the batch, in memory of just the size of that.
-type numbers struct {
+// flatColumn reads a column whose values are the same bytes in Parquet and in
+// Arrow: numbers, times, text. The library finds, decrypts and decompresses its
+// pages; what is in them is put here at its place in the batch, in memory of just
+// the size of that.
+type flatColumn struct {
 	file     *parquetFile
 	leaf     int
 	dataType arrow.DataType
-	width    int  // bytes of a value
+	width    int  // bytes of a value; 0: text, whose values tell their lengths
 	nullable bool // there are levels, which tell what is NULL
 
 	// left are the rows of the file that are still to be read, group is the row
@@ -29,13 +32,22 @@ type numbers struct {
 	left, groupLeft int64
 	group           int
 	pages           parquetfile.PageReader // of the group; nil: none
-	dictionary      []byte                 // of the group; nil: none
-	page            numberPage
+	dictionary      dictionary             // of the group
+	page            flatPage
+	// places are where the values of text lie that are put into a batch; it is
+	// used again and again.
+	places []uint32
 }
 
-// numberPage is what is still to be read of a page: its values are plain or, where
+// dictionary are the values that pages refer to.
+type dictionary struct {
+	values []byte   // nil: there is none
+	starts []uint32 // of text: where each value begins, behind its length
+}
+
+// flatPage is what is still to be read of a page: its values are plain or, where
 // indexed is set, places in the dictionary.
-type numberPage struct {
+type flatPage struct {
 	rows    int
 	levels  runs
 	indexed bool
@@ -43,10 +55,10 @@ type numberPage struct {
 	plain   []byte
 }
 
-// numbersOf makes a reader of the column, which is the field of a schema; nil
+// flatOf makes a reader of the column, which is the field of a schema; nil
 // where the library has to read it: because its values are converted, it is
 // nested, or some row group has it in an encoding that is not known here.
-func (f *parquetFile) numbersOf(root int) *numbers {
+func (f *parquetFile) flatOf(root int) *flatColumn {
 	t := f.raw.Field(root).Type
 	meta := f.file.MetaData()
 	node, ok := meta.Schema.Root().Field(root).(*schema.PrimitiveNode)
@@ -71,10 +83,11 @@ func (f *parquetFile) numbersOf(root int) *numbers {
 			}
 		}
 	}
-	return &numbers{
-		file: f, leaf: leaf, dataType: t, width: t.(arrow.FixedWidthDataType).Bytes(), nullable: column.MaxDefinitionLevel() == 1,
-		left: f.file.NumRows(), group: -1,
+	c := &flatColumn{file: f, leaf: leaf, dataType: t, nullable: column.MaxDefinitionLevel() == 1, left: f.file.NumRows(), group: -1}
+	if fixed, ok := t.(arrow.FixedWidthDataType); ok {
+		c.width = fixed.Bytes()
 	}
+	return c
 }
 
 // sameBytes reports whether the values of a type lie in Parquet as in Arrow.
@@ -90,80 +103,107 @@ func sameBytes(physical parquet.Type, t arrow.DataType) bool {
 		return physical == parquet.Types.Float
 	case arrow.FLOAT64:
 		return physical == parquet.Types.Double
+	case arrow.STRING, arrow.BINARY:
+		return physical == parquet.Types.ByteArray
 	}
 	return false
 }
 
 // next implements columnReader.
-func (n *numbers) next() (_ arrow.Array, err error) {
-	rows := int(min(n.left, readRowsMax))
+func (c *flatColumn) next() (_ arrow.Array, err error) {
+	rows := int(min(c.left, readRowsMax))
 	if rows == 0 {
 		return nil, nil
 	}
-	part := &numberPart{rows: rows, width: n.width, memory: n.file.memory, values: memory.NewResizableBuffer(n.file.memory)}
+	part := newFlatPart(rows, c.width, c.file.memory)
 	defer part.release()
-	part.values.Resize(rows * n.width)
 	for part.done < rows {
-		for n.page.rows == 0 {
-			if err := n.turn(); err != nil {
+		for c.page.rows == 0 {
+			if err := c.turn(); err != nil {
 				return nil, err
 			}
 		}
-		if err := part.fill(&n.page, min(rows-part.done, n.page.rows), n.dictionary); err != nil {
+		if err := part.fill(c, min(rows-part.done, c.page.rows)); err != nil {
 			return nil, err
 		}
 	}
-	n.left -= int64(rows)
-	data := array.NewData(n.dataType, rows, []*memory.Buffer{part.validity, part.values}, nil, part.nulls, 0)
+	c.left -= int64(rows)
+	buffers := []*memory.Buffer{part.validity, part.values}
+	if c.width == 0 {
+		buffers = append(buffers, part.text)
+	}
+	data := array.NewData(c.dataType, rows, buffers, nil, part.nulls, 0)
 	defer data.Release()
 	return array.MakeFromData(data), nil
 }
 
 // turn goes to the next page, and at the end of a row group to the next one.
-func (n *numbers) turn() error {
-	if n.groupLeft == 0 {
-		return n.turnGroup()
+func (c *flatColumn) turn() error {
+	if c.groupLeft == 0 {
+		return c.turnGroup()
 	}
-	if !n.pages.Next() {
-		if err := n.pages.Err(); err != nil {
+	if !c.pages.Next() {
+		if err := c.pages.Err(); err != nil {
 			return err
 		}
-		return fmt.Errorf("row group %d lacks %d rows of a column", n.group+1, n.groupLeft)
+		return fmt.Errorf("row group %d lacks %d rows of a column", c.group+1, c.groupLeft)
 	}
-	switch page := n.pages.Page().(type) {
+	switch page := c.pages.Page().(type) {
 	case *parquetfile.DictionaryPage:
-		if n.dictionary != nil {
-			return errors.New("a row group has two dictionaries of a column")
-		}
-		if need := int(page.NumValues()) * n.width; len(page.Data()) < need {
-			return fmt.Errorf("a dictionary has %d bytes, and should have %d", len(page.Data()), need)
-		}
-		n.dictionary = page.Data()[:int(page.NumValues())*n.width] // the reader of the pages keeps it
-		return nil
+		return c.beginDictionary(page)
 	case *parquetfile.DataPageV1:
-		levels, values, err := n.divideV1(page)
+		levels, values, err := c.divideV1(page)
 		if err != nil {
 			return err
 		}
-		return n.begin(page, levels, values)
+		return c.begin(page, levels, values)
 	case *parquetfile.DataPageV2:
 		data, before := page.Data(), int(page.RepetitionLevelByteLen())
 		end := before + int(page.DefinitionLevelByteLen())
 		if end > len(data) {
 			return errors.New("a page is shorter than its levels")
 		}
-		return n.begin(page, data[before:end], data[end:])
+		return c.begin(page, data[before:end], data[end:])
 	}
 	return nil // not one with values
 }
 
+// beginDictionary makes a page the dictionary, whose memory stays as it is until
+// the reader of the pages is closed.
+func (c *flatColumn) beginDictionary(page *parquetfile.DictionaryPage) error {
+	if c.dictionary.values != nil {
+		return errors.New("a row group has two dictionaries of a column")
+	}
+	count, values := int(page.NumValues()), page.Data()
+	if c.width == 0 {
+		if count > len(values)/lengthBytes {
+			return errShortDictionary
+		}
+		starts := slices.Grow(c.dictionary.starts[:0], count)[:count]
+		if _, err := textPlaces(starts, values); err != nil {
+			return err
+		}
+		c.dictionary = dictionary{values: values, starts: starts}
+		return nil
+	}
+	if len(values) < count*c.width {
+		return errShortDictionary
+	}
+	c.dictionary.values = values[:count*c.width]
+	return nil
+}
+
+var errShortDictionary = errors.New("a dictionary has fewer values than it is said to have")
+
+// lengthBytes are the bytes of a length: that of levels, or of text.
+const lengthBytes = 4
+
 // divideV1 tells the levels of a page from its values.
-func (n *numbers) divideV1(page *parquetfile.DataPageV1) (levels, values []byte, err error) {
+func (c *flatColumn) divideV1(page *parquetfile.DataPageV1) (levels, values []byte, err error) {
 	data := page.Data()
-	if !n.nullable {
+	if !c.nullable {
 		return nil, data, nil
 	}
-	const lengthBytes = 4
 	if page.DefinitionLevelEncoding() != parquet.Encodings.RLE {
 		return nil, nil, fmt.Errorf("levels are written as %s, which the column is not said to have", page.DefinitionLevelEncoding())
 	}
@@ -175,28 +215,28 @@ func (n *numbers) divideV1(page *parquetfile.DataPageV1) (levels, values []byte,
 }
 
 // begin makes a page the one at hand.
-func (n *numbers) begin(page parquetfile.DataPage, levels, values []byte) error {
+func (c *flatColumn) begin(page parquetfile.DataPage, levels, values []byte) error {
 	rows := int64(page.NumValues())
-	if rows > n.groupLeft {
-		return fmt.Errorf("row group %d has more rows of a column than it is said to have", n.group+1)
+	if rows > c.groupLeft {
+		return fmt.Errorf("row group %d has more rows of a column than it is said to have", c.group+1)
 	}
-	n.groupLeft -= rows
-	n.page = numberPage{rows: int(rows)}
-	if n.nullable {
-		n.page.levels = runs{rest: levels, width: 1}
+	c.groupLeft -= rows
+	c.page = flatPage{rows: int(rows)}
+	if c.nullable {
+		c.page.levels = runs{rest: levels, width: 1}
 	}
 	switch encoding := parquet.Encoding(page.Encoding()); encoding {
 	case parquet.Encodings.Plain:
-		n.page.plain = values
+		c.page.plain = values
 	case parquet.Encodings.PlainDict, parquet.Encodings.RLEDict:
-		n.page.indexed = true
+		c.page.indexed = true
 		if len(values) == 0 { // all rows are NULL
 			return nil
 		}
 		if values[0] > indexBitsMax {
 			return fmt.Errorf("places in a dictionary have %d bits", values[0])
 		}
-		n.page.indices = runs{rest: values[1:], width: int(values[0])}
+		c.page.indices = runs{rest: values[1:], width: int(values[0])}
 	default:
 		return fmt.Errorf("a page is written as %s, which the column is not said to have", encoding)
 	}
@@ -204,91 +244,183 @@ func (n *numbers) begin(page parquetfile.DataPage, levels, values []byte) error 
 }
 
 // turnGroup goes to the next row group.
-func (n *numbers) turnGroup() error {
-	n.release()
-	if n.group++; n.group == n.file.file.NumRowGroups() {
-		return fmt.Errorf("the row groups have %d rows less than the file is said to have", n.left)
+func (c *flatColumn) turnGroup() error {
+	c.release()
+	if c.group++; c.group == c.file.file.NumRowGroups() {
+		return fmt.Errorf("the row groups have %d rows less than the file is said to have", c.left)
 	}
-	group := n.file.file.RowGroup(n.group)
-	chunk, err := group.MetaData().ColumnChunk(n.leaf)
+	group := c.file.file.RowGroup(c.group)
+	chunk, err := group.MetaData().ColumnChunk(c.leaf)
 	if err != nil {
 		return err
 	}
 	if chunk.NumValues() != group.NumRows() {
-		return fmt.Errorf("row group %d has %d rows, but %d of a column", n.group+1, group.NumRows(), chunk.NumValues())
+		return fmt.Errorf("row group %d has %d rows, but %d of a column", c.group+1, group.NumRows(), chunk.NumValues())
 	}
-	n.groupLeft = group.NumRows()
-	n.pages, err = group.GetColumnPageReader(n.leaf)
+	c.groupLeft = group.NumRows()
+	c.pages, err = group.GetColumnPageReader(c.leaf)
 	return err
 }
 
 // release implements columnReader.
-func (n *numbers) release() {
-	n.page, n.dictionary = numberPage{}, nil
-	if n.pages != nil {
-		_ = n.pages.Close() // only read
-		n.pages = nil
+func (c *flatColumn) release() {
+	c.page = flatPage{}
+	c.dictionary.values, c.dictionary.starts = nil, c.dictionary.starts[:0]
+	if c.pages != nil {
+		_ = c.pages.Close() // only read
+		c.pages = nil
 	}
 }
 
-// numberPart is a batch of a column that is being read.
-type numberPart struct {
+// flatPart is a batch of a column that is being read.
+type flatPart struct {
 	rows, done int
 	width      int
 	memory     memory.Allocator
-	values     *memory.Buffer
 	validity   *memory.Buffer // nil as long as nothing is NULL
 	nulls      int
+	// values are those of a fixed size or, of text, where it ends in text.
+	values *memory.Buffer
+	text   *memory.Buffer
 }
+
+func newFlatPart(rows, width int, allocator memory.Allocator) *flatPart {
+	p := &flatPart{rows: rows, width: width, memory: allocator, values: memory.NewResizableBuffer(allocator)}
+	if width > 0 {
+		p.values.Resize(rows * width)
+		return p
+	}
+	p.text = memory.NewResizableBuffer(allocator)
+	p.values.Resize((1 + rows) * arrow.Int32SizeBytes)
+	p.ends()[0] = 0
+	return p
+}
+
+// ends are Arrow's offsets: that of a row is where its text ends, behind one of 0.
+func (p *flatPart) ends() []int32 { return arrow.Int32Traits.CastFromBytes(p.values.Bytes()) }
 
 // release gives up the memory, which whoever has got it keeps.
-func (p *numberPart) release() {
-	p.values.Release()
-	if p.validity != nil {
-		p.validity.Release()
+func (p *flatPart) release() {
+	for _, buffer := range []*memory.Buffer{p.validity, p.values, p.text} {
+		if buffer != nil {
+			buffer.Release()
+		}
 	}
 }
 
-// fill reads the next rows of a page.
-func (p *numberPart) fill(page *numberPage, rows int, dictionary []byte) error {
+// fill reads the next rows of a column's page.
+func (p *flatPart) fill(c *flatColumn, rows int) error {
 	nulls := 0
-	if page.levels.width > 0 {
+	if c.nullable {
 		var err error
-		if nulls, err = p.readLevels(&page.levels, rows); err != nil {
+		if nulls, err = p.readLevels(&c.page.levels, rows); err != nil {
 			return err
 		}
 	}
-	out := p.values.Bytes()[p.done*p.width : (p.done+rows)*p.width]
-	present := out[:(rows-nulls)*p.width]
-	switch {
-	case !page.indexed:
-		if len(page.plain) < len(present) {
-			return errors.New("a page has fewer values than rows")
-		}
-		copy(present, page.plain)
-		page.plain = page.plain[len(present):]
-	case p.width == arrow.Uint64SizeBytes:
-		if err := lookUp(arrow.Uint64Traits.CastFromBytes(present), arrow.Uint64Traits.CastFromBytes(dictionary), &page.indices); err != nil {
-			return err
-		}
+	var err error
+	switch p.width {
+	case 0:
+		err = p.fillText(c, rows, rows-nulls)
+	case arrow.Uint64SizeBytes:
+		err = fillNumbers(p, arrow.Uint64Traits.CastFromBytes, c, rows, rows-nulls)
 	default:
-		if err := lookUp(arrow.Uint32Traits.CastFromBytes(present), arrow.Uint32Traits.CastFromBytes(dictionary), &page.indices); err != nil {
+		err = fillNumbers(p, arrow.Uint32Traits.CastFromBytes, c, rows, rows-nulls)
+	}
+	p.done, p.nulls, c.page.rows = p.done+rows, p.nulls+nulls, c.page.rows-rows
+	return err
+}
+
+// fillNumbers reads the next rows of values of one size, of which so many are
+// present.
+func fillNumbers[T uint32 | uint64](p *flatPart, cast func([]byte) []T, c *flatColumn, rows, present int) error {
+	out := p.values.Bytes()[p.done*p.width : (p.done+rows)*p.width]
+	if c.page.indexed {
+		if err := lookUp(cast(out)[:present], cast(c.dictionary.values), &c.page.indices); err != nil {
 			return err
 		}
-	}
-	if nulls > 0 {
-		if p.width == arrow.Uint64SizeBytes {
-			spread(arrow.Uint64Traits.CastFromBytes(out), rows-nulls, p.validity.Bytes(), p.done)
-		} else {
-			spread(arrow.Uint32Traits.CastFromBytes(out), rows-nulls, p.validity.Bytes(), p.done)
+	} else {
+		if len(c.page.plain) < present*p.width {
+			return errShortRun
 		}
+		c.page.plain = c.page.plain[copy(out[:present*p.width], c.page.plain):]
 	}
-	p.done, p.nulls, page.rows = p.done+rows, p.nulls+nulls, page.rows-rows
+	if present < rows {
+		spread(cast(out), present, p.validity.Bytes(), p.done)
+	}
 	return nil
 }
 
+// fillText reads the next rows of text, of which so many are present.
+func (p *flatPart) fillText(c *flatColumn, rows, present int) error {
+	c.places = slices.Grow(c.places[:0], present)[:present]
+	from := c.dictionary.values
+	if c.page.indexed {
+		if err := lookUp(c.places, c.dictionary.starts, &c.page.indices); err != nil {
+			return err
+		}
+	} else {
+		from = c.page.plain
+		end, err := textPlaces(c.places, from)
+		if err != nil {
+			return err
+		}
+		c.page.plain = from[end:]
+	}
+	at := p.text.Len()
+	bytes := at
+	for _, place := range c.places {
+		bytes += textLength(from, place)
+	}
+	if bytes > math.MaxInt32 {
+		return fmt.Errorf("%d rows have more than 2 GiB of text", p.rows)
+	}
+	p.text.Resize(bytes)
+	const shortBytes = 16 // are copied at once, with what is behind them
+	out, ends := p.text.Bytes(), p.ends()[p.done:p.done+1+rows]
+	for i, place := range c.places {
+		n := textLength(from, place)
+		if n <= shortBytes && at+shortBytes <= len(out) && int(place)+shortBytes <= len(from) {
+			copy(out[at:at+shortBytes], from[place:place+shortBytes])
+		} else {
+			copy(out[at:at+n], from[place:])
+		}
+		at += n
+		ends[1+i] = int32(at)
+	}
+	for row := rows; present < row; row-- { // a NULL ends where what is before it does
+		ends[row] = ends[present]
+		if bitutil.BitIsSet(p.validity.Bytes(), p.done+row-1) {
+			present--
+		}
+	}
+	return nil
+}
+
+// textPlaces finds values of text that lie one behind the other: where each
+// begins, and where the last one ends.
+func textPlaces(places []uint32, from []byte) (end int, err error) {
+	for i := range places {
+		if end+lengthBytes > len(from) {
+			return 0, errShortRun
+		}
+		end += lengthBytes
+		places[i] = uint32(end)
+		n := textLength(from, uint32(end))
+		if n > len(from)-end {
+			return 0, errShortRun
+		}
+		end += n
+	}
+	return end, nil
+}
+
+// textLength is the length of the value of text that begins at a place.
+func textLength(from []byte, place uint32) int {
+	return int(binary.LittleEndian.Uint32(from[place-lengthBytes:]))
+}
+
 // readLevels reads which of the next rows are NULL.
-func (p *numberPart) readLevels(levels *runs, rows int) (nulls int, err error) {
+func (p *flatPart) readLevels(levels *runs, rows int) (nulls int, err error) {
 	for at, end := p.done, p.done+rows; at < end; {
 		if err := levels.open(); err != nil {
 			return 0, err
