@@ -229,7 +229,7 @@ func (s *session) againLocked(l *lease, b *bundle) {
 	b.attempt = attempt{}
 	s.bundles = slices.DeleteFunc(slices.Clone(s.bundles), func(o *bundle) bool { return o == b })
 	s.bundles = slices.Insert(s.bundles, len(s.begunLocked()), b)
-	s.changed.Broadcast()
+	s.stirLocked()
 }
 
 // praiseLocked notes that a bundle has ended well. Where its workers have died
@@ -237,6 +237,6 @@ func (s *session) againLocked(l *lease, b *bundle) {
 func (s *session) praiseLocked(b *bundle) {
 	if err := s.stage.Failures.Settled(b.deaths); err != nil && s.broken == nil {
 		s.broken = err
-		s.changed.Broadcast()
+		s.stirLocked()
 	}
 }

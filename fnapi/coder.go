@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	flatbuffers "github.com/google/flatbuffers/go"
 )
 
 // An element on the data stream is a windowed value of the Arrow coder:
@@ -57,14 +58,18 @@ func newElement(batch arrow.RecordBatch) (*element, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &element{payload: payload}
-	var size countWriter
-	if _, err := payload.WritePayload(&size); err != nil {
-		payload.Release()
-		return nil, err
-	}
-	e.messageBytes = int(size)
-	return e, nil
+	meta := payload.Meta()
+	defer meta.Release()
+	return &element{payload, messageBytes(meta.Bytes())}, nil
+}
+
+// messageBytes is the size of the IPC message with such metadata, which are our
+// own: a prefix of 8 bytes, the metadata on a multiple of 8 bytes, the body.
+func messageBytes(meta []byte) int {
+	const prefix = 8
+	message := flatbuffers.Table{Bytes: meta, Pos: flatbuffers.GetUOffsetT(meta)}
+	body := message.GetInt64Slot(messageBodyLength, 0)
+	return (prefix+len(meta)+ipcAlignLeast-1)/ipcAlignLeast*ipcAlignLeast + int(body)
 }
 
 func (e *element) release() { e.payload.Release() }
@@ -103,13 +108,6 @@ func encodeBatch(batch arrow.RecordBatch, where dataNames) ([]byte, error) {
 	}
 	defer e.release()
 	return e.write(nil, where.pad)
-}
-
-type countWriter int
-
-func (w *countWriter) Write(p []byte) (int, error) {
-	*w += countWriter(len(p))
-	return len(p), nil
 }
 
 type sliceWriter struct{ b []byte }

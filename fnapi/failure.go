@@ -146,14 +146,7 @@ func callOf(stage *exec.FunctionStage, at int, id string) exec.FunctionCall {
 
 // functionNames lists a stage's functions as the user knows them.
 func functionNames(stage *exec.FunctionStage) string {
-	var names []string
-	seen := map[string]bool{}
-	for _, c := range stage.Calls {
-		if name := c.Function.Name; !seen[name] {
-			seen[name] = true
-			names = append(names, name)
-		}
-	}
+	names := functionsOf(stage.Calls)
 	if len(names) == 1 {
 		return "function " + names[0]
 	}

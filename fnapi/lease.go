@@ -162,7 +162,7 @@ func (l *lease) hungUp() {
 	defer s.mu.Unlock()
 	l.lost = true
 	l.cancel()
-	s.changed.Broadcast()
+	s.stirLocked()
 }
 
 // data implements receiver.
@@ -198,13 +198,13 @@ func (l *lease) response(r *fnpb.InstructionResponse) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if delete(l.running, r.GetInstructionId()); len(l.running) == 0 {
-		s.changed.Broadcast() // it may be drained
+		s.stirLocked() // it may be drained
 	}
 	b := l.bundles[r.GetInstructionId()]
 	if b == nil {
 		return
 	}
-	b.spent = readSpent(s.stage, r.GetProcessBundle().GetMonitoringData())
+	b.spent = readSpent(s.functions, r.GetProcessBundle().GetMonitoringData())
 	if s.stage.Profile != nil {
 		s.stage.Profile.Add(readProfile(r.GetProcessBundle().GetMonitoringData()[profileKey]))
 	}

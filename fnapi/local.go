@@ -16,6 +16,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -37,7 +38,7 @@ const (
 	// frameTime is how long a worker may take to write a frame that it has begun.
 	frameTime    = 20 * time.Second
 	strangersMax = 8
-	// oddsBytes is what is sent beside requests and data: answers and slots.
+	// oddsMax bounds the answers that wait to be sent.
 	oddsMax = 64
 	// readBytes is the buffer that headers and small frames are read through.
 	readBytes = 64 << 10
@@ -68,21 +69,36 @@ type local struct {
 	conns  map[net.Conn]struct{}
 
 	// write is held while a frame is sent; conn is nil until the worker is
-	// there. unsent is a request that goes out with the next frame.
+	// there. unsent are frames that go out with the next one, in memory that is
+	// used again.
 	write  sync.Mutex
 	conn   *net.UnixConn
 	unsent []byte
+	// asked is the stage that the worker was asked for last, request the message
+	// that did but for its instruction, which stands first.
+	asked   string
+	request []byte
 
 	input, output slots
+	// lending guards owed, the output slots that go to the worker with the next
+	// frame: it needs them for what it is asked next, and a frame of their own
+	// could come after that.
+	lending sync.Mutex
+	owed    []owedSlot
 	// odds are the frames that wait to be sent by the lane's own goroutine.
 	odds chan oddFrame
+}
+
+// owedSlot is a slot that is lent; made says that the worker does not have it.
+type owedSlot struct {
+	*slot
+	made bool
 }
 
 // oddFrame is a frame that the reading goroutine wants to be sent.
 type oddFrame struct {
 	frame
 	payload []byte
-	slot    *slot
 }
 
 // hello is the payload of a frameHello.
@@ -328,17 +344,42 @@ func (l *local) pieceOf(f frame, payload []byte) (piece, error) {
 	return text, nil
 }
 
-// lendOutput hands the worker an output slot, unless it has all of them.
+// lendOutput lends the worker an output slot, unless it has all of them.
 func (l *local) lendOutput() {
 	lent, made := l.output.take()
 	if lent == nil {
 		return
 	}
-	odd := oddFrame{frame: frame{kind: frameFree, slot: noSlot, payloadBytes: 2}, payload: binary.LittleEndian.AppendUint16(nil, lent.number)}
-	if made {
-		odd = oddFrame{frame: frame{kind: frameOutputSlot, slot: lent.number, slotBytes: len(lent.memory)}, slot: lent}
+	l.lending.Lock()
+	defer l.lending.Unlock()
+	l.owed = append(l.owed, owedSlot{lent, made})
+}
+
+// sendOwedLocked sends the slots that are owed, or has them go out with the next
+// frame. The write lock is held.
+func (l *local) sendOwedLocked() error {
+	l.lending.Lock()
+	defer l.lending.Unlock()
+	for _, o := range l.owed {
+		if !o.made {
+			l.unsent = frame{kind: frameFree, slot: noSlot, payloadBytes: 2}.append(l.unsent)
+			l.unsent = binary.LittleEndian.AppendUint16(l.unsent, o.number)
+			continue
+		}
+		if err := l.handLocked(frameOutputSlot, o.slot); err != nil {
+			return err
+		}
 	}
-	l.say(odd)
+	l.owed = l.owed[:0]
+	return nil
+}
+
+// handLocked sends a slot that the worker does not have, with its descriptor and
+// what else waits. The write lock is held.
+func (l *local) handLocked(kind frameKind, made *slot) error {
+	l.unsent = frame{kind: kind, slot: made.number, slotBytes: len(made.memory)}.append(l.unsent)
+	_, _, err := l.conn.WriteMsgUnix(l.unsent, made.rights(), nil)
+	return l.flushedLocked(err)
 }
 
 // answer sends the descriptor that a worker asks for.
@@ -379,7 +420,7 @@ func (l *local) sendOdds() {
 		select {
 		case odd := <-l.odds:
 			l.write.Lock()
-			err := l.sendLocked(odd.frame, odd.payload, odd.slot)
+			err := l.sendLocked(odd.frame, odd.payload)
 			l.write.Unlock()
 			if err != nil {
 				return
@@ -392,24 +433,29 @@ func (l *local) sendOdds() {
 	}
 }
 
-// sendLocked sends a frame, with the descriptor of a slot where there is one.
-// The write lock is held.
-func (l *local) sendLocked(f frame, payload []byte, handed *slot) error {
+// sendLocked sends a frame, with what waits to be sent. The write lock is held.
+func (l *local) sendLocked(f frame, payload []byte) error {
 	if l.conn == nil {
 		return errSend
 	}
-	head := f.append(l.unsent)
-	l.unsent = nil
-	var err error
-	switch {
-	case handed != nil:
-		_, _, err = l.conn.WriteMsgUnix(head, handed.rights(), nil)
-	case len(payload) <= inlineBytesMax:
-		_, err = l.conn.Write(append(head, payload...))
-	default:
-		buffers := net.Buffers{head, payload}
-		_, err = buffers.WriteTo(l.conn)
+	l.unsent = f.append(l.unsent)
+	if len(payload) <= inlineBytesMax {
+		l.unsent = append(l.unsent, payload...)
+		return l.flushLocked()
 	}
+	buffers := net.Buffers{l.unsent, payload}
+	_, err := buffers.WriteTo(l.conn)
+	return l.flushedLocked(err)
+}
+
+// flushLocked sends what waits to be sent.
+func (l *local) flushLocked() error {
+	_, err := l.conn.Write(l.unsent)
+	return l.flushedLocked(err)
+}
+
+func (l *local) flushedLocked(err error) error {
+	l.unsent = l.unsent[:0]
 	if err != nil {
 		return fmt.Errorf("%w: %w", errSend, err)
 	}
@@ -418,19 +464,33 @@ func (l *local) sendLocked(f frame, payload []byte, handed *slot) error {
 
 // process implements lane.
 func (l *local) process(instruction, descriptor string, soon bool) error {
-	text, err := proto.Marshal(processRequest(instruction, descriptor))
-	if err != nil {
-		return err
-	}
-	f := frame{kind: frameRequest, slot: noSlot, payloadBytes: len(text)}
 	l.write.Lock()
 	defer l.write.Unlock()
+	if l.conn == nil {
+		return errSend
+	}
+	if err := l.sendOwedLocked(); err != nil {
+		return err
+	}
+	if l.asked != descriptor {
+		text, err := proto.Marshal(processRequest("", descriptor))
+		if err != nil {
+			return err
+		}
+		l.asked, l.request = descriptor, text
+	}
+	id := 1 + varintBytes(len(instruction)) + len(instruction)
+	l.unsent = frame{kind: frameRequest, slot: noSlot, payloadBytes: id + len(l.request)}.append(l.unsent)
+	l.unsent = protowire.AppendTag(l.unsent, instructionField, protowire.BytesType)
+	l.unsent = append(protowire.AppendString(l.unsent, instruction), l.request...)
 	if soon {
-		l.unsent = append(f.append(l.unsent), text...)
 		return nil
 	}
-	return l.sendLocked(f, text, nil)
+	return l.flushLocked()
 }
+
+// instructionField is InstructionRequest.instruction_id's number.
+const instructionField = 1
 
 // awaitData implements lane: data travels where requests do.
 func (l *local) awaitData(context.Context) error { return nil }
@@ -439,7 +499,7 @@ func (l *local) awaitData(context.Context) error { return nil }
 func (l *local) sendEnd(instruction string) error {
 	l.write.Lock()
 	defer l.write.Unlock()
-	return l.sendLocked(frame{kind: frameData, slot: noSlot, instruction: instructionNumber(instruction), last: true}, nil, nil)
+	return l.sendLocked(frame{kind: frameData, slot: noSlot, instruction: instructionNumber(instruction), last: true}, nil)
 }
 
 // sendBatch implements lane. A batch goes inline where it is small, or where
@@ -452,17 +512,28 @@ func (l *local) sendBatch(instruction string, batch arrow.RecordBatch, last bool
 	}
 	defer element.release()
 	f := frame{kind: frameData, slot: noSlot, instruction: instructionNumber(instruction)}
-	if size := element.bytes(localPad); size > inlineBytesMax && size <= slotBytes {
-		if err := sent(size); err != nil {
-			return err
-		}
-		f.last = last
-		if done, err := l.sendInSlot(f, element, size); done || err != nil {
-			return err
-		}
-		return l.sendInline(f, element)
+	size := element.bytes(localPad)
+	if size > slotBytes {
+		return l.sendPieces(f, element, last, sent)
 	}
-	return l.sendPieces(f, element, last, sent)
+	if err := sent(size); err != nil {
+		return err
+	}
+	f.last = last
+	l.write.Lock()
+	defer l.write.Unlock()
+	if l.conn == nil {
+		return errSend
+	}
+	if err := l.sendOwedLocked(); err != nil {
+		return err
+	}
+	if size > inlineBytesMax {
+		if done, err := l.sendInSlotLocked(f, element, size); done || err != nil {
+			return err
+		}
+	}
+	return l.sendInlineLocked(f, element, size)
 }
 
 // localPad puts an IPC message at a multiple of ipcAlign from the start of the
@@ -478,17 +549,15 @@ func localPad(size int) int {
 	return 0
 }
 
-// sendInSlot sends an element in a slot, if one is free.
-func (l *local) sendInSlot(f frame, element *element, size int) (done bool, err error) {
-	l.write.Lock()
-	defer l.write.Unlock()
+// sendInSlotLocked sends an element in a slot, if one is free. The write lock is
+// held.
+func (l *local) sendInSlotLocked(f frame, element *element, size int) (done bool, err error) {
 	lent, made := l.input.take()
 	if lent == nil {
 		return false, nil
 	}
 	if made {
-		handed := frame{kind: frameInputSlot, slot: lent.number, slotBytes: len(lent.memory)}
-		if err := l.sendLocked(handed, nil, lent); err != nil {
+		if err := l.handLocked(frameInputSlot, lent); err != nil {
 			return false, err
 		}
 	}
@@ -496,22 +565,28 @@ func (l *local) sendInSlot(f frame, element *element, size int) (done bool, err 
 		return false, err
 	}
 	f.slot, f.slotBytes = lent.number, size
-	return true, l.sendLocked(f, nil, nil)
+	return true, l.sendLocked(f, nil)
 }
 
-// sendInline sends an element in the frame itself.
-func (l *local) sendInline(f frame, element *element) error {
-	data, err := element.write(nil, localPad)
+// sendInlineLocked sends an element in the frame itself. The write lock is held.
+func (l *local) sendInlineLocked(f frame, element *element, size int) error {
+	f.payloadBytes = size
+	if size > inlineBytesMax {
+		data, err := element.write(nil, localPad)
+		if err != nil {
+			return err
+		}
+		return l.sendLocked(f, data)
+	}
+	frames, err := element.write(f.append(l.unsent), localPad)
 	if err != nil {
 		return err
 	}
-	f.payloadBytes = len(data)
-	l.write.Lock()
-	defer l.write.Unlock()
-	return l.sendLocked(f, data, nil)
+	l.unsent = frames
+	return l.flushLocked()
 }
 
-// sendPieces sends an element that is small, or too large for one frame.
+// sendPieces sends an element that is too large for a slot.
 func (l *local) sendPieces(f frame, element *element, last bool, sent func(int) error) error {
 	data, err := element.write(nil, localPad)
 	if err != nil {
@@ -525,7 +600,7 @@ func (l *local) sendPieces(f frame, element *element, last bool, sent func(int) 
 		}
 		f.last, f.payloadBytes = last && len(data) == 0, len(piece)
 		l.write.Lock()
-		err := l.sendLocked(f, piece, nil)
+		err := l.sendLocked(f, piece)
 		l.write.Unlock()
 		if err != nil || len(data) == 0 {
 			return err

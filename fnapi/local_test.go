@@ -229,7 +229,7 @@ func TestFrameCutOff(t *testing.T) {
 
 // sentInSlots has a worker send an element of numbers, of text and of truths as
 // bundles b1, b2 …, each in a slot of its own, and gives them as they came.
-func sentInSlots(t *testing.T, to *heard, l *localLink, element []byte, times int) []data {
+func sentInSlots(t *testing.T, e *endpoint, to *heard, l *localLink, element []byte, times int) []data {
 	t.Helper()
 	put := func(id string) {
 		t.Helper()
@@ -238,26 +238,25 @@ func sentInSlots(t *testing.T, to *heard, l *localLink, element []byte, times in
 			t.Fatal(err)
 		}
 		eventually(t, "the piece has come", func() bool { return to.pieceCount() > before })
-	}
-	for { // inline, until a slot has been lent
-		l.mu.Lock()
-		lent := len(l.free)
-		l.mu.Unlock()
-		if lent > 0 {
-			break
+		// A slot goes to the worker with what it is asked next.
+		if err := e.lane.process("b1", "stage", false); err != nil {
+			t.Fatal(err)
 		}
-		put("b99")
-		time.Sleep(time.Millisecond)
+		if _, err := l.request(); err != nil {
+			t.Fatal(err)
+		}
 	}
+	put("b99") // inline: no slot has been lent yet
 	to.mu.Lock()
 	to.pieces = nil
 	to.mu.Unlock()
 	for i := range times {
-		eventually(t, "the worker has a slot", func() bool {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			return len(l.free) > 0
-		})
+		l.mu.Lock()
+		lent := len(l.free)
+		l.mu.Unlock()
+		if lent == 0 {
+			t.Fatal("a request came without a slot for what it gives")
+		}
 		put(instructionID(uint64(i + 1)))
 	}
 	to.mu.Lock()
@@ -314,7 +313,7 @@ func TestWorkerChangesASlotThatIsHeld(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sent := sentInSlots(t, to, l, element, 1)
+		sent := sentInSlots(t, e, to, l, element, 1)
 		if sent[0].held == nil {
 			t.Fatal("what is in a slot was copied at once")
 		}
@@ -353,7 +352,7 @@ func TestWorkerWritesWhileTheEngineReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent := sentInSlots(t, to, l, element, 1)[0]
+	sent := sentInSlots(t, e, to, l, element, 1)[0]
 	defer sent.release()
 	slots := l.outputs()
 	stop, written := make(chan struct{}), make(chan struct{})
@@ -418,7 +417,7 @@ func TestSlotsThatAreHeld(t *testing.T) {
 	output := &e.lane.(*local).output
 	const times = heldSlotsMax + 2*outputSlotsMax
 	var kept [][]arrow.RecordBatch
-	for i, one := range sentInSlots(t, to, l, element, times) {
+	for i, one := range sentInSlots(t, e, to, l, element, times) {
 		if held := one.held != nil; held != (i < heldSlotsMax) {
 			t.Errorf("bundle %d is held where it came: %v", i, held)
 		}

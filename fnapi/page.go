@@ -2,7 +2,6 @@ package fnapi
 
 import (
 	"encoding/binary"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -88,7 +87,7 @@ func (p *page) read() progress {
 func (p *page) close() { _ = p.file.Close() }
 
 // instructionID is the instruction that a page calls by its number.
-func instructionID(number uint64) string { return fmt.Sprintf("b%d", number) }
+func instructionID(number uint64) string { return "b" + strconv.FormatUint(number, 10) }
 
 // instructionNumber is the number of an instruction, 0 for "".
 func instructionNumber(id string) uint64 {

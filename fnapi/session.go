@@ -32,6 +32,8 @@ type session struct {
 	runner *Runner
 	stage  *exec.FunctionStage
 	code   *stageCode
+	// functions are the names of the stage's, each once.
+	functions []string
 	// environment is what the stage's workers run in.
 	environment envmgr.Spec
 	// ctx is done when the session stops.
@@ -48,8 +50,10 @@ type session struct {
 	decoding sync.Mutex
 	decoder  *decoder
 
-	mu      sync.Mutex
-	changed *sync.Cond
+	mu sync.Mutex
+	// changed is for whoever waits for room or for the worker to come to an end,
+	// work for run; see stirLocked.
+	changed, work *sync.Cond
 	// lease is nil where a worker died or was given back while there was nothing
 	// to do. Only open and run set it.
 	lease *lease
@@ -81,8 +85,8 @@ func (r *Runner) open(ctx context.Context, stage *exec.FunctionStage) (*session,
 				WithHint("cast it to the type of its values").At(first.Operator, first.Origin)
 		}
 	}
-	s := &session{runner: r, stage: stage, finished: make(chan struct{}), untaken: map[*bundle]struct{}{}}
-	s.changed = sync.NewCond(&s.mu)
+	s := &session{runner: r, stage: stage, functions: functionsOf(stage.Calls), finished: make(chan struct{}), untaken: map[*bundle]struct{}{}}
+	s.changed, s.work = sync.NewCond(&s.mu), sync.NewCond(&s.mu)
 	var err error
 	if s.decoder, err = newDecoder(stage.Output, inPlace(stage)); err != nil {
 		return nil, diag.New(diag.TypeMismatch, "%s cannot return what it declares", functionNames(stage)).
@@ -129,7 +133,17 @@ func (s *session) leave() {
 func (s *session) wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stirLocked()
+}
+
+// stirLocked wakes those whom a change may concern. run is woken only where it
+// has something to do: it would take turns with whoever waits for a result, once
+// for each.
+func (s *session) stirLocked() {
 	s.changed.Broadcast()
+	if _, ok := s.stepLocked(); ok {
+		s.work.Signal()
+	}
 }
 
 // locate adds where the user called the stage's functions.
@@ -192,13 +206,7 @@ func environmentSpec(e *plan.Environment, artifacts Artifacts) (envmgr.Spec, err
 
 // askedBy names the functions of a stage and where the first is used.
 func askedBy(calls []exec.FunctionCall) string {
-	var names []string
-	for _, c := range calls {
-		if !slices.Contains(names, c.Function.Name) {
-			names = append(names, c.Function.Name)
-		}
-	}
-	text := strings.Join(names, ", ")
+	text := strings.Join(functionsOf(calls), ", ")
 	if len(calls) > 0 && calls[0].Origin != nil {
 		text += " (" + calls[0].Origin.File + ")"
 	}
@@ -207,16 +215,8 @@ func askedBy(calls []exec.FunctionCall) string {
 
 // Submit implements exec.FunctionSession.
 func (s *session) Submit(ctx context.Context, input exec.BatchSource, firstRow int64) (exec.Bundle, error) {
-	wake := context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.changed.Broadcast()
-	})
-	defer wake()
 	s.mu.Lock()
-	for s.stopped == nil && ctx.Err() == nil && s.fullLocked() {
-		s.changed.Wait()
-	}
+	s.awaitRoomLocked(ctx)
 	if s.stopped != nil {
 		defer s.mu.Unlock()
 		return nil, s.stopped
@@ -230,8 +230,25 @@ func (s *session) Submit(ctx context.Context, input exec.BatchSource, firstRow i
 	b := newBundle(s, input, firstRow)
 	s.bundles = append(s.bundles, b)
 	s.queueLocked()
-	s.changed.Broadcast()
+	s.stirLocked()
 	return b, nil
+}
+
+// awaitRoomLocked waits until one more bundle may be submitted, the session has
+// stopped or ctx is done; mu is released meanwhile.
+func (s *session) awaitRoomLocked(ctx context.Context) {
+	if s.stopped != nil || !s.fullLocked() {
+		return
+	}
+	wake := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	defer wake()
+	for s.stopped == nil && ctx.Err() == nil && s.fullLocked() {
+		s.changed.Wait()
+	}
 }
 
 // Probe implements exec.FunctionSession.
@@ -245,7 +262,7 @@ func (s *session) Probe(_ context.Context, input exec.BatchSource, firstRow int6
 	b.alone, b.careful, b.probe = true, true, true
 	s.bundles = slices.Insert(s.bundles, len(s.begunLocked()), b)
 	s.queueLocked()
-	s.changed.Broadcast()
+	s.stirLocked()
 	return b, nil
 }
 
@@ -332,7 +349,7 @@ func (s *session) stop(err error) {
 		s.runner.pool.Interrupt(s.lease.worker)
 	}
 	s.cancel()
-	s.changed.Broadcast()
+	s.stirLocked()
 }
 
 // settleLocked decides a bundle's outcome: err, or what has come back.
@@ -369,13 +386,13 @@ func (s *session) settleLocked(b *bundle, err error) {
 			}
 		}
 	}
+	s.queueLocked()
+	s.stirLocked()
 	if b.sending {
 		b.stopReading()
 	} else {
-		close(b.done)
+		close(b.done) // last: who is woken last runs first
 	}
-	s.queueLocked()
-	s.changed.Broadcast()
 }
 
 // decode reads a result; see decoder.decode.
@@ -389,9 +406,10 @@ func (s *session) decode(pieces []piece) ([]arrow.RecordBatch, error) {
 func (s *session) run() {
 	defer close(s.finished)
 	for {
-		b, l, ok := s.next()
+		todo := s.next()
+		b, l := todo.bundle, todo.lease
 		switch {
-		case !ok:
+		case todo.over:
 			s.breakOff()
 			s.finish()
 			return
@@ -414,33 +432,44 @@ func (s *session) run() {
 	}
 }
 
-// next waits for something to do: a worker that comes without a bundle, to be
-// buried if it is lost or else given back, or a bundle to send, for which there
-// may be no worker yet. ok is false when the session stops.
-func (s *session) next() (b *bundle, l *lease, ok bool) {
+// step is what run is to do: give up a lost worker or give one back, which come
+// without a bundle, or send a bundle, for which there may be no worker yet.
+type step struct {
+	bundle *bundle
+	lease  *lease
+	// over says that the session stops.
+	over bool
+}
+
+// next waits for something to do.
+func (s *session) next() step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for ; ; s.changed.Wait() {
-		if s.stopped != nil || s.broken != nil {
-			return nil, nil, false
+	for {
+		if todo, ok := s.stepLocked(); ok {
+			return todo
 		}
-		if s.lease != nil && s.lease.lost {
-			return nil, s.lease, true
-		}
-		if s.lease != nil && (isDead(s.lease.worker) || s.lease.dirty) {
-			continue // it will be lost when what it sent has been read
-		}
-		b := s.sendableLocked()
-		if s.turnIsOverLocked(b) {
-			if len(s.begunLocked()) > 0 {
-				continue // until the worker has nothing of the session's
-			}
-			return nil, s.lease, true
-		}
-		if b != nil {
-			return b, s.lease, true
-		}
+		s.work.Wait()
 	}
+}
+
+// stepLocked is what there is to do now; ok is false where that is nothing.
+func (s *session) stepLocked() (todo step, ok bool) {
+	l := s.lease
+	switch {
+	case s.stopped != nil || s.broken != nil:
+		return step{over: true}, true
+	case l != nil && l.lost:
+		return step{lease: l}, true
+	case l != nil && (isDead(l.worker) || l.dirty):
+		return step{}, false // it will be lost when what it sent has been read
+	}
+	b := s.sendableLocked()
+	if s.turnIsOverLocked(b) {
+		// Not before the worker has nothing of the session's.
+		return step{lease: l}, len(s.begunLocked()) == 0
+	}
+	return step{bundle: b, lease: l}, b != nil
 }
 
 // breakOff stops a session that is broken.

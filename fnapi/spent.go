@@ -19,15 +19,19 @@ const (
 	profileBytesMax = 16 << 20
 )
 
-// readSpent reads where a worker's time has gone for a bundle. What is not
-// sound, or from a worker of another kind, is left out: it is only looked at.
-func readSpent(stage *exec.FunctionStage, data map[string][]byte) (w exec.Work) {
-	var names []string
-	for _, call := range stage.Calls {
+// functionsOf are the names of the functions that are called, each once.
+func functionsOf(calls []exec.FunctionCall) (names []string) {
+	for _, call := range calls {
 		if !slices.Contains(names, call.Function.Name) {
 			names = append(names, call.Function.Name)
 		}
 	}
+	return names
+}
+
+// readSpent reads where a worker's time has gone for a bundle of these functions. What is not
+// sound, or from a worker of another kind, is left out: it is only looked at.
+func readSpent(names []string, data map[string][]byte) (w exec.Work) {
 	spent := data[spentKey]
 	if len(spent) != 8*(1+2*len(names)) {
 		return w
@@ -38,6 +42,7 @@ func readSpent(stage *exec.FunctionStage, data map[string][]byte) (w exec.Work) 
 		return min(max(0, ns), spentMax)
 	}
 	w.Load = next()
+	w.Functions = make([]exec.FunctionTime, 0, len(names))
 	for _, name := range names {
 		w.Functions = append(w.Functions, exec.FunctionTime{Name: name, Python: next(), Conversion: next()})
 	}

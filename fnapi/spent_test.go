@@ -40,7 +40,7 @@ func TestWhatAWorkerSaysOfItsTime(t *testing.T) {
 		{spent(0, 0, 0, 0, 0), `{"` + strings.Repeat("x", importNameMax+1) + `": 6}`, exec.Work{Functions: []exec.FunctionTime{f("f", 0, 0), f("g", 0, 0)}}},
 		{spent(0, 0, 0, 0, 0), `no JSON`, exec.Work{Functions: []exec.FunctionTime{f("f", 0, 0), f("g", 0, 0)}}},
 	} {
-		got := readSpent(stage, map[string][]byte{spentKey: c.spent, importsKey: []byte(c.imports)})
+		got := readSpent(functionsOf(stage.Calls), map[string][]byte{spentKey: c.spent, importsKey: []byte(c.imports)})
 		if !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%v %s: %+v", c.spent, c.imports, got)
 		}
