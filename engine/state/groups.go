@@ -100,9 +100,17 @@ func (g *groups) reset() {
 // bound, making groups of new keys. hashes are those of all rows.
 func (g *groups) find(hashes []uint64, rows []int32, out []uint32) {
 	if len(g.columns) == 1 && rows == nil {
-		if words, ok := g.columns[0].(*wordColumn); ok && words.batch.nulls == 0 {
-			g.findWords(words, hashes, out)
-			return
+		switch column := g.columns[0].(type) {
+		case *wordColumn:
+			if column.batch.nulls == 0 {
+				g.findWords(column, hashes, out)
+				return
+			}
+		case *bytesColumn:
+			if column.batch.nulls == 0 {
+				g.findBytes(column, hashes, out)
+				return
+			}
 		}
 	}
 	for i := range out {
@@ -127,6 +135,29 @@ func (g *groups) findWords(column *wordColumn, hashes []uint64, out []uint32) {
 				break
 			}
 			if column.words[group-1] == word && !column.null[group-1] {
+				out[i] = group - 1
+				break
+			}
+			slot = (slot + 1) & mask
+		}
+	}
+}
+
+// findBytes is find for a single column of bytes without NULL.
+func (g *groups) findBytes(column *bytesColumn, hashes []uint64, out []uint32) {
+	value := column.batch.value
+	mask := uint64(len(g.slots) - 1)
+	for i := range out {
+		hash, key := hashes[i], value(i)
+		slot := hash & mask
+		for {
+			group := g.slots[slot]
+			if group == 0 {
+				out[i] = g.insert(hash, i, slot)
+				mask = uint64(len(g.slots) - 1)
+				break
+			}
+			if g.hashes[group-1] == hash && !column.null[group-1] && bytes.Equal(column.key(int(group-1)), key) {
 				out[i] = group - 1
 				break
 			}

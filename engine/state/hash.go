@@ -143,6 +143,12 @@ func hashIntegers[T integer](column arrow.Array, values []T, out []uint64) {
 }
 
 func hashEach(column arrow.Array, out []uint64, word func(i int) uint64) {
+	if column.NullN() == 0 {
+		for i := range out {
+			out[i] = mix(out[i], word(i))
+		}
+		return
+	}
 	for i := range out {
 		if column.IsNull(i) {
 			out[i] = mix(out[i], nullWord)
