@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/arrow/util"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
@@ -212,6 +213,38 @@ func TestFlatColumnsThatAreNotReadToTheirEnd(t *testing.T) {
 		}
 		batch.Release()
 	})
+}
+
+// Queues go by what batches say that they hold. The library's readers took twice
+// as much where a page ended within a batch.
+func TestBatchesHoldWhatTheyCountFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.parquet")
+	written := flatRows(t, flatTypes, 3*readRowsMax, 5000, 0.2, true)
+	defer written.Release()
+	writeWith(t, path, written, nil, parquet.WithDictionaryDefault(false), parquet.WithDataPageSize(100_000))
+	f, err := openParquet(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &held{Allocator: memory.NewGoAllocator()}
+	f.memory.of = counted
+	says := int64(0)
+	for root := range f.raw.NumFields() {
+		column := f.flatOf(root)
+		for range 3 {
+			values, err := column.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer values.Release()
+			says += util.TotalArraySize(values)
+		}
+		column.release()
+	}
+	f.close()
+	if got, most := counted.bytes.Load(), says*9/8; got > most {
+		t.Errorf("batches that count for %d bytes hold %d, more than %d", says, got, most)
+	}
 }
 
 // What a page says of itself is not believed: every byte of a file is changed in
