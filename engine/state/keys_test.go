@@ -23,20 +23,26 @@ func TestKeys(t *testing.T) {
 		"texts": {
 			[]arrow.DataType{arrow.BinaryTypes.String},
 			`[{"0": "b"}, {"0": "a"}, {"0": ""}, {"0": "b"}]`, `[{"0": null}, {"0": ""}, {"0": "c"}, {"0": null}]`,
-			[]uint32{0, 1, 2, 0, 3, 2, 4, 3}, `["b" "a" "" (null) "c"]`,
+			[]uint32{0, 1, 2, 0, 3, 2, 4, 3},
+			`["b" "a" "" (null) "c"]`,
 		},
 		"NULL first": {
 			[]arrow.DataType{arrow.BinaryTypes.String},
-			`[{"0": null}, {"0": ""}]`, `[{"0": ""}, {"0": "x"}]`, []uint32{0, 1, 1, 2}, `[(null) "" "x"]`,
+			`[{"0": null}, {"0": ""}]`, `[{"0": ""}, {"0": "x"}]`,
+			[]uint32{0, 1, 1, 2},
+			`[(null) "" "x"]`,
 		},
 		"numbers": {
 			[]arrow.DataType{arrow.PrimitiveTypes.Int64},
-			`[{"0": 7}, {"0": null}]`, `[{"0": 0}, {"0": 7}]`, []uint32{0, 1, 2, 0}, `[7 (null) 0]`,
+			`[{"0": 7}, {"0": null}]`, `[{"0": 0}, {"0": 7}]`,
+			[]uint32{0, 1, 2, 0},
+			`[7 (null) 0]`,
 		},
 		"two columns": {
 			[]arrow.DataType{arrow.BinaryTypes.String, arrow.PrimitiveTypes.Float64},
 			`[{"0": "a", "1": 0}, {"0": "a", "1": null}]`, `[{"0": null, "1": 0}, {"0": "a", "1": -0.0}]`,
-			[]uint32{0, 1, 2, 0}, `["a" "a" (null)] [0 (null) 0]`,
+			[]uint32{0, 1, 2, 0},
+			`["a" "a" (null)] [0 (null) 0]`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
