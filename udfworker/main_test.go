@@ -65,6 +65,9 @@ func fakeWorker(behaviour string) {
 		os.Exit(1)
 	case "killed":
 		must(syscall.Kill(os.Getpid(), syscall.SIGKILL))
+	case "terminated":
+		must(syscall.Kill(os.Getpid(), syscall.SIGTERM))
+		select {}
 	case "silent":
 		select {}
 	case "stubborn":

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/alink-runtime/alink/diag"
@@ -362,7 +363,7 @@ func (p *Pool) acquire(ctx context.Context, spec Spec) (*Worker, error) {
 		}
 		if c.id != "" {
 			w, err := p.startWorker(ctx, &Worker{id: c.id, key: key, environment: environment, memoryBytes: spec.MemoryBytes, policy: spec.Policy, visible: spec.Visible, variables: variables(environment, spec), domain: spec.Domain, job: spec.Job, leased: true})
-			if _, killed := errors.AsType[killedAtStart](err); !killed || starts == startsMax {
+			if killed, ok := errors.AsType[killedAtStart](err); !ok || starts >= killed.startsMax {
 				return w, err
 			}
 			starts++
@@ -704,12 +705,21 @@ var missingModule = regexp.MustCompile(`No module named '([^'.]+)`)
 // the names differ.
 var packages = map[string]string{"grpc": "grpcio"}
 
-// startsMax is how often a worker is started that a signal ends before it says
-// hello: that is somebody else's doing, and another one may live.
-const startsMax = 3
+// How often a worker is started that a signal ends before it says hello, which
+// is somebody else's doing: another one may live. SIGKILL is nothing that native
+// code does to itself, and comes as often to a worker that starts as to one that
+// runs, of which a bundle outlives as many.
+const (
+	startsMax       = 3
+	killedStartsMax = 9
+)
 
-// killedAtStart is the error of a worker that a signal ended before its hello.
-type killedAtStart struct{ error }
+// killedAtStart is the error of a worker that a signal ended before its hello,
+// with how often it may have been started.
+type killedAtStart struct {
+	error
+	startsMax int
+}
 
 // Unwrap gives the diagnostic.
 func (k killedAtStart) Unwrap() error { return k.error }
@@ -718,11 +728,15 @@ func (k killedAtStart) Unwrap() error { return k.error }
 func diedAtStart(e *envmgr.Environment, death Death) error {
 	d := notStarted(e).WithFact("%s", death)
 	if death.Kind == SupervisorLost {
-		return killedAtStart{d.WithHint("something ended the engine's worker-pool process; the system's log may say what")}
+		return killedAtStart{d.WithHint("something ended the engine's worker-pool process; the system's log may say what"), startsMax}
 	}
 	if death.Kind == Signalled {
 		d.Cause = death.LastWords(startLinesMax)
-		return killedAtStart{d.WithHint("if nobody killed it, look at the kernel's log: the machine may be short of memory")}
+		d = d.WithHint("if nobody killed it, look at the kernel's log: the machine may be short of memory")
+		if death.Signal == int(syscall.SIGKILL) {
+			return killedAtStart{d, killedStartsMax}
+		}
+		return killedAtStart{d, startsMax}
 	}
 	d.Cause = death.LastWords(startLinesMax)
 	if m := missingModule.FindStringSubmatch(death.Output); m != nil {

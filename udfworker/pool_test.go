@@ -234,25 +234,30 @@ func TestWorkerThatCannotStart(t *testing.T) {
 			eventually(t, "the endpoint is closed", 5*time.Second, func() bool { return host.endpoints() == 0 && len(p.Workers()) == 0 })
 		})
 	}
-	t.Run("killed", func(t *testing.T) {
-		started := 0
-		p, _ := newPool(t, "killed", func(o *PoolOptions) {
-			o.Supervisor.OnEvent = func(e Event) {
-				if e.Kind == EventStarted {
-					started++
+	for behaviour, want := range map[string]struct {
+		signal string
+		starts int
+	}{"killed": {"SIGKILL", killedStartsMax}, "terminated": {"SIGTERM", startsMax}} {
+		t.Run(behaviour, func(t *testing.T) {
+			started := 0
+			p, _ := newPool(t, behaviour, func(o *PoolOptions) {
+				o.Supervisor.OnEvent = func(e Event) {
+					if e.Kind == EventStarted {
+						started++
+					}
 				}
+			})
+			_, err := p.Acquire(t.Context(), Spec{})
+			d := diag.From(err)
+			if d.Code != diag.WorkerNotStarted || !strings.Contains(strings.Join(d.Facts, "\n"), want.signal) {
+				t.Errorf("%v", err)
+			}
+			p.Close() // after which no more events come
+			if started != want.starts {
+				t.Errorf("%d workers were started, want %d", started, want.starts)
 			}
 		})
-		_, err := p.Acquire(t.Context(), Spec{})
-		d := diag.From(err)
-		if d.Code != diag.WorkerNotStarted || !strings.Contains(strings.Join(d.Facts, "\n"), "SIGKILL") {
-			t.Errorf("%v", err)
-		}
-		p.Close() // after which no more events come
-		if started != startsMax {
-			t.Errorf("%d workers were started, want %d", started, startsMax)
-		}
-	})
+	}
 	t.Run("no interpreter", func(t *testing.T) {
 		p, _ := newPool(t, "idle", nil)
 		p.options.Resolver = missingInterpreter{}
