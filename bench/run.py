@@ -32,6 +32,7 @@ import alink as al
 import boundary
 import confined
 import report
+import watched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -527,6 +528,7 @@ def main() -> None:
         growth = data_mib(more) / data_mib(less)
         lines.append(f"- {small} to {large}: {growth:.2f} × ({at_most(growth, GROWTH_GOAL, ' ×')})")
     lines += boundary.report()
+    lines += watched.report()
     lines += confined.report()
     print(report.write_part(options.output, "make bench", lines))
 

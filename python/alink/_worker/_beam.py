@@ -19,7 +19,7 @@ from ._task import Task, decode_schema
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ._elements import Send
+    from ._elements import Room, Send
     from ._functions import Library
 
 BYTES_URN = "beam:coder:bytes:v1"
@@ -89,8 +89,9 @@ class BeamStage:
     names: Sequence[str] = ()
     profiled = False
 
-    def run(self, take: Callable[[], memoryview | None], send: Send) -> None:
+    def run(self, take: Callable[[], memoryview | None], send: Send, room: Room) -> None:
         """Run a bundle: take pieces of input until the end, send pieces of output."""
+        del room  # there is none on gRPC
         parts: list[bytes] = []
         size = 0
         for elements, headers in self._outputs(self._read(ByteSource(take))):

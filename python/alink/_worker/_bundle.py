@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ._beam import BeamStage
-    from ._elements import Send
+    from ._elements import Room, Send
     from ._functions import Library
 
 SOURCE_URN = "beam:runner:source:v1"
@@ -63,14 +63,18 @@ class Stage:
             self.profiled = bool(spec.get("profile"))
             #: The names of the functions, each once.
             self.names = list(dict.fromkeys(call["name"] for call in spec["calls"]))
+            self._writer: BatchWriter | None = None
             self._function = kind(Task(spec, self._schema, output, library, enter))
         except (KeyError, IndexError, TypeError, ValueError, pa.ArrowException) as error:
             text = f"the function's payload is malformed: {type(error).__name__}: {error}"
             raise Failure("protocol", text) from None
 
-    def run(self, take: Callable[[], memoryview | None], send: Send) -> None:
+    def run(self, take: Callable[[], memoryview | None], send: Send, room: Room) -> None:
         """Run a bundle: take pieces of input until the end, send pieces of output."""
-        writer = BatchWriter(send, self._sink)
+        writer = self._writer
+        if writer is None:
+            writer = self._writer = BatchWriter(send, self._sink, room)
+        writer.begin()
         for batch in self._function.run(read_batches(take, self._schema)):
             before = CLOCK.to(ELSEWHERE)
             writer.write(batch)

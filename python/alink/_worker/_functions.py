@@ -12,7 +12,7 @@ import site
 import sys
 from collections import OrderedDict
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _errors, _imports
 from ._clock import CLOCK, LOAD
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 FUNCTIONS_MAX = 64
 MODELS_MAX = 16
 PICKLE_PROTOCOL = 5  # every Python that a worker may run reads it
+
+
+class _Ready(NamedTuple):
+    """A call's function, and by what it and its models are remembered."""
+
+    call: Mapping[str, Any]  # kept, so that its identity is no other call's
+    function: Callable[..., Any]
+    key: tuple[Any, ...]
+    models: list[str]
 
 
 class Library:
@@ -40,6 +49,9 @@ class Library:
         self._folders: set[str] = set()
         self._current: list[str] = []
         self._source_modules: dict[str, ModuleType] = {}
+        # Calls whose function is at hand as it is, by their identities: nothing that they need
+        # has been forgotten, and their folders are in use.
+        self._ready: dict[int, _Ready] = {}
 
     def load(self, call: Mapping[str, Any]) -> Callable[..., Any]:
         """Give the function of a call, with its models bound.
@@ -49,6 +61,11 @@ class Library:
         Failure
             Of kind "load", or "module" if a module is missing.
         """
+        if (ready := self._ready.get(id(call))) is not None:
+            self._functions.move_to_end(ready.key)
+            for path in ready.models:
+                self._models.move_to_end(path)
+            return ready.function
         before = PROGRESS.load_begin()
         counted = CLOCK.to(LOAD)
         try:
@@ -64,18 +81,23 @@ class Library:
         name = call["name"]
         try:
             self._use_folders(list(call.get("modules") or ()))
-            function = self._function(call["code"], name)
-            models = {key: self._model(path) for key, path in (call.get("models") or {}).items()}
+            key = (*sorted(call["code"].items()), *self._current)
+            function = self._function(key, call["code"], name)
+            paths = call.get("models") or {}
+            models = {parameter: self._model(path) for parameter, path in paths.items()}
         except (Failure, KeyboardInterrupt):
             raise
         except BaseException as exception:
             raise _load_failure(exception, name) from None
-        if call["kind"] == "aggregate":
-            return function  # its methods are called, not it
-        if not callable(function):
-            kind = type(function).__name__
-            raise Failure("load", f"{name} is not a function but of type {kind}", got=kind)
-        return functools.partial(function, **models) if models else function
+        if call["kind"] != "aggregate":  # of which methods are called, not itself
+            if not callable(function):
+                kind = type(function).__name__
+                raise Failure("load", f"{name} is not a function but of type {kind}", got=kind)
+            if models:
+                function = functools.partial(function, **models)
+        if key in self._functions and all(path in self._models for path in paths.values()):
+            self._ready[id(call)] = _Ready(call, function, key, list(paths.values()))
+        return function
 
     def dump(self, value: Any) -> bytes:
         """Pickle what a fit function returned, for other workers."""
@@ -97,6 +119,7 @@ class Library:
         if folders == self._current:
             return
         self._current = folders
+        self._ready.clear()
         sys.path[:] = [path for path in sys.path if path not in folders]
         shipped = [at for at, path in enumerate(sys.path) if path in self._folders]
         at = min([*shipped, _site_packages_index()])
@@ -122,8 +145,7 @@ class Library:
         elif any(_is_within(sys.modules[name], other) for other in self._folders):
             _forget(name)
 
-    def _function(self, code: Mapping[str, str], name: str) -> Any:
-        key = (*sorted(code.items()), *self._current)
+    def _function(self, key: tuple[Any, ...], code: Mapping[str, str], name: str) -> Any:
         if key in self._functions:
             self._functions.move_to_end(key)
             return self._functions[key]
@@ -131,7 +153,7 @@ class Library:
             function = self._read(code, name)
             if inspect.isclass(function):
                 function = _set_up(function, name)
-        _remember(self._functions, key, function, FUNCTIONS_MAX)
+        self._remember(self._functions, key, function, FUNCTIONS_MAX)
         return function
 
     def _read(self, code: Mapping[str, str], name: str) -> Any:
@@ -149,8 +171,14 @@ class Library:
             return self._models[path]
         with _imports.measured():
             model = _unpickle(path)
-        _remember(self._models, path, model, MODELS_MAX)
+        self._remember(self._models, path, model, MODELS_MAX)
         return model
+
+    def _remember(self, cache: OrderedDict[Any, Any], key: Any, value: Any, limit: int) -> None:
+        self._ready.clear()  # what is forgotten must not be kept there
+        while len(cache) >= limit:
+            cache.popitem(last=False)
+        cache[key] = value
 
     def _from_source(self, source: str, name: str) -> Any:
         module = self._source_modules.get(source)
@@ -204,12 +232,6 @@ def _forget(package: str) -> None:
     """Make the next import of a package look for it again."""
     for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
         del sys.modules[name]
-
-
-def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any, limit: int) -> None:
-    while len(cache) >= limit:
-        cache.popitem(last=False)
-    cache[key] = value
 
 
 def _unpickle(path: str) -> Any:

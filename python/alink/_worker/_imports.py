@@ -23,6 +23,8 @@ _spent: dict[str, int] = {}
 def taken() -> dict[str, int]:
     """Give the nanoseconds by package that have been counted since this was last asked."""
     global _spent
+    if not _spent:
+        return {}
     spent, _spent = _spent, {}
     return {package: ns for package, ns in spent.items() if ns >= SHOWN_NS_MIN}
 

@@ -40,14 +40,16 @@ FRAMES_A_COLLECTION = 64
 
 _HEADER = struct.Struct("<IIQHBB4x")
 _NO_SLOT = 0xFFFF
-# What is read at once: as many headers and small frames as there are.
-_READ_BYTES = 4096
+# What is read at once: as many small frames as there are.
+_READ_BYTES = 64 << 10
 # How many different requests are remembered as they were decoded: one for each stage in turn.
 _REQUESTS_KNOWN_MAX = 64
 _PARTS_A_CALL = 512  # buffers of one sendmsg; the system takes 1,024
 _DESCRIPTOR_BYTES = array.array("i").itemsize
-# What a request begins with: the tag of its first field, instruction_id.
+_CONTROL_BYTES = socket.CMSG_SPACE(_DESCRIPTOR_BYTES)
+# What a request begins with: the tag of its first field, instruction_id, and its size in a byte.
 _INSTRUCTION_TAG = 1 << 3 | 2
+_ONE_BYTE_MAX = 0x7F
 
 (
     _HELLO, _WELCOME, _REFUSED, _REQUEST, _RESPONSE, _DATA, _ASK, _DESCRIPTOR, _LOG,
@@ -72,14 +74,36 @@ class _Lent:
         self._given_back.append(self._slot)
 
 
-class _Input:
-    """What has come of a bundle's input and was not taken yet."""
+class _Answers:
+    """Writes answers to bundles that have gone well, as ``_wire.encode`` does.
 
-    __slots__ = ("pieces", "whole")
+    Most of one is the same for every bundle, and a worker of small bundles writes thousands a
+    second.
+    """
+
+    _ID = _wire.tag("InstructionResponse", "instruction_id")
+    _ANSWER = _wire.tag("InstructionResponse", "process_bundle")
+    _ENTRY = _wire.tag("ProcessBundleResponse", "monitoring_data")
+    _KEY = _wire.tag("ProcessBundleResponse.MonitoringDataEntry", "key")
+    _VALUE = _wire.tag("ProcessBundleResponse.MonitoringDataEntry", "value")
 
     def __init__(self) -> None:
-        self.pieces: deque[memoryview] = deque()
-        self.whole = False
+        self._keys: dict[str, bytes] = {}
+
+    def write(self, id_: str, told: Mapping[str, bytes]) -> bytes:
+        """Write the answer to an instruction, with what is told of the bundle by its keys."""
+        size = _wire.write_varint
+        entries = b""
+        for key, value in told.items():
+            head = self._keys.get(key)
+            if head is None:
+                text = key.encode()
+                head = self._keys[key] = self._KEY + size(len(text)) + text + self._VALUE
+            entry = head + size(len(value)) + value
+            entries += self._ENTRY + size(len(entry)) + entry
+        id_bytes = id_.encode()
+        answer = self._ANSWER + size(len(entries)) + entries
+        return self._ID + size(len(id_bytes)) + id_bytes + answer
 
 
 class LocalLane:
@@ -116,23 +140,26 @@ class LocalLane:
         self._leave = leave
         self._pid = os.getpid()
         self._requests: deque[tuple[str, Mapping[str, Any]]] = deque()
-        # What has come of the bundles that were asked for and are not done, by their numbers.
-        self._inputs: dict[int, _Input] = {}
+        # What has come of the bundles that were asked for and are not done, by their numbers, and
+        # was not taken yet; None stands at the end.
+        self._inputs: dict[int, deque[memoryview | None]] = {}
         self._bundle = 0
-        self._input = _Input()
+        self._input: deque[memoryview | None] = deque()
         self._descriptor: memoryview | None = None
         self._input_slots: dict[int, tuple[Any, int]] = {}
         self._given_back: deque[int] = deque()
         self._output_slots: dict[int, memoryview] = {}
         self._free_outputs: list[int] = []
+        # The output slot that the next piece lies in.
+        self._filled: int | None = None
         self._crowded = 0
-        # What was read and is not taken apart yet, and the descriptors that came with it.
-        self._received = memoryview(b"")
+        # The descriptors that have come and were not used yet.
         self._descriptors: deque[int] = deque()
         # Frames that go out with the next that somebody waits for.
         self._unsent: list[Any] = []
         # Requests of a stage are the same but for the instruction, which stands first.
         self._known: dict[bytes, Mapping[str, Any]] = {}
+        self._answers = _Answers()
 
     # Connections ----------------------------------------------------------------------------
 
@@ -179,9 +206,10 @@ class LocalLane:
 
     def next(self) -> tuple[str, Mapping[str, Any]]:
         """Wait for the next request to run a bundle; give its id and what it says."""
-        self._give_back()
         while not self._requests:
-            self._read()
+            self._give_back()
+            self._flush()
+            self._read()  # no bundle runs, so nothing interrupts it
         return self._requests.popleft()
 
     def descriptor(self, id_: str) -> Mapping[str, Any]:
@@ -189,10 +217,10 @@ class LocalLane:
         message = _wire.encode(
             "GetProcessBundleDescriptorRequest", {"process_bundle_descriptor_id": id_}
         )
-        self._send(_ASK, [message])
+        self._unsent += [_HEADER.pack(len(message), 0, 0, _NO_SLOT, _ASK, 0), message]
         self._descriptor = None
         while self._descriptor is None:
-            self._read()
+            self._wait()
         if not len(self._descriptor):
             raise Failure("protocol", f"the engine gives no descriptor {id_!r}: NOT_FOUND")
         return _wire.decode("ProcessBundleDescriptor", self._descriptor)
@@ -202,73 +230,79 @@ class LocalLane:
         self._bundle = int(bundle[1:])
         self._input = self._inputs[self._bundle]
 
+    def ready(self) -> bool:
+        """Tell whether the running bundle's next piece, or its end, has come."""
+        return bool(self._input)
+
     def take(self) -> memoryview | None:
         """Give the running bundle's next piece; None at its end."""
-        while not self._input.pieces:
-            if self._input.whole:
-                return None
-            self._read()
-        return self._input.pieces.popleft()
+        while not self._input:
+            self._wait()
+        return None if self._input[0] is None else self._input.popleft()
+
+    def room(self, size: int) -> memoryview | None:
+        """Lend memory for a piece of up to a size, which the next that is put must lie in.
+
+        There may be none, or the piece be too small for it.
+        """
+        if size <= INLINE_BYTES_MAX or not self._free_outputs:
+            return None
+        slot = self._output_slots[self._free_outputs[-1]]
+        if size > len(slot):
+            return None
+        with self._interrupts:
+            self._filled = self._free_outputs.pop()
+        return slot
 
     def put(self, transform: str, parts: list[Any], last: bool) -> None:
-        """Send a piece of the running bundle's output."""
-        views = [memoryview(part).cast("B") for part in parts]
-        size = sum(map(len, views))
-        if size > INLINE_BYTES_MAX and self._free_outputs:
-            number = self._free_outputs[-1]
-            slot = self._output_slots[number]
-            if size <= len(slot):
-                self._free_outputs.pop()
-                at = 0
-                for view in views:
-                    slot[at : at + len(view)] = view
-                    at += len(view)
-                self._send(_DATA, [], slot=number, slot_bytes=size, last=last, with_next=last)
-                return
-        self._send(_DATA, views, last=last, with_next=last)
+        """Send a piece of the running bundle's output; the last one goes with the answer."""
+        size = sum(map(len, parts))
+        with self._interrupts:
+            if self._filled is None:
+                header = _HEADER.pack(size, 0, self._bundle, _NO_SLOT, _DATA, last)
+                self._unsent += [header, *parts]
+            else:
+                header = _HEADER.pack(0, size, self._bundle, self._filled, _DATA, last)
+                self._unsent.append(header)
+                self._filled, size = None, 0
+            if not last or size > INLINE_BYTES_MAX:
+                self._flush()
 
     def respond(self, id_: str, answer: Mapping[str, Any]) -> None:
         """Answer a request."""
         self._give_back()
-        message = _wire.encode("InstructionResponse", {"instruction_id": id_, **answer})
-        self._send(_RESPONSE, [message])
+        if "error" in answer:
+            message = _wire.encode("InstructionResponse", {"instruction_id": id_, **answer})
+        else:
+            message = self._answers.write(id_, answer["process_bundle"]["monitoring_data"])
+        header = _HEADER.pack(len(message), 0, self._bundle, _NO_SLOT, _RESPONSE, 0)
+        self._unsent += [header, message]
+        self._flush()
 
     def finish(self) -> None:
-        """Drop what the running bundle has not taken, and what still comes for it."""
+        """Drop what the running bundle has not taken, what it wrote, and what still comes."""
         self._inputs.pop(self._bundle, None)
-        self._input = _Input()
+        self._input = deque()
+        if self._filled is not None:
+            self._free_outputs.append(self._filled)
+            self._filled = None
 
     def _give_back(self) -> None:
-        """Give back the input slots that nothing refers to any more."""
+        """Give back the input slots that nothing refers to any more, with the next frame."""
         if self._given_back:
             numbers = array.array("H")
             while self._given_back:
                 numbers.append(self._given_back.popleft())
-            self._send(_FREE, [numbers.tobytes()], with_next=True)
+            text = numbers.tobytes()
+            self._unsent += [_HEADER.pack(len(text), 0, 0, _NO_SLOT, _FREE, 0), text]
 
     # Frames ---------------------------------------------------------------------------------
 
-    def _send(
-        self, kind: int, parts: list[Any], slot: int = _NO_SLOT, slot_bytes: int = 0,
-        last: bool = False, with_next: bool = False,
-    ) -> None:  # fmt: skip
-        """Send a frame; with_next, if it is small, together with the next one."""
-        size = sum(map(len, parts))
-        header = _HEADER.pack(size, slot_bytes, self._bundle, slot, kind, last)
-        with self._interrupts:
-            self._unsent += [header, *parts]
-            if not with_next or size > INLINE_BYTES_MAX:
-                self._flush_held()
-
     def _flush(self) -> None:
-        """Send what waits to be sent with something else."""
-        if self._unsent:
-            with self._interrupts:
-                self._flush_held()
-
-    def _flush_held(self) -> None:
-        """Send all frames; interrupts are held."""
+        """Send what waits to be sent. While a bundle runs, interrupts are held."""
         parts, self._unsent = self._unsent, []
+        if not parts:
+            return
         try:
             if sum(map(len, parts)) <= INLINE_BYTES_MAX:
                 self._socket.sendall(b"".join(parts))
@@ -291,54 +325,70 @@ class LocalLane:
         self._leave(0, "")
         raise AssertionError(error)
 
-    def _read(self) -> None:
-        """Take the next frame, which is waited for, and put away what it brings."""
-        if not len(self._received):
-            self._flush()
-            self._poll.poll()  # may be interrupted: nothing has been read yet
+    def _wait(self) -> None:
+        """Wait, while a bundle runs, for frames, and put away what they bring."""
         with self._interrupts:
-            try:
-                while len(self._received) < _HEADER.size:
-                    self._receive()
-                header = _HEADER.unpack_from(self._received)
-                size, slot_bytes, bundle, slot, kind, last = header
+            self._give_back()
+            self._flush()
+        self._poll.poll()  # may be interrupted: nothing has been read yet
+        with self._interrupts:
+            self._read()
+
+    def _read(self) -> None:
+        """Read the frames that there are, which are waited for, and put away what they bring."""
+        try:
+            data, at = self._receive(), 0
+            while (left := len(data) - at) > 0:
+                if left < _HEADER.size:
+                    data, at = data[at:] + self._receive(), 0
+                    continue
+                size, slot_bytes, bundle, slot, kind, last = _HEADER.unpack_from(data, at)
                 if size > MESSAGE_BYTES_MAX:
                     self._leave(1, f"the engine sends a frame of {size} bytes")
-                payload = self._payload(size)
-            except (OSError, LaneBroken) as error:
-                self._end(error)
-            try:
-                self._heard(kind, payload, bundle, slot, slot_bytes, bool(last))
-            except (_wire.WireError, OSError, ValueError, KeyError, IndexError) as error:
-                self._leave(1, f"the engine's frames are malformed: {error!r}")
+                at += _HEADER.size
+                if size <= left - _HEADER.size:
+                    payload = memoryview(data)[at : at + size]
+                else:
+                    payload = self._rest(data[at:], size)
+                at += size
+                if kind == _REQUEST:
+                    id_, request = self._request(payload)
+                    self._inputs[int(id_[1:])] = deque()
+                    self._requests.append((id_, request))
+                elif kind == _DATA:
+                    self._heard_data(payload, bundle, slot, slot_bytes, last)
+                else:
+                    self._heard(kind, payload, slot, slot_bytes)
+        except LaneBroken as error:
+            self._end(error)
+        except (_wire.WireError, OSError, ValueError, KeyError, IndexError) as error:
+            self._leave(1, f"the engine's frames are malformed: {error!r}")
 
-    def _receive(self) -> None:
+    def _receive(self) -> bytes:
         """Read what there is, and the file descriptor that was passed with it."""
-        data, ancillary, _, _ = self._socket.recvmsg(
-            _READ_BYTES, socket.CMSG_SPACE(_DESCRIPTOR_BYTES), socket.MSG_CMSG_CLOEXEC
-        )
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(
+                _READ_BYTES, _CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC
+            )
+        except OSError as error:
+            raise LaneBroken(str(error)) from None
         for level, kind, passed in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self._descriptors.append(array.array("i", passed[:_DESCRIPTOR_BYTES])[0])
         if not data:
             raise LaneBroken("it hung up")
-        if len(self._received):
-            data = b"".join([self._received, data])
-        self._received = memoryview(data)
+        return data
 
-    def _payload(self, size: int) -> memoryview:
-        """Take the payload behind the header that stands first in what was read."""
-        end = _HEADER.size + size
-        if end <= len(self._received):
-            payload = self._received[_HEADER.size : end]
-            self._received = self._received[end:]
-            return payload
+    def _rest(self, begun: bytes, size: int) -> memoryview:
+        """Read the rest of a payload of a size, of which some has been read."""
         whole = memoryview(bytearray(size))
-        at = len(self._received) - _HEADER.size
-        whole[:at] = self._received[_HEADER.size :]
-        self._received = memoryview(b"")
+        at = len(begun)
+        whole[:at] = begun
         while at < size:
-            read = self._socket.recv_into(whole[at:], size - at, socket.MSG_WAITALL)
+            try:
+                read = self._socket.recv_into(whole[at:], size - at, socket.MSG_WAITALL)
+            except OSError as error:
+                raise LaneBroken(str(error)) from None
             if not read:
                 raise LaneBroken("it hung up")
             at += read
@@ -346,35 +396,35 @@ class LocalLane:
 
     def _request(self, payload: memoryview) -> tuple[str, Mapping[str, Any]]:
         """Read a request: the instruction and what it asks for."""
-        end = 2 + payload[1]
-        if payload[0] != _INSTRUCTION_TAG or payload[1] > 0x7F or end > len(payload):
-            request = _wire.decode("InstructionRequest", payload)
+        raw = bytes(payload)
+        end = 2 + raw[1]
+        if raw[0] != _INSTRUCTION_TAG or raw[1] > _ONE_BYTE_MAX or end > len(raw):
+            request = _wire.decode("InstructionRequest", raw)
             return request["instruction_id"], request["process_bundle"]
-        text = bytes(payload[end:])
+        text = raw[end:]
         known = self._known.get(text)
         if known is None:
             known = _wire.decode("InstructionRequest", text)["process_bundle"]
             while len(self._known) >= _REQUESTS_KNOWN_MAX:
                 self._known.pop(next(iter(self._known)))
             self._known[text] = known
-        return str(payload[2:end], "utf-8"), known
+        return raw[2:end].decode(), known
 
-    def _heard(
-        self, kind: int, payload: memoryview, bundle: int, slot: int, slot_bytes: int, last: bool
+    def _heard_data(
+        self, payload: memoryview, bundle: int, slot: int, slot_bytes: int, last: int
     ) -> None:
-        if kind == _DATA:
-            piece = payload if slot == _NO_SLOT else self._lend(slot, slot_bytes)
-            if slot == _NO_SLOT and len(payload) > INLINE_BYTES_MAX:
-                self._make_room()
-            if (to := self._inputs.get(bundle)) is not None:  # else it has ended early
-                if len(piece):
-                    to.pieces.append(piece)
-                to.whole = to.whole or last
-        elif kind == _REQUEST:
-            id_, request = self._request(payload)
-            self._inputs[int(id_[1:])] = _Input()
-            self._requests.append((id_, request))
-        elif kind == _DESCRIPTOR:
+        if slot != _NO_SLOT:
+            payload = self._lend(slot, slot_bytes)
+        elif len(payload) > INLINE_BYTES_MAX:
+            self._make_room()
+        if (to := self._inputs.get(bundle)) is not None:  # else it has ended early
+            if len(payload):
+                to.append(payload)
+            if last:
+                to.append(None)
+
+    def _heard(self, kind: int, payload: memoryview, slot: int, slot_bytes: int) -> None:
+        if kind == _DESCRIPTOR:
             self._descriptor = payload
         elif kind == _FREE:
             self._free_outputs.extend(array.array("H", bytes(payload)))

@@ -146,6 +146,8 @@ class _Lines(io.RawIOBase):
 
     def end_line(self) -> None:
         """Make an entry of a line that was begun."""
+        if not self._partial and not self._skips:
+            return
         with self._lock:
             line, self._partial, self._skips = self._partial, b"", False
         if line:

@@ -25,7 +25,7 @@ from . import _functions, _imports, _local, _log
 from ._clock import CLOCK, ELSEWHERE
 from ._errors import Failure, failure_of
 from ._interrupts import Interrupts
-from ._memory import Release
+from ._memory import Release, keep_heap
 from ._progress import PROGRESS
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def _import_rest() -> None:
 
     _pandas.keep_out()
     importlib.import_module("._bundle", __package__)
+    keep_heap()
 
 
 def _leave(status: int, text: str = "") -> NoReturn:
@@ -221,7 +222,7 @@ class _Worker:
         self._lane.start(id_, url)
         self._capture.begin(id_)
         PROGRESS.begin(id_)
-        stage.run(self._take, self._put)
+        stage.run(self._take, self._put, self._room)
 
     def _sample(self) -> None:
         if self._sampler is None:
@@ -233,6 +234,9 @@ class _Worker:
     # Time that the worker waits for the engine is not the function's.
 
     def _take(self) -> memoryview | None:
+        if self._lane.ready():
+            PROGRESS.step()
+            return self._lane.take()
         PROGRESS.pause()
         before = CLOCK.to(ELSEWHERE)
         try:
@@ -240,6 +244,11 @@ class _Worker:
         finally:
             CLOCK.to(before)
             PROGRESS.resume()
+
+    def _room(self, size: int) -> memoryview | None:
+        if os.getpid() != self._pid:
+            os._exit(0)
+        return self._lane.room(size)
 
     def _put(self, transform: str, parts: list[Any], last: bool) -> None:
         if os.getpid() != self._pid:

@@ -9,18 +9,22 @@ No signal is sent, so no system call of a library is interrupted.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import gc
 import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # A collection looks at every object. It takes one part in this many of the time at most.
 SHARE = 20
+# As much as glibc may come to keep by itself, which depends on what was freed before.
+KEPT_BYTES_MAX = 32 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class Release:
@@ -66,12 +70,26 @@ class Release:
             self._alone.release()
 
 
+def keep_heap() -> None:
+    """Have the C library keep what is freed, up to a bound, where it is glibc.
+
+    numpy takes its arrays from it. By itself it returns them to the system as soon as a few are
+    free, and every page of the next ones is then made anew. All is given back when memory runs
+    short.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        option = _c_library().mallopt
+        option(_M_TRIM_THRESHOLD, KEPT_BYTES_MAX)
+        option(_M_MMAP_THRESHOLD, KEPT_BYTES_MAX)
+
+
 def _trim_heap() -> None:
     """Return the free parts of the C library's heap, where it is glibc's."""
-    import ctypes  # only ever needed when memory is short
+    with contextlib.suppress(AttributeError, OSError):
+        _c_library().malloc_trim(0)
 
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError):
-        return
-    trim(0)
+
+def _c_library() -> Any:
+    import ctypes  # which numpy has imported, where there is one
+
+    return ctypes.CDLL(None)

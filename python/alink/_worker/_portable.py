@@ -187,9 +187,17 @@ class PortableLane:
         self._inbox.start(bundle)
         self._running = bundle, self._data_to(url or self._endpoint)
 
+    def ready(self) -> bool:
+        """Tell whether the running bundle's next piece is known to have come."""
+        return False
+
     def take(self) -> memoryview | None:
         """Give the running bundle's next piece; None at its end."""
         return self._inbox.take()
+
+    def room(self, size: int) -> memoryview | None:
+        """Lend no memory: there is none that both sides see."""
+        return None
 
     def put(self, transform: str, parts: list[Any], last: bool) -> None:
         """Send a piece of the running bundle's output."""

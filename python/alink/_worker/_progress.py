@@ -35,6 +35,7 @@ class Progress:
     def __init__(self) -> None:
         self._words = memoryview(bytearray(PAGE_BYTES)).cast("Q")
         self._wake = threading.Event()
+        self._asleep = False
         self._busy = False
         self._steps = 0
         self._count: Callable[[], int] | None = None
@@ -58,7 +59,8 @@ class Progress:
         self._words[_BEGUN] = self._words[_INSTRUCTION]
         self._words[_RUNNING] = 1
         self._busy = True
-        self._wake.set()
+        if self._asleep:
+            self._wake.set()
 
     def end(self) -> None:
         """Say that nothing is run."""
@@ -123,8 +125,10 @@ class Progress:
         while True:
             if idle >= IDLE_LOOKS:
                 self._wake.clear()
+                self._asleep = True
                 if not self._busy:  # or else a bundle has begun before that
                     self._wake.wait()
+                self._asleep = False
                 idle = 0
             time.sleep(LOOK_SECONDS)
             count, first = self._count, self._first

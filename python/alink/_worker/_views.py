@@ -11,11 +11,29 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+# Of numbers, by the numbers of Arrow's types.
+_DTYPES = {
+    type_.id: dtype
+    for type_, dtype in (
+        (pa.int8(), "i1"),
+        (pa.int16(), "i2"),
+        (pa.int32(), "i4"),
+        (pa.int64(), "i8"),
+        (pa.uint8(), "u1"),
+        (pa.uint16(), "u2"),
+        (pa.uint32(), "u4"),
+        (pa.uint64(), "u8"),
+        (pa.float16(), "f2"),
+        (pa.float32(), "f4"),
+        (pa.float64(), "f8"),
+    )
+}
+
+
 def has_numpy_type(type_: pa.DataType) -> bool:
     """Tell whether ``numbers`` can show a column of the type."""
     return (
-        types.is_integer(type_)
-        or types.is_floating(type_)
+        type_.id in _DTYPES
         or types.is_date32(type_)
         or types.is_timestamp(type_)
         or types.is_duration(type_)
@@ -28,11 +46,13 @@ def numbers(array: pa.Array) -> np.ndarray[Any, Any]:
     The array is read-only; what lies under a NULL may be anything.
     """
     type_ = array.type
-    if types.is_timestamp(type_) or types.is_duration(type_):
-        dtype = f"{'M' if types.is_timestamp(type_) else 'm'}8[{type_.unit}]"
+    dtype = _DTYPES.get(type_.id)
+    if dtype is not None:
+        return fixed(array, dtype)
+    if types.is_date32(type_):
+        dtype = "i4"
     else:
-        kind = "f" if types.is_floating(type_) else "u" if types.is_unsigned_integer(type_) else "i"
-        dtype = f"{kind}{type_.bit_width // 8}"
+        dtype = f"{'M' if types.is_timestamp(type_) else 'm'}8[{type_.unit}]"
     values = fixed(array, dtype)
     return values.astype("M8[D]") if types.is_date32(type_) else values
 

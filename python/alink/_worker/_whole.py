@@ -72,17 +72,18 @@ class Whole:
         result = called(self._name, self._form, function, (rows,))
         size = 0
         for table in self._tables(result):
-            self._check_columns(table)
+            declared = table.schema == self._output
+            if not declared:
+                self._check_columns(table)
             for part in [table] if isinstance(table, pa.RecordBatch) else table.to_batches():
-                batch = self._as_declared(part)
-                size += batch.nbytes + batch.num_rows  # also where they take no memory
+                batch = part if declared else self._as_declared(part)
+                # What crosses, and rows also where they take no memory.
+                size += pa.ipc.get_record_batch_size(batch) + batch.num_rows
                 if size > self._output_max:
                     raise too_large(self._name, size, self._output_max, "call")
                 yield batch
 
     def _as_declared(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if batch.schema == self._output:
-            return batch
         columns = [self._cast(batch, field) for field in self._output]
         return pa.RecordBatch.from_arrays(columns, schema=self._output)
 

@@ -17,6 +17,7 @@ _VARINT, _FIXED64, _LENGTH, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _VARINT_BYTES_MAX = 10
 _GROUP_DEPTH_MAX = 32
 _MASK64 = (1 << 64) - 1
+_ONE_BYTE = [bytes([value]) for value in range(0x80)]
 
 
 class WireError(ValueError):
@@ -39,12 +40,20 @@ def read_varint(view: memoryview, at: int) -> tuple[int, int]:
 
 def write_varint(value: int) -> bytes:
     """Write a number from 0 to 2**64-1."""
+    if value < 0x80:
+        return _ONE_BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def tag(name: str, field: str) -> bytes:
+    """Write what stands before the size of a field that has one."""
+    numbers = [number for number, known in MESSAGES[name].items() if known[0] == field]
+    return write_varint(numbers[0] << 3 | _LENGTH)
 
 
 def decode(name: str, data: bytes | memoryview) -> Message:

@@ -23,15 +23,34 @@ def batch(rows, width=10):
     )
 
 
-def written(batches):
+def written(batches, room=lambda size: None):
     """Write batches; return the pieces as (data, is_last)."""
     pieces = []
-    writer = _elements.BatchWriter(lambda *piece: pieces.append(piece), "sink")
+
+    def send(transform, parts, last):
+        assert transform == "sink"
+        pieces.append((b"".join(parts), last))
+
+    writer = _elements.BatchWriter(send, "sink", room)
+    writer.begin()
     for one in batches:
         writer.write(one)
     writer.close()
-    assert {transform for transform, _, _ in pieces} == {"sink"}
-    return [(b"".join(parts), last) for _, parts, last in pieces]
+    return pieces
+
+
+class Slots:
+    """Lends memory of a size, as often as there is some, from so many bytes on."""
+
+    def __init__(self, size=1 << 20, count=1_000, least=0):
+        self.lent = []
+        self._size, self._count, self._least = size, count, least
+
+    def room(self, size):
+        if not self._least <= size <= self._size or len(self.lent) == self._count:
+            return None
+        self.lent.append(memoryview(bytearray(b"\xaa" * self._size)))
+        return self.lent[-1]
 
 
 def read(chunks, schema=SCHEMA):
@@ -135,6 +154,101 @@ def test_input_that_ends_early_says_so():
     [(data, _)] = written([batch(3)])
     with pytest.raises(Failure, match="ends 5 bytes too early"):
         read([data[:-5]])
+
+
+# Batches that are written in place ----------------------------------------------------------
+
+POINT = pa.struct([("a", pa.float64()), ("b", pa.list_(pa.string()))])
+
+
+def shapes():
+    """Batches whose buffers are not what their values are: cut, nested, with NULLs, empty."""
+    numbers = pa.array([1, None, 3, 4, None, 6, 7, 8, 9, 10, 11], pa.int64())
+    flags = pa.array([True, None, False] * 5)
+    texts = pa.array(["a", None, "", "long " * 50] * 4)
+    lists = pa.array([[1, 2], None, [], [3]] * 5, pa.list_(pa.int32()))
+    points = pa.array([{"a": 1.0, "b": ["x", None]}, None, {"a": None, "b": None}] * 4, POINT)
+    maps = pa.array([[("k", 1)], None, []] * 4, pa.map_(pa.string(), pa.int64()))
+    fixed = pa.array([[1.0, 2.0], None] * 6, pa.list_(pa.float64(), 2))
+    decimals = pa.array([1, None, 3] * 4).cast(pa.decimal128(20, 0))
+    for name, array in [
+        ("numbers", numbers), ("flags", flags), ("texts", texts), ("lists", lists),
+        ("points", points), ("maps", maps), ("fixed", fixed), ("decimals", decimals),
+        ("nulls", pa.nulls(11)), ("all NULL", pa.nulls(11, pa.string())),
+    ]:  # fmt: skip
+        for start, size in [(0, 11), (3, 7), (8, 3), (1, 0), (0, 0)]:
+            part = array.slice(start, size)
+            yield f"{name} {start}+{size}", pa.record_batch([part, part], ["x", "y"])
+    yield "no columns", pa.RecordBatch.from_arrays([], schema=pa.schema([]))
+    yield "no rows", batch(0)
+
+
+@pytest.mark.parametrize(("what", "one"), list(shapes()))
+def test_a_batch_in_place_is_the_same_message(what, one):
+    slots = Slots()
+    [(data, last)] = written([one, one, one], slots.room)
+    assert last
+    assert len(slots.lent) == 1
+    assert data == written([one, one, one])[0][0], what
+    again = read([data], one.schema)
+    assert again == [one, one, one]
+    for each in again:
+        each.validate(full=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=8),
+    st.integers(200, 100_000),
+    st.integers(0, 3),
+    st.integers(0, 50_000),
+)
+def test_batches_survive_any_room(shapes, size, count, least):
+    batches = [batch(rows, width) for rows, width in shapes]
+    slots = Slots(size, count, least)
+    pieces = written(batches, slots.room)
+    assert read([data for data, _ in pieces]) == batches
+    assert [last for _, last in pieces] == [False] * (len(pieces) - 1) + [True]
+
+
+def test_what_has_gathered_goes_first_into_the_room():
+    slots = Slots(least=50_000)
+    small, large = batch(10), batch(1000, 100)
+    [(data, _)] = written([small, small, large, small], slots.room)
+    assert bytes(slots.lent[0][: len(data)]) == data
+    assert read([data]) == [small, small, large, small]
+
+
+def test_what_is_larger_than_the_room_goes_as_before():
+    slots = Slots(size=100_000)
+    large = batch(2000, 100)
+    pieces = written([batch(10), large, batch(10)], slots.room)
+    assert read([data for data, _ in pieces]) == [batch(10), large, batch(10)]
+    assert len(slots.lent) == 1  # before it
+
+
+def test_what_is_more_than_a_message_is_refused():
+    texts = [pa.array(texts).dictionary_encode() for texts in (["a", "b"], ["c", "d"])]
+    batches = [pa.record_batch([column], ["x"]) for column in texts]
+    with pytest.raises(Failure, match="no single message"):
+        written(batches, Slots().room)
+
+
+def test_a_writer_goes_on_after_a_bundle_that_failed():
+    pieces = []
+    slots = Slots()
+    writer = _elements.BatchWriter(
+        lambda _, parts, __: pieces.append(b"".join(parts)), "s", slots.room
+    )
+    writer.begin()
+    writer.write(batch(10))
+    strange = pa.record_batch([pa.array([1])], ["z"])
+    with pytest.raises(pa.ArrowInvalid, match="schema"):
+        writer.write(strange)
+    writer.begin()
+    writer.write(batch(3))
+    writer.close()
+    assert read(pieces) == [batch(3)]
 
 
 # The inbox --------------------------------------------------------------------------------
