@@ -37,9 +37,10 @@ def report() -> list[str]:
         "## Boundary",
         "",
         "From the engine to a worker and back, 40 bytes a row each way, 3 bundles in flight, what "
-        "comes back copied and validated, with a function that gives what it gets. Beside it a "
-        f"copy of the same bytes within the engine. Best of {ROUNDS} rounds in turns; one row by "
-        "itself is the median of each, and the best of these.",
+        "comes back checked, its numbers where the worker wrote them, with a function that gives "
+        "what it gets. Beside it a copy of the same bytes within the engine. Best of "
+        f"{ROUNDS} rounds in turns; one row by itself is the median of each, and the best of "
+        "these.",
         "",
         "| rows in a batch | M rows/s | copied, M rows/s | ratio | goal |",
         "|---|---|---|---|---|",
