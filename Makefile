@@ -112,7 +112,7 @@ soak: build ## streams whose engines and workers are killed a hundred times
 
 .PHONY: soak-kills
 soak-kills: build $(VENV_READY) ## a job of two minutes whose workers are killed at random, at least a hundred times
-	@ALINK_WORKER_KILLS=$${ALINK_WORKER_KILLS:-110} $(VENV)/bin/python -m pytest -s --timeout 1200 python/tests/test_failures.py -k kills_from_outside
+	@ALINK_WORKER_KILLS=$${ALINK_WORKER_KILLS:-125} $(VENV)/bin/python -m pytest -s --timeout 1200 python/tests/test_failures.py -k kills_from_outside
 
 # A bomb takes 1 GiB at most, if nothing stops it.
 .PHONY: bombs

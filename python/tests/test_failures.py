@@ -553,9 +553,9 @@ def test_output_is_bounded(ctx, table):
 def test_kills_from_outside_are_nobodys_fault(pyrunner):
     """``make soak-kills`` is the long form: two minutes without the kills."""
     kills = int(os.environ.get("ALINK_WORKER_KILLS", "5"))
-    killed = random_kills(seconds=kills * 12 / 11 if kills >= 100 else 2, kills=kills)
+    killed = random_kills(seconds=120 if kills >= 100 else 2, kills=kills)
     print(f"{killed} workers were killed")
-    assert killed >= kills * 10 // 11
+    assert killed >= kills * 4 // 5  # chance says how many
 
 
 def random_kills(seconds: float, kills: int) -> int:
