@@ -29,8 +29,9 @@ func functionsOf(calls []exec.FunctionCall) (names []string) {
 	return names
 }
 
-// readSpent reads where a worker's time has gone for a bundle of these functions. What is not
-// sound, or from a worker of another kind, is left out: it is only looked at.
+// readSpent reads where a worker's time has gone for a bundle of these functions.
+// What is not sound, or from a worker of another kind, is left out: it is only
+// looked at.
 func readSpent(names []string, data map[string][]byte) (w exec.Work) {
 	spent := data[spentKey]
 	if len(spent) != 8*(1+2*len(names)) {

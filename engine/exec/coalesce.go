@@ -173,25 +173,38 @@ func (c *coalescer) joined() (arrow.RecordBatch, error) {
 		return batch, nil
 	}
 	defer c.drop()
-	first := c.held[0]
-	columns := make([]arrow.Array, 0, first.NumCols())
-	defer func() {
-		for _, column := range columns {
-			column.Release()
-		}
-	}()
-	parts := make([]arrow.Array, len(c.held))
-	for i := range int(first.NumCols()) {
-		for k, batch := range c.held {
+	columns, err := JoinColumns(c.held, c.allocator)
+	if err != nil {
+		return nil, err
+	}
+	defer ReleaseColumns(columns)
+	return array.NewRecordBatch(c.held[0].Schema(), columns, c.rows), nil
+}
+
+// JoinColumns gives the columns of batches of one schema, one or more, each in
+// one piece; the caller releases them.
+func JoinColumns(batches []arrow.RecordBatch, allocator memory.Allocator) ([]arrow.Array, error) {
+	columns := make([]arrow.Array, 0, batches[0].NumCols())
+	parts := make([]arrow.Array, len(batches))
+	for i := range int(batches[0].NumCols()) {
+		for k, batch := range batches {
 			parts[k] = batch.Column(i)
 		}
-		column, err := array.Concatenate(parts, c.allocator)
+		column, err := array.Concatenate(parts, allocator)
 		if err != nil {
+			ReleaseColumns(columns)
 			return nil, err
 		}
 		columns = append(columns, column)
 	}
-	return array.NewRecordBatch(first.Schema(), columns, c.rows), nil
+	return columns, nil
+}
+
+// ReleaseColumns releases each of the columns.
+func ReleaseColumns(columns []arrow.Array) {
+	for _, column := range columns {
+		column.Release()
+	}
 }
 
 func (c *coalescer) drop() {

@@ -200,15 +200,11 @@ func (c *Collate) endRun(ctx context.Context) error {
 	}
 	run.spool = spool
 	c.runs = append(c.runs, run)
-	columns, err := c.heldColumns()
-	defer func() {
-		for _, column := range columns {
-			column.Release()
-		}
-	}()
+	columns, err := exec.JoinColumns(c.held, c.allocator)
 	if err != nil {
 		return err
 	}
+	defer exec.ReleaseColumns(columns)
 	each := min(c.limits.batchRows, max(1, c.limits.batchBytes*int64(len(rows))/max(1, c.heldBytes)))
 	for part := range slices.Chunk(rows, int(each)) {
 		batch, err := c.takeRows(ctx, c.kept, columns, part)
@@ -246,24 +242,6 @@ func (c *Collate) places(run *collatedRun) []int64 {
 	return rows
 }
 
-// heldColumns are the columns of what is held, each in one piece. The caller
-// releases them, after an error too.
-func (c *Collate) heldColumns() ([]arrow.Array, error) {
-	columns := make([]arrow.Array, 0, c.kept.NumFields())
-	parts := make([]arrow.Array, len(c.held))
-	for i := range c.kept.NumFields() {
-		for k, batch := range c.held {
-			parts[k] = batch.Column(i)
-		}
-		column, err := array.Concatenate(parts, c.allocator)
-		if err != nil {
-			return columns, err
-		}
-		columns = append(columns, column)
-	}
-	return columns, nil
-}
-
 // takeRows makes a batch of rows of columns.
 func (c *Collate) takeRows(ctx context.Context, schema *arrow.Schema, columns []arrow.Array, rows []int64) (arrow.RecordBatch, error) {
 	b := array.NewInt64Builder(c.allocator)
@@ -273,11 +251,7 @@ func (c *Collate) takeRows(ctx context.Context, schema *arrow.Schema, columns []
 	defer indices.Release()
 	ctx = compute.WithAllocator(ctx, c.allocator)
 	taken := make([]arrow.Array, 0, len(columns))
-	defer func() {
-		for _, column := range taken {
-			column.Release()
-		}
-	}()
+	defer func() { exec.ReleaseColumns(taken) }()
 	for _, column := range columns {
 		some, err := takeRows(ctx, column, indices)
 		if err != nil {
@@ -305,13 +279,15 @@ func (c *Collate) sortKeys(ctx context.Context) error {
 	columns = append(columns, b.NewArray())
 	fields := append(slices.Clone(c.rows.Fields()[:len(c.Group.Keys)]), arrow.Field{Name: number, Type: arrow.PrimitiveTypes.Int64, Nullable: true})
 	batch := array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, int64(n))
-	for _, column := range columns {
-		column.Release()
-	}
+	exec.ReleaseColumns(columns)
 	c.order = make([]uint32, 0, n)
-	given := &givenBatches{batches: []arrow.RecordBatch{batch}}
-	defer given.Close()
-	return c.Engine.Run(ctx, c.sort(batch.Schema()), []exec.BatchReader{given}, func(sorted arrow.RecordBatch) error {
+	defer batch.Release()
+	all := make([]int, len(fields))
+	for i := range all {
+		all[i] = i
+	}
+	reader := &oneBatchReader{source: newOneBatch(batch, all, batch.Schema())}
+	return c.Engine.Run(ctx, c.sort(batch.Schema()), []exec.BatchReader{reader}, func(sorted arrow.RecordBatch) error {
 		defer sorted.Release()
 		for _, i := range sorted.Column(int(sorted.NumCols()) - 1).(*array.Int64).Int64Values() {
 			c.order = append(c.order, uint32(i))
@@ -439,23 +415,12 @@ func (b *collatedBundle) numbered() (arrow.RecordBatch, error) {
 			numbers.UnsafeAppend(int64(g.key))
 		}
 	}
-	columns := []arrow.Array{numbers.NewArray()}
-	defer func() {
-		for _, column := range columns {
-			column.Release()
-		}
-	}()
-	parts := make([]arrow.Array, len(b.parts))
-	for i := range b.kept.NumFields() {
-		for k, part := range b.parts {
-			parts[k] = part.Column(i)
-		}
-		column, err := array.Concatenate(parts, b.allocator)
-		if err != nil {
-			return nil, err
-		}
-		columns = append(columns, column)
+	joined, err := exec.JoinColumns(b.parts, b.allocator)
+	if err != nil {
+		return nil, err
 	}
+	columns := append([]arrow.Array{numbers.NewArray()}, joined...)
+	defer exec.ReleaseColumns(columns)
 	return array.NewRecordBatch(b.Group.Schema, columns, b.rows), nil
 }
 
@@ -599,27 +564,4 @@ func (u *uncollated) withKeys(ctx context.Context, batch arrow.RecordBatch, code
 // Close implements exec.BatchReader.
 func (u *uncollated) Close() { u.in.Close() }
 
-func (u *uncollated) release() {
-	for _, key := range u.keys {
-		key.Release()
-	}
-}
-
-// givenBatches reads batches, which it owns.
-type givenBatches struct{ batches []arrow.RecordBatch }
-
-// Next implements exec.BatchReader.
-func (g *givenBatches) Next(context.Context) (arrow.RecordBatch, error) {
-	if len(g.batches) == 0 {
-		return nil, io.EOF
-	}
-	batch := g.batches[0]
-	g.batches = g.batches[1:]
-	return batch, nil
-}
-
-// Close implements exec.BatchReader.
-func (g *givenBatches) Close() {
-	releaseAll(g.batches)
-	g.batches = nil
-}
+func (u *uncollated) release() { exec.ReleaseColumns(u.keys) }
