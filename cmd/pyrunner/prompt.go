@@ -117,7 +117,7 @@ func (p *prompt) read(prompt string) (string, error) {
 	}
 	done := make(chan answer, 1)
 	go func() {
-		text, err := p.line.Prompt(prompt)
+		text, err := p.edit(prompt)
 		done <- answer{text, err}
 	}()
 	for {
@@ -130,6 +130,16 @@ func (p *prompt) read(prompt string) (string, error) {
 			}
 		}
 	}
+}
+
+// edit lets the user enter a line. The editor takes Ctrl-C as a character when
+// the prompt stands there already: of someone who is fast it would be a signal,
+// and lost.
+func (p *prompt) edit(prompt string) (string, error) {
+	if liner.TerminalSupported() {
+		defer signalKeysOff()()
+	}
+	return p.line.Prompt(prompt)
 }
 
 // run runs statements until they end or Ctrl-C ends them. What a statement

@@ -102,7 +102,7 @@ func (term *terminal) enter(text string) {
 // expect waits for a text behind the last one, and gives what stood before it.
 func (term *terminal) expect(text string) string {
 	term.t.Helper()
-	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(time.Millisecond) {
 		term.mu.Lock()
 		rest := term.printed.String()[term.seen:]
 		before, _, found := strings.Cut(rest, text)
@@ -247,6 +247,23 @@ func TestPromptRemembers(t *testing.T) {
 	term.expect("with_a_column")
 	term.expect("0 rows")
 	term.enter(".ex\t\r")
+	if code := term.end(); code != exitDone {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// TestCtrlCRightBehindThePrompt clears the line, however fast it comes: the
+// prompt is seen only where Ctrl-C is a key.
+func TestCtrlCRightBehindThePrompt(t *testing.T) {
+	sqlFolder(t)
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	term := openTerminal(t, "sql")
+	term.expect("sql> ")
+	for range 200 {
+		term.enter(ctrlC)
+		term.expect("sql> ")
+	}
+	term.enter(".quit\r")
 	if code := term.end(); code != exitDone {
 		t.Errorf("exit %d", code)
 	}
