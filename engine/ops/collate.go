@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -193,25 +194,21 @@ func (c *Collate) endRun(ctx context.Context) error {
 		return err
 	}
 	run := &collatedRun{}
-	rows := c.places(run)
+	places := c.places(run)
 	spool, err := exec.NewSpool(c.kept, c.Spool)
 	if err != nil {
 		return err
 	}
 	run.spool = spool
 	c.runs = append(c.runs, run)
-	columns, err := exec.JoinColumns(c.held, c.allocator)
+	each := min(c.limits.batchRows, max(1, c.limits.batchBytes*int64(len(places))/max(1, c.heldBytes)))
+	batches, err := c.scattered(ctx, scatter{places, uint(bits.Len64(uint64(each)) - 1), c.allocator})
 	if err != nil {
 		return err
 	}
-	defer exec.ReleaseColumns(columns)
-	each := min(c.limits.batchRows, max(1, c.limits.batchBytes*int64(len(rows))/max(1, c.heldBytes)))
-	for part := range slices.Chunk(rows, int(each)) {
-		batch, err := c.takeRows(ctx, c.kept, columns, part)
-		if err != nil {
-			return err
-		}
+	for i, batch := range batches {
 		if err := spool.Put(ctx, exec.BatchElement(batch)); err != nil {
+			releaseAll(batches[i+1:])
 			return err
 		}
 	}
@@ -220,30 +217,88 @@ func (c *Collate) endRun(ctx context.Context) error {
 	return spool.Put(ctx, exec.Element{Kind: exec.KindEnd})
 }
 
-// places gives the rows that are held in the order of their keys, and notes in
-// a run how many each key has.
-func (c *Collate) places(run *collatedRun) []int64 {
-	counts := make([]int64, c.keys.Len())
+// places gives the place of each row that is held in the order of their keys,
+// and notes in a run how many each key has.
+func (c *Collate) places(run *collatedRun) []uint32 {
+	counts := make([]uint32, c.keys.Len())
 	for _, key := range c.codes {
 		counts[key]++
 	}
-	next := int64(0)
+	next := uint32(0)
 	for _, key := range c.order {
 		if rows := counts[key]; rows > 0 {
-			run.groups = append(run.groups, collatedGroup{key, rows})
+			run.groups = append(run.groups, collatedGroup{key, int64(rows)})
 			counts[key], next = next, next+rows
 		}
 	}
-	rows := make([]int64, len(c.codes))
+	// The numbers of the keys are of no use once the places are known.
+	places := c.codes
 	for row, key := range c.codes {
-		rows[counts[key]] = int64(row)
+		places[row] = counts[key]
 		counts[key]++
 	}
-	return rows
+	return places
 }
 
-// takeRows makes a batch of rows of columns.
-func (c *Collate) takeRows(ctx context.Context, schema *arrow.Schema, columns []arrow.Array, rows []int64) (arrow.RecordBatch, error) {
+// scattered gives the rows that are held in their places, in batches.
+func (c *Collate) scattered(ctx context.Context, s scatter) ([]arrow.RecordBatch, error) {
+	columns := make([][]arrow.Array, c.kept.NumFields())
+	defer func() {
+		for _, pieces := range columns {
+			exec.ReleaseColumns(pieces)
+		}
+	}()
+	var rows []int64
+	for i := range columns {
+		parts := make([]arrow.Array, len(c.held))
+		for k, batch := range c.held {
+			parts[k] = batch.Column(i)
+		}
+		if width := scatterWidth(c.kept.Field(i).Type); width > 0 {
+			columns[i] = s.column(parts, width)
+			continue
+		}
+		if rows == nil {
+			rows = s.rows()
+		}
+		var err error
+		if columns[i], err = c.takeColumn(ctx, parts, slices.Collect(slices.Chunk(rows, 1<<s.shift))); err != nil {
+			return nil, err
+		}
+	}
+	var batches []arrow.RecordBatch
+	for i := 0; i<<s.shift < len(s.places); i++ {
+		pieces := make([]arrow.Array, len(columns))
+		for k := range columns {
+			pieces[k] = columns[k][i]
+		}
+		batches = append(batches, array.NewRecordBatch(c.kept, pieces, min(1<<s.shift, int64(len(s.places)-i<<s.shift))))
+	}
+	return batches, nil
+}
+
+// takeColumn gives the values of a column, which comes in parts, for each piece
+// of rows.
+func (c *Collate) takeColumn(ctx context.Context, parts []arrow.Array, pieces [][]int64) ([]arrow.Array, error) {
+	whole, err := array.Concatenate(parts, c.allocator)
+	if err != nil {
+		return nil, err
+	}
+	defer whole.Release()
+	taken := make([]arrow.Array, 0, len(pieces))
+	for _, rows := range pieces {
+		some, err := c.takeRows(ctx, []arrow.Array{whole}, rows)
+		if err != nil {
+			exec.ReleaseColumns(taken)
+			return nil, err
+		}
+		taken = append(taken, some...)
+	}
+	return taken, nil
+}
+
+// takeRows gives rows of columns; the caller releases them.
+func (c *Collate) takeRows(ctx context.Context, columns []arrow.Array, rows []int64) ([]arrow.Array, error) {
 	b := array.NewInt64Builder(c.allocator)
 	defer b.Release()
 	b.AppendValues(rows, nil)
@@ -251,15 +306,15 @@ func (c *Collate) takeRows(ctx context.Context, schema *arrow.Schema, columns []
 	defer indices.Release()
 	ctx = compute.WithAllocator(ctx, c.allocator)
 	taken := make([]arrow.Array, 0, len(columns))
-	defer func() { exec.ReleaseColumns(taken) }()
 	for _, column := range columns {
 		some, err := takeRows(ctx, column, indices)
 		if err != nil {
+			exec.ReleaseColumns(taken)
 			return nil, err
 		}
 		taken = append(taken, some)
 	}
-	return array.NewRecordBatch(schema, taken, int64(len(rows))), nil
+	return taken, nil
 }
 
 // sortKeys has the relational engine sort the keys, if there are new ones.
@@ -552,13 +607,12 @@ func (u *uncollated) withKeys(ctx context.Context, batch arrow.RecordBatch, code
 	for i, key := range codes {
 		rows[i] = int64(key)
 	}
-	schema := arrow.NewSchema(u.rows.Fields()[:len(u.keys)], nil)
-	keys, err := u.takeRows(ctx, schema, u.keys, rows)
+	keys, err := u.takeRows(ctx, u.keys, rows)
 	if err != nil {
 		return nil, err
 	}
-	defer keys.Release()
-	return array.NewRecordBatch(u.rows, slices.Concat(keys.Columns(), batch.Columns()), batch.NumRows()), nil
+	defer exec.ReleaseColumns(keys)
+	return array.NewRecordBatch(u.rows, append(keys, batch.Columns()...), batch.NumRows()), nil
 }
 
 // Close implements exec.BatchReader.

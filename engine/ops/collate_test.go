@@ -82,11 +82,13 @@ func (s *sorter) Run(ctx context.Context, stage *exec.RelationalStage, inputs []
 	})
 	c := Collate{allocator: s.alloc}
 	for part := range slices.Chunk(rows, 7) {
-		batch, err := c.takeRows(ctx, stage.Inputs[0].Schema, columns, part)
-		if err == nil {
-			err = emit(batch)
-		}
+		taken, err := c.takeRows(ctx, columns, part)
 		if err != nil {
+			return err
+		}
+		batch := array.NewRecordBatch(stage.Inputs[0].Schema, taken, int64(len(part)))
+		exec.ReleaseColumns(taken)
+		if err := emit(batch); err != nil {
 			return err
 		}
 	}

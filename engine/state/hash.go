@@ -126,6 +126,9 @@ type integer interface {
 	~int8 | ~int16 | ~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32 | ~uint64
 }
 
+// textHash is the hash of a key that is one text.
+func textHash(text string) uint64 { return mix(hashSeed, xxh3.HashString(text)) }
+
 func hashIntegers[T integer](column arrow.Array, values []T, out []uint64) {
 	if column.NullN() == 0 {
 		for i, v := range values {

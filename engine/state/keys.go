@@ -13,6 +13,7 @@ type Keys struct {
 	batch  []*bound
 	groups *groups
 	hashes []uint64
+	short  shortTexts
 }
 
 // NewKeys makes an empty one for keys of Keyable types, one or more.
@@ -33,6 +34,10 @@ func (k *Keys) Len() int { return k.groups.len() }
 func (k *Keys) Find(columns []arrow.Array, out []uint32) error {
 	for i, column := range columns {
 		k.batch[i].set(column)
+	}
+	if texts, ok := columns[0].(*array.String); ok && len(columns) == 1 && texts.NullN() == 0 {
+		k.findTexts(texts, out)
+		return nil
 	}
 	if cap(k.hashes) < len(out) {
 		k.hashes = make([]uint64, len(out))
