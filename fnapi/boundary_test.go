@@ -1,6 +1,9 @@
 package fnapi
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"syscall"
@@ -8,6 +11,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/alink-runtime/alink/engine/exec"
 	"github.com/alink-runtime/alink/engine/plan"
@@ -19,7 +23,7 @@ const boundaryColumns = 5
 // BenchmarkBoundary measures what it costs to get rows into a worker and back,
 // with a function that gives what it gets, beside a copy of the same bytes in
 // this process; how long one row takes; and the processor time of this process
-// for each bundle, which tells more than the clock where the machine is shared.
+// and of the worker for each bundle, which tells more than the clock where the machine is shared.
 // bench/boundary.py reads what it prints.
 func BenchmarkBoundary(b *testing.B) {
 	for _, rows := range []int{1024, 8192, 65536} {
@@ -28,12 +32,13 @@ func BenchmarkBoundary(b *testing.B) {
 			s := identity(b, batch.Schema())
 			defer s.Close()
 			cross(b, s, batch, 2*bundlesInFlightMax) // the function is loaded, the slots are there
-			spent := cpuTime()
+			spent, worked := cpuTime(), workerTime(b, s)
 			began := time.Now()
 			b.ResetTimer()
 			cross(b, s, batch, b.N)
 			b.StopTimer()
 			b.ReportMetric(float64((cpuTime()-spent).Nanoseconds())/1e3/float64(b.N), "engine-cpu-µs")
+			b.ReportMetric(float64((workerTime(b, s)-worked).Nanoseconds())/1e3/float64(b.N), "worker-cpu-µs")
 			crossed := time.Since(began).Seconds() / float64(b.N)
 			copied := copyTime(batch, b.N).Seconds() / float64(b.N)
 			b.ReportMetric(float64(rows)/crossed/1e6, "Mrows/s")
@@ -47,15 +52,14 @@ func BenchmarkBoundary(b *testing.B) {
 		defer s.Close()
 		cross(b, s, batch, 100)
 		var times []time.Duration
-		spent := cpuTime()
-		defer func() {
-			b.ReportMetric(float64((cpuTime()-spent).Nanoseconds())/1e3/float64(b.N), "engine-cpu-µs")
-		}()
+		spent, worked := cpuTime(), workerTime(b, s)
 		for b.Loop() {
 			began := time.Now()
 			cross(b, s, batch, 1)
 			times = append(times, time.Since(began))
 		}
+		b.ReportMetric(float64((cpuTime()-spent).Nanoseconds())/1e3/float64(b.N), "engine-cpu-µs")
+		b.ReportMetric(float64((workerTime(b, s)-worked).Nanoseconds())/1e3/float64(b.N), "worker-cpu-µs")
 		slices.Sort(times)
 		b.ReportMetric(float64(times[len(times)/2].Nanoseconds())/1e3, "median-µs")
 	})
@@ -66,6 +70,55 @@ func cpuTime() time.Duration {
 	var usage syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// A worker and its engine use next to no processor while there is nothing to
+// do, right behind a bundle that had numpy compute with all cores too.
+func TestHarnessIdle(t *testing.T) {
+	s := open(t, newPythonRunner(t), pythonStage(exec.StageColumns, ySchema,
+		function("f1", "multiply", plan.NumpyFunction, `
+import numpy as np
+def multiply(x):
+    square = np.ones((500, 500))
+    return x + (square @ square)[0, 0]
+`, []int{0}, 0)))
+	defer s.Close()
+	const idle, usedMax = 200 * time.Millisecond, 20 * time.Millisecond
+	var engine, worker time.Duration
+	for range 3 { // what the machine does meanwhile may be counted too
+		batches, err := one(s, newSource(memory.DefaultAllocator, 0, 10), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		releaseAll(batches)
+		engine, worker = cpuTime(), workerTime(t, s)
+		time.Sleep(idle)
+		if engine, worker = cpuTime()-engine, workerTime(t, s)-worker; max(engine, worker) < usedMax {
+			return
+		}
+	}
+	t.Errorf("idle for %v, the engine used %v of a processor and the worker %v", idle, engine, worker)
+}
+
+// workerTime is what all threads of a session's worker have used of processors.
+func workerTime(tb testing.TB, s exec.FunctionSession) (spent time.Duration) {
+	tb.Helper()
+	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.(*session).lastWorker.PID()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, path := range paths {
+		var nanoseconds int64
+		text, err := os.ReadFile(path)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if _, err := fmt.Sscan(string(text), &nanoseconds); err != nil {
+			tb.Fatal(err)
+		}
+		spent += time.Duration(nanoseconds)
+	}
+	return spent
 }
 
 // identity opens a session of a function that gives the batches it gets.

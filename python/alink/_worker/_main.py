@@ -43,6 +43,10 @@ IMPORTS_KEY = "alink:imports"
 PROFILE_KEY = "alink:profile"
 LAUNCH_BYTES_MAX = 1 << 20
 STAGES_MAX = 64
+# For how many cycles of the processor, as a power of two, a thread of OpenBLAS that has nothing
+# to do goes on looking for work before it sleeps: 0.4 ms. By itself it burns a core for 0.1 s,
+# when it is started, which a worker does, and behind each operation.
+_BLAS_TIMEOUT, _BLAS_TIMEOUT_EXPONENT = "OPENBLAS_THREAD_TIMEOUT", "20"
 
 
 def run() -> NoReturn:
@@ -78,6 +82,7 @@ def _prepare(launch: Mapping[str, Any]) -> None:
     """Set what libraries read when they are loaded, and where they are."""
     # Here and not at the process's start, where whoever lists processes would see them.
     _set_variables(launch.get("variables") or {})
+    os.environ.setdefault(_BLAS_TIMEOUT, _BLAS_TIMEOUT_EXPONENT)
     _functions.add_package_folders(launch.get("paths") or ())
     if importlib.util.find_spec("pyarrow") is None:  # to be told before the engine counts on us
         _leave(1, "No module named 'pyarrow'")
