@@ -399,21 +399,38 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 	v.Parallelism = b.subtasks(a)
 	shared.Crew = fmt.Sprintf("%s %s", b.name, b.crew(a, stage.ID))
 	shared.CrewWorkers = v.Parallelism
+	columns := a.Columns
 	if !shared.Kind.Grouped() {
 		v.Coalesce = b.coalescing(a, shared)
 	}
-	v.New = func(subtask int) exec.Operator { return b.functionOperator(stage, a, shared, subtask == 0) }
+	if regroup := ops.NewRegroup(a.Crossing, a.Columns, a.Keys, coalescedBytes(shared), nil); shared.Kind == exec.StageAggregate && regroup != nil {
+		v.Coalesce.Join, v.Coalesce.BytesMax = regroup.Join, min(regroupedBytesMax, shared.Credit())
+		shared.Input = regroup.Schema()
+		columns = nil
+		for i := range shared.Input.NumFields() {
+			columns = append(columns, i)
+		}
+	}
+	v.New = func(subtask int) exec.Operator { return b.functionOperator(stage, a, columns, shared, subtask == 0) }
 }
 
 // Bounds of the batches that are put together before functions, in rows as many
-// as a source gives. An aggregate function has something to do for each group
-// of a bundle, so there more rows go together; the bytes fit into one segment
-// of the memory that is shared with a worker.
+// as a source gives; the bytes fit into one segment of the memory that is shared
+// with a worker. An aggregate function has something to do for each group of a
+// bundle, and its groups for each bundle that they are in, so that there more
+// rows are brought to their groups at a time, in several such batches.
 const (
 	coalescedRowsMax   = 65_536
-	coalescedAggregate = 8
+	coalescedAggregate = 32
 	coalescedBytesMax  = 4<<20 - 64<<10
+	regroupedBytesMax  = 16 << 20
 )
+
+// coalescedBytes is how many bytes batches have that are put together before a
+// stage.
+func coalescedBytes(shared *exec.FunctionStage) int64 {
+	return min(coalescedBytesMax, shared.Credit()/ops.BundleShare)
+}
 
 func (b *build) coalescing(a *plan.Application, shared *exec.FunctionStage) *exec.Coalescing {
 	rows := int64(cmp.Or(b.engine.options.BatchRows, coalescedRowsMax))
@@ -421,12 +438,12 @@ func (b *build) coalescing(a *plan.Application, shared *exec.FunctionStage) *exe
 		rows *= coalescedAggregate
 	}
 	return &exec.Coalescing{
-		RowsMax: rows, BytesMax: min(coalescedBytesMax, shared.Credit()/ops.BundleShare),
+		RowsMax: rows, BytesMax: coalescedBytes(shared),
 		FirstRows: ops.FirstRows(a.RowsWanted), CallRows: ops.CallRows(shared),
 	}
 }
 
-func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, shared *exec.FunctionStage, eager bool) exec.Operator {
+func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, columns []int, shared *exec.FunctionStage, eager bool) exec.Operator {
 	runner := b.engine.workers.runner
 	letters, _ := b.letters(stage)
 	switch {
@@ -440,7 +457,7 @@ func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, shared 
 		}}
 	}
 	return &ops.Function{
-		Runner: runner, Stage: shared, Columns: a.Columns, KeepInput: a.AddsColumns(), Kept: a.Kept, Letters: letters, Schema: stage.Schema, Eager: eager,
+		Runner: runner, Stage: shared, Columns: columns, KeepInput: a.AddsColumns(), Kept: a.Kept, Letters: letters, Schema: stage.Schema, Eager: eager,
 		RowsWanted: a.RowsWanted,
 	}
 }

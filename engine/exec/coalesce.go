@@ -24,6 +24,9 @@ type Coalescing struct {
 	// CallRows are the rows that the functions are called for at once; 0 where
 	// nobody has said. See Meter.RowsMax.
 	CallRows int64
+	// Join makes batches of those that are held, one or more, which it does not
+	// take over; nil makes one of them. One goroutine calls it.
+	Join func(ctx context.Context, batches []arrow.RecordBatch) ([]arrow.RecordBatch, error)
 }
 
 const (
@@ -158,27 +161,38 @@ func (c *coalescer) flush(ctx context.Context, out *Output) error {
 	if c.most < math.MaxInt64/coalescedGrowth {
 		c.most *= coalescedGrowth
 	}
-	batch, err := c.joined()
+	batches, err := c.joined(ctx)
 	if err != nil {
 		return err
 	}
-	return out.EmitBatch(ctx, batch)
+	for i, batch := range batches {
+		if err := out.EmitBatch(ctx, batch); err != nil {
+			for _, left := range batches[i+1:] {
+				left.Release()
+			}
+			return err
+		}
+	}
+	return nil
 }
 
-// joined makes one batch of what is held, and holds nothing any more.
-func (c *coalescer) joined() (arrow.RecordBatch, error) {
-	if len(c.held) == 1 {
+// joined makes batches of what is held, and holds nothing any more.
+func (c *coalescer) joined(ctx context.Context) ([]arrow.RecordBatch, error) {
+	if len(c.held) == 1 && c.Join == nil {
 		batch := c.held[0]
 		c.held, c.rows, c.bytes = c.held[:0], 0, 0
-		return batch, nil
+		return []arrow.RecordBatch{batch}, nil
 	}
 	defer c.drop()
+	if c.Join != nil {
+		return c.Join(ctx, c.held)
+	}
 	columns, err := JoinColumns(c.held, c.allocator)
 	if err != nil {
 		return nil, err
 	}
 	defer ReleaseColumns(columns)
-	return array.NewRecordBatch(c.held[0].Schema(), columns, c.rows), nil
+	return []arrow.RecordBatch{array.NewRecordBatch(c.held[0].Schema(), columns, c.rows)}, nil
 }
 
 // JoinColumns gives the columns of batches of one schema, one or more, each in

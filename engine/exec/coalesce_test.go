@@ -96,6 +96,40 @@ func TestSmallBatchesAreJoined(t *testing.T) {
 	}
 }
 
+// A Join makes several batches of what is held, also of one, and what a stopped
+// consumer does not take is released.
+func TestBatchesAreJoinedByAFunction(t *testing.T) {
+	for _, stopped := range []bool{false, true} {
+		alloc := allocator(t)
+		halves := func(_ context.Context, batches []arrow.RecordBatch) (joined []arrow.RecordBatch, err error) {
+			for _, batch := range batches {
+				half := batch.NumRows() / 2
+				joined = append(joined, batch.NewSlice(0, half), batch.NewSlice(half, batch.NumRows()))
+			}
+			return joined, nil
+		}
+		v := &Vertex{Meter: busyMeter(), Coalesce: &Coalescing{RowsMax: 100, BytesMax: 1 << 20, Join: halves}}
+		feed := source(alloc, 1, 120).(operatorFunc)
+		if !stopped {
+			got, all := coalesced(t, v, feed)
+			if rows := rowsOf(got); !slices.Equal(rows, []int64{60, 60}) || !slices.Equal(all, upTo(120)) {
+				t.Errorf("batches of %v rows", rows)
+			}
+			continue
+		}
+		v.ID, v.Inputs = "f", []string{"source"}
+		v.New = only(operatorFunc(func(ctx context.Context, in []*Input, _ *Output) error {
+			e, err := in[0].Next(ctx)
+			e.Release()
+			return err
+		}))
+		g := graphOf(t, Options{QueueBytes: 1}, &Vertex{ID: "source", New: only(feed)}, v)
+		if err := g.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What a function costs bounds what is put together for it, and until that is
 // known nothing is held back from workers that have nothing to do.
 func TestBatchesAreJoinedToTheMeasuredSize(t *testing.T) {

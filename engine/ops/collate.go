@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/alink-runtime/alink/engine/exec"
@@ -202,10 +200,12 @@ func (c *Collate) endRun(ctx context.Context) error {
 	run.spool = spool
 	c.runs = append(c.runs, run)
 	each := min(c.limits.batchRows, max(1, c.limits.batchBytes*int64(len(places))/max(1, c.heldBytes)))
-	batches, err := c.scattered(ctx, scatter{places, uint(bits.Len64(uint64(each)) - 1), c.allocator})
+	order := newScatter(places, each, c.allocator)
+	columns, err := order.columns(ctx, c.held, nil)
 	if err != nil {
 		return err
 	}
+	batches := order.batches(c.kept, columns)
 	for i, batch := range batches {
 		if err := spool.Put(ctx, exec.BatchElement(batch)); err != nil {
 			releaseAll(batches[i+1:])
@@ -238,83 +238,6 @@ func (c *Collate) places(run *collatedRun) []uint32 {
 		counts[key]++
 	}
 	return places
-}
-
-// scattered gives the rows that are held in their places, in batches.
-func (c *Collate) scattered(ctx context.Context, s scatter) ([]arrow.RecordBatch, error) {
-	columns := make([][]arrow.Array, c.kept.NumFields())
-	defer func() {
-		for _, pieces := range columns {
-			exec.ReleaseColumns(pieces)
-		}
-	}()
-	var rows []int64
-	for i := range columns {
-		parts := make([]arrow.Array, len(c.held))
-		for k, batch := range c.held {
-			parts[k] = batch.Column(i)
-		}
-		if width := scatterWidth(c.kept.Field(i).Type); width > 0 {
-			columns[i] = s.column(parts, width)
-			continue
-		}
-		if rows == nil {
-			rows = s.rows()
-		}
-		var err error
-		if columns[i], err = c.takeColumn(ctx, parts, slices.Collect(slices.Chunk(rows, 1<<s.shift))); err != nil {
-			return nil, err
-		}
-	}
-	var batches []arrow.RecordBatch
-	for i := 0; i<<s.shift < len(s.places); i++ {
-		pieces := make([]arrow.Array, len(columns))
-		for k := range columns {
-			pieces[k] = columns[k][i]
-		}
-		batches = append(batches, array.NewRecordBatch(c.kept, pieces, min(1<<s.shift, int64(len(s.places)-i<<s.shift))))
-	}
-	return batches, nil
-}
-
-// takeColumn gives the values of a column, which comes in parts, for each piece
-// of rows.
-func (c *Collate) takeColumn(ctx context.Context, parts []arrow.Array, pieces [][]int64) ([]arrow.Array, error) {
-	whole, err := array.Concatenate(parts, c.allocator)
-	if err != nil {
-		return nil, err
-	}
-	defer whole.Release()
-	taken := make([]arrow.Array, 0, len(pieces))
-	for _, rows := range pieces {
-		some, err := c.takeRows(ctx, []arrow.Array{whole}, rows)
-		if err != nil {
-			exec.ReleaseColumns(taken)
-			return nil, err
-		}
-		taken = append(taken, some...)
-	}
-	return taken, nil
-}
-
-// takeRows gives rows of columns; the caller releases them.
-func (c *Collate) takeRows(ctx context.Context, columns []arrow.Array, rows []int64) ([]arrow.Array, error) {
-	b := array.NewInt64Builder(c.allocator)
-	defer b.Release()
-	b.AppendValues(rows, nil)
-	indices := b.NewArray()
-	defer indices.Release()
-	ctx = compute.WithAllocator(ctx, c.allocator)
-	taken := make([]arrow.Array, 0, len(columns))
-	for _, column := range columns {
-		some, err := takeRows(ctx, column, indices)
-		if err != nil {
-			exec.ReleaseColumns(taken)
-			return nil, err
-		}
-		taken = append(taken, some)
-	}
-	return taken, nil
 }
 
 // sortKeys has the relational engine sort the keys, if there are new ones.
@@ -607,7 +530,7 @@ func (u *uncollated) withKeys(ctx context.Context, batch arrow.RecordBatch, code
 	for i, key := range codes {
 		rows[i] = int64(key)
 	}
-	keys, err := u.takeRows(ctx, u.keys, rows)
+	keys, err := takeColumns(ctx, u.keys, rows, u.allocator)
 	if err != nil {
 		return nil, err
 	}

@@ -80,9 +80,8 @@ func (s *sorter) Run(ctx context.Context, stage *exec.RelationalStage, inputs []
 		}
 		return 0
 	})
-	c := Collate{allocator: s.alloc}
 	for part := range slices.Chunk(rows, 7) {
-		taken, err := c.takeRows(ctx, columns, part)
+		taken, err := takeColumns(ctx, columns, part, s.alloc)
 		if err != nil {
 			return err
 		}

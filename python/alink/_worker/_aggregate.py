@@ -25,7 +25,7 @@ from ._errors import Failure
 from ._exact import Misfit, by_name, is_dataclass, type_name
 from ._forms import FORMS
 from ._groups import boundaries, show_value
-from ._keys import Grouping
+from ._keys import Grouping, Runs, grouped
 from ._task import decode_schema
 from ._types import is_list, name_of
 from ._views import bits
@@ -278,8 +278,7 @@ class _Stage:
     def __init__(self, task: Task, first_key: int) -> None:
         self._key_count: int = task.spec["keys"]
         self._first_key = first_key
-        fields = [task.input.field(first_key + i) for i in range(self._key_count)]
-        self._key_schema = pa.schema(fields)
+        self._key_names = task.input.names[first_key : first_key + self._key_count]
         self._calls = [_Aggregator(spec, task.library, task.enter) for spec in task.calls]
         self._output = task.output
 
@@ -312,7 +311,7 @@ class _Stage:
 
     def _describe(self, keys: Sequence[pa.Array], group: int) -> str:
         row = pa.RecordBatch.from_arrays(
-            [key.slice(group, 1) for key in keys], schema=self._key_schema
+            [key.slice(group, 1) for key in keys], names=self._key_names
         )
         return ", ".join(show_value(row, i, 0) for i in range(len(keys)))
 
@@ -344,10 +343,8 @@ class Aggregate(_Stage):
             yield self._partial(groups)
 
     def _add(self, groups: _Groups, batch: pa.RecordBatch) -> None:
-        keys = self._keys(batch)
-        grouping = Grouping(keys, batch.num_rows)
-        first = grouping.first_rows()
-        distinct = [key.take(first) for key in keys]
+        grouping = grouped(self._keys(batch), batch.num_rows)
+        distinct = grouping.distinct()
         places = groups.places(distinct, grouping.count)
         for call, states in zip(self._calls, groups.states, strict=True):
             with self._naming_group(call, distinct):
@@ -358,7 +355,7 @@ class Aggregate(_Stage):
         call: _Aggregator,
         states: list[Any],
         batch: pa.RecordBatch,
-        grouping: Grouping,
+        grouping: Grouping | Runs,
         places: list[int],
     ) -> None:
         arguments = [batch.column(i) for i in call.args]
@@ -416,8 +413,7 @@ class _Groups:
         grouping = Grouping(both, self.count + count)
         places = grouping.codes[self.count :].tolist()
         if grouping.count > self.count:
-            first = grouping.first_rows()
-            self.keys = [keys.take(first) for keys in both]
+            self.keys = grouping.distinct()
             self.grow(grouping.count)
         return places
 

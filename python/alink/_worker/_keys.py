@@ -37,6 +37,7 @@ class Grouping:
     def __init__(self, keys: Sequence[pa.Array], rows: int) -> None:
         import numpy as np
 
+        self._keys = keys
         if keys:
             self.codes, self.count = _combined([_codes(array) for array in keys])
         else:
@@ -45,12 +46,13 @@ class Grouping:
         self._ends = np.cumsum(np.bincount(self.codes, minlength=self.count))
         self._order = None if self._sorted else _order(self.codes)
 
-    def first_rows(self) -> pa.Array:
-        """Give the first row of each group."""
+    def distinct(self) -> list[pa.Array]:
+        """Give the keys of each group."""
         import numpy as np
 
         starts = np.concatenate(([0], self._ends[:-1]))[: self.count]
-        return pa.array(starts if self._order is None else self._order.take(starts))
+        first = pa.array(starts if self._order is None else self._order.take(starts))
+        return [key.take(first) for key in self._keys]
 
     def split(
         self, arrays: Sequence[pa.Array], valid: Any = None
@@ -75,6 +77,40 @@ class Grouping:
             return list(arrays), ends.tolist()
         places = pa.array(order)
         return [array.take(places) for array in arrays], ends.tolist()
+
+
+class Runs:
+    """The same of a batch whose rows the engine has brought to their groups.
+
+    The keys are run-end encoded, and each run is a group.
+    """
+
+    def __init__(self, keys: Sequence[pa.Array]) -> None:
+        self._keys = keys
+        self._ends = numbers(keys[0].run_ends)
+        self.count = len(self._ends)
+
+    def distinct(self) -> list[pa.Array]:
+        """Give the keys of each group."""
+        return [key.values for key in self._keys]
+
+    def split(
+        self, arrays: Sequence[pa.Array], valid: Any = None
+    ) -> tuple[list[pa.Array], list[int]]:
+        """Give columns in the order of the groups, and where each group ends, as Grouping does."""
+        import numpy as np
+
+        if valid is None:
+            return list(arrays), self._ends.tolist()
+        places = pa.array(np.flatnonzero(valid))
+        return [array.take(places) for array in arrays], np.cumsum(valid)[self._ends - 1].tolist()
+
+
+def grouped(keys: Sequence[pa.Array], rows: int) -> Grouping | Runs:
+    """Give the groups of a batch's rows."""
+    if keys and types.is_run_end_encoded(keys[0].type):
+        return Runs(keys)
+    return Grouping(keys, rows)
 
 
 def _order(codes: Codes) -> Codes:

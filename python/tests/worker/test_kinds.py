@@ -6,6 +6,7 @@ import math
 import textwrap
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from .conftest import BundleFailed, encode_schema, stage
@@ -222,8 +223,19 @@ MEAN = """
 MEAN_STATE = pa.schema([("sum", pa.float64()), ("n", pa.int64())])
 
 
-def aggregate(engine, calls, table, keys, cut=None):
-    """Partial states of bundles of ``cut`` rows, sorted and merged as the engine does it."""
+def in_runs(table, keys):
+    """Give a table with its first columns run-end encoded, as the engine sends keys by a hash."""
+    for i in range(keys):
+        runs = pc.run_end_encode(table[i].combine_chunks())
+        table = table.set_column(i, pa.field(table.field(i).name, runs.type), runs)
+    return table
+
+
+def aggregate(engine, calls, table, keys, cut=None, runs=False):
+    """Partial states of bundles of ``cut`` rows, sorted and merged as the engine does it.
+
+    With ``runs`` the table's rows are in the order of their groups.
+    """
     key_fields = [table.schema.field(i) for i in range(keys)]
     fields, at = list(key_fields), keys + 1
     merging = []
@@ -242,9 +254,16 @@ def aggregate(engine, calls, table, keys, cut=None):
         ]
 
     cut = cut or max(table.num_rows, 1)
+    bundles = [table.slice(i, cut) for i in range(0, max(table.num_rows, 1), cut)]
     parts = [
-        engine.run("aggregate", wire(calls), table.slice(i, cut), partial_schema, keys=keys)
-        for i in range(0, max(table.num_rows, 1), cut)
+        engine.run(
+            "aggregate",
+            wire(calls),
+            in_runs(bundle, keys) if runs else bundle,
+            partial_schema,
+            keys=keys,
+        )
+        for bundle in bundles
     ]
     partial = pa.concat_tables(parts)
     order = sorted(
@@ -469,7 +488,8 @@ def test_several_calls_and_forms(shared_engine):
     }
 
 
-def test_rows_with_null_can_be_left_out_of_a_group(shared_engine):
+@pytest.mark.parametrize("runs", [False, True])
+def test_rows_with_null_can_be_left_out_of_a_group(shared_engine, runs):
     text = """
         class f:
             def create(self): return 0
@@ -483,10 +503,21 @@ def test_rows_with_null_can_be_left_out_of_a_group(shared_engine):
         for how in ("call", "skip")
     ]
     table = pa.table(
-        {"k": ["a", "a", "b"], "x": pa.array([1, None, None]), "y": pa.array([1, 1, None])}
+        {
+            "k": ["a", "a", "b", None, None, None],
+            "x": pa.array([1, None, None, 1, None, 2]),
+            "y": pa.array([1, 1, None, 1, 1, 2]),
+        }
     )
-    result = aggregate(shared_engine, calls, table, 1)
-    assert result.to_pydict() == {"k": ["a", "b"], "r0": [2, 1], "r1": [1, 0]}
+    result = aggregate(shared_engine, calls, table, 1, runs=runs)
+    assert result.to_pydict() == {"k": ["a", "b", None], "r0": [2, 1, 3], "r1": [1, 0, 2]}
+
+
+def test_runs_of_keys_are_groups(shared_engine):
+    table = pa.table({"k": ["b", "b", "a", "a", "a"], "x": [1.0, 3.0, 2.0, 4.0, 6.0]})
+    for cut in (5, 3):
+        result = aggregate(shared_engine, [mean()], table, 1, cut=cut, runs=True)
+        assert result.to_pydict() == {"k": ["a", "b"], "r0": [4.0, 2.0]}
 
 
 def test_batch_rows_cuts_the_rows_of_a_group(shared_engine):
@@ -548,7 +579,10 @@ GOOD = {
         ),
     ],
 )
-def test_what_goes_wrong_in_an_aggregate_names_the_group(shared_engine, change, state, message):
+@pytest.mark.parametrize("runs", [False, True])
+def test_what_goes_wrong_in_an_aggregate_names_the_group(
+    shared_engine, change, state, message, runs
+):
     parameters = {
         "create": "",
         "add": ", state, x",
@@ -564,7 +598,7 @@ def test_what_goes_wrong_in_an_aggregate_names_the_group(shared_engine, change, 
     calls = [call(text, "aggregate", [1], state=schema, result=pa.int64())]
     table = pa.table({"k": ["b", "b"], "x": [1, 2]})
     with pytest.raises(BundleFailed) as caught:
-        aggregate(shared_engine, calls, table, 1, cut=1)
+        aggregate(shared_engine, calls, table, 1, cut=1, runs=runs)
     assert caught.value.details["message"] == message.replace("GROUP", "on the group k = 'b'")
     assert caught.value.details["function"] == "f1"
 
