@@ -54,6 +54,8 @@ type build struct {
 	name string
 	// domain is whose functions they are; see Engine.SubmitIn.
 	domain string
+	// well is set once all that was built for has ended well.
+	well bool
 }
 
 // newBuild validates the plan. close must be called when what was built has
@@ -206,14 +208,16 @@ func (r *oneRow) Next(context.Context) (arrow.RecordBatch, error) {
 // Close implements exec.BatchReader.
 func (*oneRow) Close() {}
 
-func (b *build) openRelational() (err error) {
+func (b *build) openRelational() error {
 	bytes, giveBack := b.engine.budget.take()
-	if b.relational, err = openRelational(b.engine.options, b.threads(), bytes); err != nil {
+	opened, err := b.engine.relationals.open(relationalUse{b.domain, b.threads(), bytes})
+	if err != nil {
 		giveBack()
 		return err
 	}
+	b.relational = opened
 	b.release = append(b.release, func() {
-		_ = b.relational.Close() // in-memory: nothing is lost
+		b.engine.relationals.giveBack(opened, b.well)
 		giveBack()
 	})
 	return nil

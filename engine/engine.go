@@ -154,6 +154,8 @@ type Engine struct {
 	folders   *folders
 	tables    *tables
 	budget    *budget
+	// relationals are where jobs get their DuckDB from.
+	relationals *relationals
 	// stopGuard ends the guard of the engine's memory.
 	stopGuard func()
 	workers   *workers
@@ -213,6 +215,7 @@ func (e *Engine) open() (err error) {
 	if e.workers, err = openWorkers(e.options, e.artifacts); err != nil {
 		return err
 	}
+	e.relationals = &relationals{options: e.options, foreign: foreignBytes}
 	e.stopGuard = newGuard(e).start()
 	return nil
 }
@@ -261,18 +264,19 @@ func (e *Engine) Describe(ctx context.Context, p *plan.Plan, node string) (*arro
 	if err != nil {
 		return nil, err
 	}
+	b.well = true
 	return physical.Results[probe].Schema, nil
 }
 
 // QueryNames tells which tables and parameters a SQL query leaves to its
 // surroundings. origin is where the user wrote it.
-func (e *Engine) QueryNames(ctx context.Context, query string, origin *diag.Source) (*plan.QueryNames, error) {
-	relational, err := openRelational(e.options, 1, parserMemoryBytes)
+func (e *Engine) QueryNames(ctx context.Context, query string, origin *diag.Source) (_ *plan.QueryNames, err error) {
+	opened, err := e.relationals.open(relationalUse{threads: 1, memoryBytes: parserMemoryBytes})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = relational.Close() }() // in-memory: nothing is lost
-	reader, ok := relational.(queryReader)
+	defer func() { e.relationals.giveBack(opened, err == nil) }()
+	reader, ok := opened.Relational.(queryReader)
 	if !ok {
 		return nil, diag.New(diag.NoRelational, "this engine reads no SQL")
 	}
@@ -307,7 +311,10 @@ func (e *Engine) SubmitIn(ctx context.Context, p *plan.Plan, domain string) (*Jo
 		b.close()
 		return nil, err
 	}
-	job.start(b.close)
+	job.start(func() {
+		b.well = job.err == nil
+		b.close()
+	})
 	return job, nil
 }
 
@@ -401,6 +408,7 @@ func (e *Engine) ArrowBytes() int64 { return arrowMemory.bytes.Load() }
 func (e *Engine) EndDomain(domain string) {
 	e.workers.runner.EndIdle(domain)
 	e.artifacts.EndDomain(domain)
+	e.relationals.endDomain(domain)
 }
 
 // TableBytes are those of the tables that clients have sent and that jobs keep,
@@ -528,6 +536,7 @@ func (e *Engine) Close() error {
 	}
 	e.stopGuard()
 	e.workers.close()
+	e.relationals.close()
 	return errors.Join(e.tables.close(), e.removeDir())
 }
 

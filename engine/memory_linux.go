@@ -2,6 +2,7 @@ package engine
 
 import (
 	"os"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 
@@ -27,6 +28,15 @@ const memoryBytesUnknown = 4 << 30
 func heldBytes() int64 {
 	lines := kibLines("/proc/self/status")
 	return (lines["RssAnon"] + lines["RssShmem"]) << 10
+}
+
+// foreignBytes is the private memory of this process that is not Go's: that of C
+// libraries.
+func foreignBytes() int64 {
+	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(samples)
+	own := int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
+	return kibLines("/proc/self/status")["RssAnon"]<<10 - own
 }
 
 // roomBytes is what may still be had: of the machine, and within the control

@@ -355,6 +355,7 @@ func TestStagesFeedOneAnother(t *testing.T) {
 
 // What does not fit into memory goes to disk, into a folder that is gone
 // afterwards: a sort, and a table that is stored because it is read twice.
+// Nothing of it is left in the instance, which the next job may get.
 func TestSpill(t *testing.T) {
 	dir := t.TempDir()
 	d, mem := open(t, Options{Threads: 2, MemoryLimitBytes: 120 << 20, SpillDir: dir})
@@ -389,6 +390,7 @@ func TestSpill(t *testing.T) {
 			if !spilled {
 				t.Error("nothing was spilled")
 			}
+			isEmpty(t, d)
 		})
 	}
 	if err := d.Close(); err != nil {
@@ -397,6 +399,24 @@ func TestSpill(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
 		t.Errorf("%s is left behind", left[0].Name())
 	}
+}
+
+// isEmpty checks that nothing is left of what an instance has run.
+func isEmpty(t *testing.T, d *Database) {
+	t.Helper()
+	s, err := d.connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	left, err := s.strings(`SELECT table_name FROM duckdb_tables() UNION ALL SELECT view_name FROM duckdb_views() WHERE NOT internal
+		UNION ALL SELECT path FROM duckdb_temporary_files()
+		UNION ALL SELECT tag || ': ' || memory_usage_bytes || ' bytes' FROM duckdb_memory()
+			WHERE memory_usage_bytes + temporary_storage_bytes > 0 AND tag <> 'ALLOCATOR' -- this query's own`, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equalRows(t, left)
 }
 
 func TestOutOfMemory(t *testing.T) {
