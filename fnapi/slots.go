@@ -10,9 +10,9 @@ import (
 const (
 	// slotBytes is the size of a slot: what is larger goes in several pieces.
 	slotBytes = 4 << 20
-	// inlineBytesMax is what travels in the frame itself: copying it twice costs
-	// less than keeping a slot for it.
-	inlineBytesMax = 64 << 10
+	// inlineBytesMax is what travels in the frame itself: copying it twice, and
+	// memory of its own for what comes, cost less than keeping a slot for it.
+	inlineBytesMax = 16 << 10
 	// inputSlotsMax are as many as bundles in flight, and as many again for what
 	// functions keep of batches; outputSlotsMax is what a worker sends ahead, and
 	// heldSlotsMax what the engine keeps of results where they came.

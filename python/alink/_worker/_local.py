@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SCHEME = "local:"
 MESSAGE_BYTES_MAX = (64 << 20) + (1 << 20)
-INLINE_BYTES_MAX = 64 << 10
+INLINE_BYTES_MAX = 16 << 10
 # How often, at most, garbage is collected because slots are kept that nobody may need.
 FRAMES_A_COLLECTION = 64
 
