@@ -187,8 +187,8 @@ var Entries = []Entry{
 		"With on_error=\"null\" or \"dead_letter\" the job goes on when a function fails on a row, up to errors_max rows, 10,000 if nothing else is said, and 64 MiB of dead letters. A function that fails on most rows is wrong itself. The dead letters that were written until then can still be read: job.dead_letters().",
 	},
 	{
-		OutputTooLarge, "UdfError", "A function gave more for one row, or for one call, than it may.",
-		"The limit, output_max=, is 256 MiB for a row of a row function or a table function, and 1 GiB for a call of a function that gets columns, batches or groups: what is given for a batch is in memory as a whole. A generator that never ends meets it too. Give less at a time, a smaller batch_rows= for example, or raise it up to 2 GiB.",
+		OutputTooLarge, "UdfError", "A function gave more than it may, or is to get a table that is too large.",
+		"The limit, output_max=, is 256 MiB for a row of a row function or a table function, and 1 GiB for a call of a function that gets columns, batches or groups: what is given for a batch is in memory as a whole. A generator that never ends meets it too. Give less at a time, a smaller batch_rows= for example, or raise it up to 2 GiB. A table that is handed to a function whole, with tables=, may have 2 GiB: select what the function needs of it, or join.",
 	},
 	{
 		NotRunAgain, "WorkerCrashed", "A worker died in the middle of a batch that must not be run twice.",

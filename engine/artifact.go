@@ -33,22 +33,32 @@ const shelvesDir = "shelves"
 type artifacts struct {
 	dir string
 	mu  sync.Mutex // held while something is put on a shelf or dropped
+	// tables are those that functions get whole.
+	tables *sideTables
 }
 
-func newArtifacts(dir string) (*artifacts, error) {
-	return &artifacts{dir: dir}, os.MkdirAll(filepath.Join(dir, shelvesDir), 0o700)
+func newArtifacts(dir string, tables *sideTables) (*artifacts, error) {
+	return &artifacts{dir: dir, tables: tables}, os.MkdirAll(filepath.Join(dir, shelvesDir), 0o700)
+}
+
+// domainFolder is the name of a folder of a domain's.
+func domainFolder(domain string) string {
+	sum := sha256.Sum256([]byte(domain)) // it may hold any character
+	const enough = 16
+	return hex.EncodeToString(sum[:enough])
 }
 
 // Folder is the shelf of a domain.
 func (a *artifacts) Folder(domain string) (string, error) {
-	sum := sha256.Sum256([]byte(domain)) // it may hold any character
-	const enough = 16
-	dir := filepath.Join(a.dir, shelvesDir, hex.EncodeToString(sum[:enough]))
+	dir := filepath.Join(a.dir, shelvesDir, domainFolder(domain))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("keep what functions are made of: %w", err)
 	}
 	return dir, nil
 }
+
+// Tables is where the tables lie that a domain's functions get whole.
+func (a *artifacts) Tables(domain string) (string, error) { return a.tables.Folder(domain) }
 
 // EndDomain removes the shelf of a domain, unless something still stands there:
 // jobs may outlive their client. It goes with the run directory at the latest.
@@ -56,6 +66,7 @@ func (a *artifacts) EndDomain(domain string) {
 	if dir, err := a.Folder(domain); err == nil {
 		_ = os.Remove(dir) // not where it is in use
 	}
+	a.tables.EndDomain(domain)
 }
 
 // Put keeps data and returns its name, the SHA-256 in hexadecimal.

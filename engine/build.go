@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -56,6 +57,13 @@ type build struct {
 	domain string
 	// well is set once all that was built for has ended well.
 	well bool
+	// sideTables are the stages' that keep tables for functions, sideFiles their
+	// files; users counts the operators that get each.
+	sideTables map[string]*ops.SideTable
+	sideFiles  map[string]string
+	users      map[string]int
+	// apart are the stages that have no part in checkpoints.
+	apart map[string]bool
 }
 
 // newBuild validates the plan. close must be called when what was built has
@@ -74,7 +82,7 @@ func (e *Engine) newBuild(p *plan.Plan) (*build, error) {
 	if err := e.folders.checkPlan(p); err != nil {
 		return nil, err
 	}
-	return &build{engine: e, plan: p, sources: map[string]exec.BatchSource{}, schemas: map[string]*arrow.Schema{}, crews: map[string]bool{}, meters: map[string]*exec.Meter{}, name: e.workers.jobName()}, nil
+	return &build{engine: e, plan: p, sources: map[string]exec.BatchSource{}, schemas: map[string]*arrow.Schema{}, crews: map[string]bool{}, meters: map[string]*exec.Meter{}, name: e.workers.jobName(), sideTables: map[string]*ops.SideTable{}, sideFiles: map[string]string{}, users: map[string]int{}, apart: map[string]bool{}}, nil
 }
 
 func (e *Engine) checkArtifacts(p *plan.Plan) error {
@@ -267,13 +275,16 @@ func (b *build) graph(ctx context.Context, job *Job) error {
 				b.meters[stage.Inputs[0]] = &exec.Meter{}
 			}
 			b.functions += b.subtasks(a)
+			for _, table := range a.Tables {
+				b.users[table.Stage] += b.subtasks(a)
+			}
 		}
 	}
 	if err := b.openCheckpoints(job); err != nil {
 		return err
 	}
 	for _, stage := range physical.Stages {
-		b.schemas[stage.ID] = stage.Schema
+		b.schemas[stage.ID], b.apart[stage.ID] = stage.Schema, stage.Apart
 		v, err := b.vertex(ctx, stage, job)
 		if err != nil {
 			return placed(err, stage)
@@ -303,7 +314,7 @@ func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.
 		return v, b.window(v, stage, work)
 	case *plan.Limiting:
 		limit := &ops.Limit{Work: *work, Keeper: b.keeper(v, 0)}
-		if stage.Stream {
+		if stage.Stream && !stage.Apart {
 			limit.Reached = func() { job.endBy(fmt.Sprintf("limit of %d rows", work.N)) }
 		}
 		v.New = once(limit)
@@ -316,6 +327,12 @@ func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.
 		v.New = once(exec.Handle(&ops.Arrange{Columns: work.Columns, Schema: stage.Schema}))
 	case *plan.Application:
 		b.application(v, stage, work, job)
+	case *plan.SideTable:
+		table, err := b.sideTable(stage, work)
+		if err != nil {
+			return nil, err
+		}
+		v.New = once(located{table, stage})
 	case *plan.Grouping:
 		v.New = once(b.grouping(stage, work))
 	case plan.AtLeastOne:
@@ -358,17 +375,43 @@ func (b *build) grouping(stage *plan.Stage, work *plan.Grouping) exec.Operator {
 	}
 }
 
+// sideTable makes the operator that keeps a table for functions.
+func (b *build) sideTable(stage *plan.Stage, work *plan.SideTable) (exec.Operator, error) {
+	file, err := b.engine.sideTables.New(b.domain)
+	if err != nil {
+		return nil, diag.New(diag.OutputUnwritable, "the table %s of %s could not be kept in the spill directory", work.Name, work.Function).WithCause(err)
+	}
+	b.release = append(b.release, func() {
+		_ = file.Close()           // closed already where the job has run
+		_ = os.Remove(file.Name()) // it goes with its folder at the latest
+	})
+	table := ops.NewSideTable(ops.SideTableOptions{
+		Name: work.Name, Function: work.Function, Schema: stage.Schema, File: file, Users: b.users[stage.ID],
+	})
+	b.sideTables[stage.ID], b.sideFiles[stage.ID] = table, file.Name()
+	return table, nil
+}
+
+// tablesOf are the tables that an application's function gets whole.
+func (b *build) tablesOf(a *plan.Application) []*ops.SideTable {
+	var tables []*ops.SideTable
+	for _, table := range a.Tables {
+		tables = append(tables, b.sideTables[table.Stage])
+	}
+	return tables
+}
+
 func (b *build) scan(op plan.Op) exec.Operator {
 	return exec.FromSource(cut(b.sources[sourceKey(op)], int64(b.engine.options.BatchRows)))
 }
 
 // crew names the workers that a stage of functions runs on: those of all the
 // job's stages that agree in what a worker is. Functions that say how many
-// workers they want share with those that say the same. A function that is
-// fitted reads while others still work for it, and so has one of its own.
+// workers they want share with those that say the same. A function of its whole
+// input reads while others still work for it, and so has one of its own.
 func (b *build) crew(a *plan.Application, stage string) string {
-	if a.Kind == plan.FitFunction {
-		return "fit " + stage
+	if a.Kind.WholeInput() {
+		return "whole " + stage
 	}
 	return fmt.Sprintf("%s %d %s", a.Environment, a.Workers, a.Calls[0].Function.WorkerKey())
 }
@@ -379,7 +422,7 @@ func (b *build) crew(a *plan.Application, stage string) string {
 func (b *build) subtasks(a *plan.Application) int {
 	n := a.Workers
 	switch {
-	case a.Kind == plan.FitFunction:
+	case a.Kind.WholeInput():
 		return 1
 	case n == 0:
 		n = b.engine.options.Policy.workersMax(b.engine.options.Parallelism)
@@ -393,11 +436,11 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 	shared := b.functionStage(stage, a, job)
 	v.Meter = shared.Meter
 	b.release = append(b.release, b.engine.workers.onNote(shared.ID, v.Note))
-	if a.Kind == plan.FitFunction {
-		fit := &ops.Fit{Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns, Spool: exec.SpoolOptions{
+	if a.Kind.WholeInput() {
+		whole := &ops.MapTable{Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns, Tables: b.tablesOf(a), Spool: exec.SpoolOptions{
 			MemoryBytes: b.engine.shares().spoolBytes, Dir: b.engine.options.SpillDir,
 		}}
-		v.New = func(int) exec.Operator { return fit }
+		v.New = func(int) exec.Operator { return whole }
 		return
 	}
 	v.Parallelism = b.subtasks(a)
@@ -462,7 +505,7 @@ func (b *build) functionOperator(stage *plan.Stage, a *plan.Application, columns
 	}
 	return &ops.Function{
 		Runner: runner, Stage: shared, Columns: columns, KeepInput: a.AddsColumns(), Kept: a.Kept, Letters: letters, Schema: stage.Schema, Eager: eager,
-		RowsWanted: a.RowsWanted,
+		RowsWanted: a.RowsWanted, Tables: b.tablesOf(a),
 	}
 }
 
@@ -483,6 +526,9 @@ func (b *build) functionStage(stage *plan.Stage, a *plan.Application, job *Job) 
 		s.Calls = append(s.Calls, exec.FunctionCall{
 			Function: c.Function, FunctionID: c.FunctionID, Args: c.Args, Constants: c.Constants, Output: i, State: c.State, Operator: c.Operator, Origin: c.Origin,
 		})
+	}
+	for _, table := range a.Tables {
+		s.Tables = append(s.Tables, exec.StageTable{Name: table.Name, Path: b.sideFiles[table.Stage]})
 	}
 	switch s.Kind {
 	case exec.StageColumns, exec.StageFlatMap:
@@ -515,6 +561,8 @@ func stageKind(kind plan.FunctionKind) exec.StageKind {
 		return exec.StageMapBatches
 	case plan.FitFunction:
 		return exec.StageFit
+	case plan.MapTableFunction:
+		return exec.StageMapTable
 	case plan.FlatMapFunction:
 		return exec.StageFlatMap
 	case plan.AggregateFunction:

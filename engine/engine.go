@@ -156,6 +156,8 @@ type Engine struct {
 	budget    *budget
 	// relationals are where jobs get their DuckDB from.
 	relationals *relationals
+	// sideTables are those that functions get whole.
+	sideTables *sideTables
 	// stopGuard ends the guard of the engine's memory.
 	stopGuard func()
 	workers   *workers
@@ -193,6 +195,9 @@ func Open(_ context.Context, options Options) (*Engine, error) {
 		e.options.RunDir, e.ownsDir = dir, true
 	}
 	if err := e.open(); err != nil {
+		if e.sideTables != nil {
+			err = errors.Join(err, e.sideTables.Close())
+		}
 		return nil, errors.Join(err, e.removeDir())
 	}
 	return e, nil
@@ -205,7 +210,8 @@ func (e *Engine) open() (err error) {
 			return fmt.Errorf("make the spill folder: %w", err)
 		}
 	}
-	if e.artifacts, err = newArtifacts(filepath.Join(e.options.RunDir, "artifacts")); err != nil {
+	e.sideTables = newSideTables(e.options.SpillDir)
+	if e.artifacts, err = newArtifacts(filepath.Join(e.options.RunDir, "artifacts"), e.sideTables); err != nil {
 		return fmt.Errorf("make the artifacts' folder: %w", err)
 	}
 	if e.folders, err = openFolders(e.options); err != nil {
@@ -537,7 +543,7 @@ func (e *Engine) Close() error {
 	e.stopGuard()
 	e.workers.close()
 	e.relationals.close()
-	return errors.Join(e.tables.close(), e.removeDir())
+	return errors.Join(e.tables.close(), e.sideTables.Close(), e.removeDir())
 }
 
 func (e *Engine) removeDir() error {

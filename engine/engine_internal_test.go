@@ -39,7 +39,7 @@ func zipOf(t *testing.T, files map[string]string) []byte {
 
 func TestArtifacts(t *testing.T) {
 	dir := t.TempDir()
-	a, err := newArtifacts(filepath.Join(dir, "artifacts"))
+	a, err := newArtifacts(filepath.Join(dir, "artifacts"), newSideTables(dir))
 	if err != nil {
 		t.Fatal(err)
 	}

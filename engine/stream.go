@@ -92,7 +92,7 @@ func (b *build) openCheckpoints(job *Job) (err error) {
 
 // keeper is the part of a subtask in the job's checkpoints.
 func (b *build) keeper(v *exec.Vertex, subtask int) exec.Keeper {
-	if b.checkpoints == nil {
+	if b.checkpoints == nil || b.apart[v.ID] {
 		return exec.NoKeeper{}
 	}
 	return b.checkpoints.Keeper(v.ID, subtask)
@@ -100,7 +100,7 @@ func (b *build) keeper(v *exec.Vertex, subtask int) exec.Keeper {
 
 // source is keeper for a source, which begins checkpoints.
 func (b *build) source(v *exec.Vertex) exec.Keeper {
-	if b.checkpoints == nil {
+	if b.checkpoints == nil || b.apart[v.ID] {
 		return exec.NoKeeper{}
 	}
 	return b.checkpoints.Source(v.ID)

@@ -199,8 +199,12 @@ func (b *bundle) workLocked(busy time.Duration) exec.Work {
 
 // errTooLarge is what a bundle ends with whose result has no bound.
 func errTooLarge(stage *exec.FunctionStage) error {
-	return diag.New(diag.OutputTooLarge, "%s returned more than %d GiB for one batch", functionNames(stage), resultBytesMax>>30).
-		WithHint("return less for each batch, or set a smaller batch_rows=").
+	what, hint := "one batch", "return less for each batch, or set a smaller batch_rows="
+	if stage.Kind.WholeInput() {
+		what, hint = "its table", "a table that a function makes of a whole table comes back as one: return less"
+	}
+	return diag.New(diag.OutputTooLarge, "%s returned more than %d GiB for %s", functionNames(stage), resultBytesMax>>30, what).
+		WithHint("%s", hint).
 		At(stage.Calls[0].Operator, stage.Calls[0].Origin)
 }
 

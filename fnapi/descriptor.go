@@ -21,6 +21,9 @@ type Artifacts interface {
 	// Folder is where a domain's workers find artifacts, and all of it that they
 	// see.
 	Folder(domain string) (string, error)
+	// Tables is where the tables lie that a domain's functions get whole; its
+	// workers see it too.
+	Tables(domain string) (string, error)
 	// File is the path of an artifact there, Dir that of the folder into which
 	// an archive has been unpacked.
 	File(domain, id string) (string, error)
@@ -52,8 +55,10 @@ type payloadCall struct {
 	Code       payloadCode       `json:"code"`
 	Modules    []string          `json:"modules"`
 	Models     map[string]string `json:"models"`
-	OnNull     string            `json:"on_null"`
-	BatchRows  int               `json:"batch_rows"`
+	// Tables are paths of files of Arrow's.
+	Tables    map[string]string `json:"tables,omitempty"`
+	OnNull    string            `json:"on_null"`
+	BatchRows int               `json:"batch_rows"`
 	// OnError is "" where a failure ends the bundle. ExceptionRetries and
 	// ErrorsMax are for the worker only where it is not.
 	OnError          plan.OnError `json:"on_error,omitempty"`
@@ -100,6 +105,12 @@ func newStageCode(stage *exec.FunctionStage, artifacts Artifacts) (*stageCode, e
 		c, err := newPayloadCall(call, stage.Domain, artifacts)
 		if err != nil {
 			return nil, diag.From(fmt.Errorf("function %s: %w", call.Function.Name, err)).At(call.Operator, call.Origin)
+		}
+		for _, table := range stage.Tables {
+			if c.Tables == nil {
+				c.Tables = map[string]string{}
+			}
+			c.Tables[table.Name] = table.Path
 		}
 		p.Calls = append(p.Calls, c)
 	}

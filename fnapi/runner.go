@@ -116,11 +116,15 @@ func (r *Runner) Warm(environment *plan.Environment) (start func(context.Context
 	return r.pool.Warm(spec)
 }
 
-// newSpec is a worker of a domain, which sees that domain's artifacts.
+// newSpec is a worker of a domain, which sees that domain's artifacts and
+// tables.
 func (r *Runner) newSpec(environment envmgr.Spec, memoryBytes int64, domain string) udfworker.Spec {
 	spec := udfworker.Spec{Environment: environment, MemoryBytes: memoryBytes, Domain: domain}
 	if folder, err := r.options.Artifacts.Folder(domain); err == nil { // else the first artifact meets the error
-		spec.Visible = []string{folder}
+		spec.Visible = append(spec.Visible, folder)
+	}
+	if folder, err := r.options.Artifacts.Tables(domain); err == nil { // else the first table does
+		spec.Visible = append(spec.Visible, folder)
 	}
 	return spec
 }

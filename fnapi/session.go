@@ -654,8 +654,8 @@ func (s *session) sendInput(ctx context.Context, l *lease, b *bundle) error {
 	if b.careful {
 		descriptor += carefulSuffix
 	}
-	// What a fit function reads may be long in coming.
-	if err := l.endpoint.lane.process(b.instruction, descriptor, s.stage.Kind != exec.StageFit); err != nil {
+	// What a function of its whole input reads may be long in coming.
+	if err := l.endpoint.lane.process(b.instruction, descriptor, !s.stage.Kind.WholeInput()); err != nil {
 		return fmt.Errorf("%w: %w", errSend, err)
 	}
 	if err := l.endpoint.lane.awaitData(ctx); err != nil {
@@ -723,12 +723,12 @@ func (s *session) sendBatch(ctx context.Context, l *lease, b *bundle, batch arro
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		// What a fit function reads is not held here: what is on its way is
-		// bounded by the lane.
+		// What a function of its whole input reads is not held here: what is on
+		// its way is bounded by the lane.
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		b.sentBytes += int64(bytes)
-		if s.stage.Kind != exec.StageFit {
+		if !s.stage.Kind.WholeInput() {
 			b.inputBytes += int64(bytes)
 		}
 		return nil

@@ -54,6 +54,8 @@ type files struct{}
 
 func (files) Folder(string) (string, error) { return "/nowhere", nil }
 
+func (files) Tables(string) (string, error) { return "/nowhere", nil }
+
 func (files) Blob(id string) (string, error) {
 	if id == "missing" {
 		return "", diag.New(diag.InvalidPlan, "artifact missing has not been sent")

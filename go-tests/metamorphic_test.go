@@ -326,6 +326,21 @@ def positive(batch):
     kept = batch.filter(pc.greater(batch["x"], 1))
     return pa.RecordBatch.from_arrays([kept["s"], kept["id"]], names=["word", "n"])
 `),
+		"running": whole("running", plan.MapTableFunction, word, `
+import pyarrow as pa
+def running(batches):
+    n = 0
+    for batch in batches:
+        for s, i in zip(batch["s"].to_pylist(), batch["id"].to_pylist()):
+            n += i
+            yield pa.table({"word": pa.array([s], pa.string()), "n": [n]})
+`),
+		"beside": whole("beside", plan.MapBatchesFunction, word, `
+import pyarrow as pa, pyarrow.compute as pc
+def beside(batch, totals, *, u):
+    n = pc.add(batch["id"], totals["n"][totals.num_rows - 1].as_py() * u.num_rows)
+    return pa.table({"word": batch["s"], "n": n})
+`),
 		"total": source("total", `
 def total(batches):
     return sum(v for b in batches for v in b["id"].to_pylist())
@@ -398,6 +413,16 @@ var metamorphicCases = []metamorphicCase{
 		{"id": "f", "op": "with_columns", "inputs": ["t"], "args": {"keep": true, "exprs": [{"name": "y", "expr": {"call": "by_row", "args": [{"column": "x"}]}}]}},
 		{"id": "w", "op": "with_watermark", "inputs": ["f"], "args": {"column": "ts", "delay_us": 0}},
 		{"id": "a", "op": "window", "inputs": ["w"], "args": {"kind": "tumble", "size_us": 60000000, "on": "ts", "aggregates": [{"name": "m", "expr": {"sql": "max(y)"}}]}}`, "", true},
+	{"map_table", `{"id": "a", "op": "map_table", "inputs": ["t"], "args": {"function": "running", "columns": ["id", "s"]}}`, "", false},
+	{"tables of map_batches", `
+		{"id": "v", "op": "filter", "inputs": ["t"], "args": {"predicate": {"sql": "x > 1"}}},
+		{"id": "r", "op": "map_table", "inputs": ["v"], "args": {"function": "running"}},
+		{"id": "a", "op": "map_batches", "inputs": ["t", "r", "u"], "args": {"function": "beside", "tables": ["totals", "u"]}}`, "", false},
+	{"tables behind a watermark", `
+		{"id": "w", "op": "with_watermark", "inputs": ["t"], "args": {"column": "ts", "delay_us": 5000000}},
+		{"id": "l", "op": "limit", "inputs": ["w"], "args": {"n": 20}},
+		{"id": "r", "op": "map_table", "inputs": ["l"], "args": {"function": "running"}},
+		{"id": "a", "op": "map_batches", "inputs": ["w", "r", "u"], "args": {"function": "beside", "tables": ["totals", "u"]}}`, "", false},
 	{"fit", `{"id": "a", "op": "fit", "inputs": ["t"], "args": {"function": "total"}}`, "", false},
 }
 

@@ -18,7 +18,7 @@ type FunctionRunner interface {
 }
 
 // FunctionStage is what crosses to a worker together: calls that share an
-// environment and limits, or one map_batches or fit function.
+// environment and limits, or one function of whole batches, groups or tables.
 type FunctionStage struct {
 	// ID is unique within the engine; it names the stage's bundle descriptor.
 	ID   string
@@ -34,6 +34,8 @@ type FunctionStage struct {
 	Output *arrow.Schema
 	// Keys is the number of key columns of StageAggregate and StageMerge.
 	Keys int
+	// Tables are what the stage's one function gets whole, beside its input.
+	Tables []StageTable
 	// Retries is how often a bundle is run again after a worker died on it,
 	// ExceptionRetries after an exception.
 	Retries          int
@@ -101,6 +103,9 @@ const (
 	StageMapBatches StageKind = "map_batches"
 	// StageFit makes of one bundle of all batches one row {model: large_binary}.
 	StageFit StageKind = "fit"
+	// StageMapTable makes of one bundle of all batches any batches of the
+	// function's schema.
+	StageMapTable StageKind = "map_table"
 	// StageFlatMap gives any number of rows for each row: its index in the
 	// bundle's one batch, rising, then the columns of the function's schema.
 	StageFlatMap StageKind = "flat_map"
@@ -122,13 +127,24 @@ const (
 // column of the input.
 func (k StageKind) Grouped() bool { return k == StageMerge || k == StageMapGroups }
 
+// WholeInput reports whether a bundle is the whole input, which the function
+// reads as it comes.
+func (k StageKind) WholeInput() bool { return k == StageFit || k == StageMapTable }
+
+// StageTable is a table that a function gets whole, as the keyword argument
+// Name. It is a file of Arrow's at Path, in the folder that the workers of the
+// stage's domain see, complete before a bundle is submitted and there until the
+// last session of the stage is closed.
+type StageTable struct{ Name, Path string }
+
 // FunctionCall is one function applied to columns of the stage's input.
 type FunctionCall struct {
 	Function *plan.Function
 	// FunctionID is the function's key in the plan.
 	FunctionID string
 	// Args are indices into the stage's Input and, behind its columns, into the
-	// results of the calls before. StageMapBatches and StageFit have none.
+	// results of the calls before. StageMapBatches, StageFit and
+	// StageMapTable have none.
 	Args []int
 	// Constants are the other arguments, by their places among all.
 	Constants []plan.Constant

@@ -42,6 +42,8 @@ type Function struct {
 	// RowsWanted is how many rows a limit behind wants: then the first bundles
 	// are small, so that not a whole batch is run for a few rows. 0 means all.
 	RowsWanted int64
+	// Tables are what the function gets whole, beside its batches.
+	Tables []*SideTable
 }
 
 // Sizes of the first bundles below a limit: about as many rows as it wants, and
@@ -67,6 +69,7 @@ func (f *Function) OwnTime() {}
 
 // Run implements exec.Operator.
 func (f *Function) Run(ctx context.Context, in []*exec.Input, out *exec.Output) error {
+	defer leaveTables(f.Tables)
 	b := newBundler(f.Runner, f.Stage)
 	return b.run(ctx, f.Eager, func(ctx context.Context) error { return f.submit(ctx, in[0], b) }, out)
 }
@@ -81,6 +84,8 @@ func (f *Function) submit(ctx context.Context, in *exec.Input, b *bundler) error
 		}
 		if e.Kind != exec.KindBatch {
 			err = b.pass(ctx, e)
+		} else if err = awaitTables(ctx, f.Tables); err != nil {
+			e.Release()
 		} else {
 			rows, err = f.submitBatch(ctx, e, rows, b)
 		}

@@ -359,7 +359,7 @@ func TestFitSeesTheWholeInput(t *testing.T) {
 		alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
 		r := &fakeRunner{alloc: alloc, failAt: -1}
 		fit := func(int) exec.Operator {
-			return &Fit{
+			return &MapTable{
 				Runner: r, Stage: &exec.FunctionStage{ID: "s", Kind: exec.StageFit, Input: oneColumn, Output: result},
 				Columns: []int{0}, Spool: exec.SpoolOptions{MemoryBytes: memoryBytes, Dir: t.TempDir(), Allocator: alloc},
 			}

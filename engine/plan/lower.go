@@ -35,8 +35,8 @@ type Physical struct {
 }
 
 // Stage is one vertex of the dataflow. Its Work is a FileScan, a ScanTable, one
-// of the sinks, *Relation, *Application, *Arrangement, *Grouping, *Limiting or
-// AtLeastOne.
+// of the sinks, *Relation, *Application, *SideTable, *Arrangement, *Grouping,
+// *Limiting or AtLeastOne.
 type Stage struct {
 	ID     string
 	Name   string
@@ -51,6 +51,9 @@ type Stage struct {
 	// Stream is set if watermarks or barriers flow out of the stage, or its
 	// output has no end.
 	Stream bool
+	// Apart is set if the stage only serves a table that a function gets whole,
+	// and is run anew at each start of a job with checkpoints.
+	Apart bool
 }
 
 // Relation is a connected group of relational nodes; the last is its result.
@@ -98,6 +101,8 @@ type Application struct {
 	// RowsWanted is how many rows a limit behind the functions wants, with only
 	// steps between that pass rows on as they come; 0 where there is none.
 	RowsWanted int64
+	// Tables are what the function gets whole, beside its input.
+	Tables []AppliedTable
 }
 
 // Once reports whether a row may only be run once.
@@ -145,6 +150,10 @@ func lower(ctx context.Context, p *Plan, typer Typer, pushing bool) (*Physical, 
 	if err != nil {
 		return nil, err
 	}
+	nodes, apart, err := separateTables(nodes)
+	if err != nil {
+		return nil, err
+	}
 	nodes = neededNodes(nodes)
 	if pushing {
 		if nodes, err = push(ctx, p, nodes, typer); err != nil {
@@ -152,8 +161,8 @@ func lower(ctx context.Context, p *Plan, typer Typer, pushing bool) (*Physical, 
 		}
 	}
 	l := lowering{
-		wanted: rowsWanted(nodes),
-		plan:   p, typer: typer, nodes: map[string]Node{}, consumers: map[string]int{},
+		wanted: rowsWanted(nodes), apart: apart,
+		plan: p, typer: typer, nodes: map[string]Node{}, consumers: map[string]int{},
 		open: map[string]*Relation{}, out: &Physical{Results: map[string]*Stage{}},
 	}
 	for _, n := range nodes {
@@ -212,6 +221,8 @@ type lowering struct {
 	// Watermarking in microseconds.
 	flow  map[string]flow
 	steps map[string]int64
+	// apart are the nodes that only serve tables; see Stage.Apart.
+	apart map[string]bool
 	out   *Physical
 }
 
@@ -262,7 +273,11 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 		return l.apply(ctx, n, op)
 	case applyTable, applyPartial, applyMerge, applyGroups, groupRows, atLeastOne:
 		return l.manyRows(ctx, n)
+	case sideTable:
+		return l.keepTable(ctx, n, op)
 	case MapBatches:
+		return l.wholeBatches(ctx, n, op.Function, op.Columns)
+	case MapTable:
 		return l.wholeBatches(ctx, n, op.Function, op.Columns)
 	case Fit:
 		return l.wholeBatches(ctx, n, op.Function, op.Columns)
@@ -304,7 +319,7 @@ func refuseReserved(schema *arrow.Schema) error {
 }
 
 func (l *lowering) stage(n Node, schema *arrow.Schema, work any) {
-	s := &Stage{ID: n.ID, Name: n.Op.Name(), Origin: n.Origin, Inputs: n.Inputs, Schema: schema, Work: work, Stream: l.flow[n.ID].elements}
+	s := &Stage{ID: n.ID, Name: n.Op.Name(), Origin: n.Origin, Inputs: n.Inputs, Schema: schema, Work: work, Stream: l.flow[n.ID].elements, Apart: l.apart[n.ID]}
 	l.out.Stages = append(l.out.Stages, s)
 	l.out.Results[n.ID] = s
 }
@@ -608,7 +623,7 @@ func applicationName(a *Application) string {
 	return strings.Join(names, ", ")
 }
 
-// wholeBatches makes the stage of a map_batches or fit function.
+// wholeBatches makes the stage of a map_batches, map_table or fit function.
 func (l *lowering) wholeBatches(ctx context.Context, n Node, id string, names []string) error {
 	input, err := l.result(ctx, n.Inputs[0])
 	if err != nil {
@@ -620,6 +635,11 @@ func (l *lowering) wholeBatches(ctx context.Context, n Node, id string, names []
 		Kind:       f.Kind, Environment: f.Environment, Retries: f.retries(), Workers: f.Options.Workers,
 		Calls: []AppliedCall{{FunctionID: id, Function: f, Operator: n.Op.Name(), Origin: n.Origin}},
 	}
+	tables, _ := tablesOf(n.Op)
+	for i, name := range tables {
+		a.Tables = append(a.Tables, AppliedTable{name, n.Inputs[i+1]})
+	}
+	n.Inputs = n.Inputs[:1]
 	if names == nil {
 		for i := range input.Schema.NumFields() {
 			a.Columns = append(a.Columns, i)
@@ -633,7 +653,7 @@ func (l *lowering) wholeBatches(ctx context.Context, n Node, id string, names []
 	}
 	a.Crossing = arrow.NewSchema(crossing, nil)
 	a.Result = arrow.NewSchema([]arrow.Field{{Name: ModelColumn, Type: arrow.BinaryTypes.LargeBinary}}, nil)
-	if f.Kind == MapBatchesFunction {
+	if f.Kind != FitFunction {
 		if a.Result, err = ParseSchema(f.Schema); err != nil {
 			return err
 		}

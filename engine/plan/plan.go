@@ -113,10 +113,12 @@ type (
 		Offset int64 `json:"offset,omitempty"`
 	}
 	// MapBatches applies a function of kind map_batches to the named columns
-	// (nil: all).
+	// (nil: all). Tables name the inputs behind the first, each of which the
+	// function gets whole, as the keyword argument of that name.
 	MapBatches struct {
 		Function string   `json:"function"`
 		Columns  []string `json:"columns,omitempty"`
+		Tables   []string `json:"tables,omitempty"`
 	}
 	// Fit runs a function of kind fit over the whole input in one worker; its
 	// result is one row with one column "model" of opaque bytes.
@@ -194,7 +196,7 @@ type Function struct {
 	Parameters []string `json:"parameters,omitempty"`
 	// Result is the type of the result of a function that gives one value for
 	// each row or, for an aggregate, group, as a type string; Schema that of a
-	// function that gives rows: map_batches, flat_map, map_groups.
+	// function that gives rows: map_batches, flat_map, map_groups, map_table.
 	Result string  `json:"result,omitempty"`
 	Schema []Field `json:"schema,omitempty"`
 	// State are the fields of an aggregate function's state.
@@ -246,7 +248,7 @@ type FunctionOptions struct {
 	BatchRows int `json:"batch_rows,omitempty"`
 	// TimeoutMS is how long the function may be without progress (a row of a
 	// row function, a call of another), in milliseconds: 0 means for ever, nil
-	// TimeoutDefault, and for a fit function for ever.
+	// TimeoutDefault, and for a fit or map_table function for ever.
 	TimeoutMS *int64 `json:"timeout_ms,omitempty"`
 	// MemoryBytes is what a worker may hold; 0 means MemoryBytesDefault.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
@@ -279,7 +281,7 @@ func (f *Function) Timeout() time.Duration {
 	switch {
 	case f.Options.TimeoutMS != nil:
 		return time.Duration(*f.Options.TimeoutMS) * time.Millisecond
-	case f.Kind == FitFunction:
+	case f.Kind.WholeInput():
 		return 0
 	}
 	return TimeoutDefault
@@ -362,7 +364,12 @@ const (
 	FlatMapFunction    FunctionKind = "flat_map"    // scalars in, any number of rows out
 	AggregateFunction  FunctionKind = "aggregate"   // the rows of a group in, a scalar out
 	MapGroupsFunction  FunctionKind = "map_groups"  // the rows of a group in, rows out
+	MapTableFunction   FunctionKind = "map_table"   // iterator of RecordBatch in, RecordBatch(es) out
 )
+
+// WholeInput reports whether a function is called once, with an iterator of its
+// whole input.
+func (k FunctionKind) WholeInput() bool { return k == FitFunction || k == MapTableFunction }
 
 // Code is where a function's code comes from: exactly one field is set, but
 // for Name, which says which function of Source is meant.
@@ -504,20 +511,20 @@ func (p Project) Name() string {
 	return projectName(p.Keep)
 }
 
-func (ScanTable) inputCount() int  { return 0 }
-func (KeepTable) inputCount() int  { return 1 }
-func (Discard) inputCount() int    { return 1 }
-func (Filter) inputCount() int     { return 1 }
-func (Drop) inputCount() int       { return 1 }
-func (Rename) inputCount() int     { return 1 }
-func (Aggregate) inputCount() int  { return 1 }
-func (Join) inputCount() int       { return 2 }
-func (Sort) inputCount() int       { return 1 }
-func (Limit) inputCount() int      { return 1 }
-func (MapBatches) inputCount() int { return 1 }
-func (Fit) inputCount() int        { return 1 }
-func (Collect) inputCount() int    { return 1 }
-func (Project) inputCount() int    { return 1 }
+func (ScanTable) inputCount() int    { return 0 }
+func (KeepTable) inputCount() int    { return 1 }
+func (Discard) inputCount() int      { return 1 }
+func (Filter) inputCount() int       { return 1 }
+func (Drop) inputCount() int         { return 1 }
+func (Rename) inputCount() int       { return 1 }
+func (Aggregate) inputCount() int    { return 1 }
+func (Join) inputCount() int         { return 2 }
+func (Sort) inputCount() int         { return 1 }
+func (Limit) inputCount() int        { return 1 }
+func (m MapBatches) inputCount() int { return 1 + len(m.Tables) }
+func (Fit) inputCount() int          { return 1 }
+func (Collect) inputCount() int      { return 1 }
+func (Project) inputCount() int      { return 1 }
 
 func projectName(keep bool) string {
 	if keep {
@@ -617,6 +624,8 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 		return decodeArgs[Unnest](args)
 	case MapBatches{}.Name():
 		return decodeArgs[MapBatches](args)
+	case MapTable{}.Name():
+		return decodeArgs[MapTable](args)
 	case Fit{}.Name():
 		return decodeArgs[Fit](args)
 	case FlatMap{}.Name():

@@ -285,6 +285,9 @@ func describeStage(out *strings.Builder, s *Stage) {
 	if s.Detail != "" {
 		fmt.Fprintf(out, "  %s\n", s.Detail)
 	}
+	if s.Stream || s.Apart {
+		fmt.Fprintf(out, "  stream %t, apart %t\n", s.Stream, s.Apart)
+	}
 	switch work := s.Work.(type) {
 	case *Relation:
 		for _, in := range work.Inputs {
@@ -305,6 +308,9 @@ func describeStage(out *strings.Builder, s *Stage) {
 		}
 		if work.RowsWanted > 0 {
 			fmt.Fprintf(out, "  %d rows wanted\n", work.RowsWanted)
+		}
+		for _, table := range work.Tables {
+			fmt.Fprintf(out, "  gets %s of %s\n", table.Name, table.Stage)
 		}
 		for _, c := range work.Calls {
 			fmt.Fprintf(out, "  %s%v in %s\n", c.Function.Name, c.Args, c.Operator)

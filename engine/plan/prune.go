@@ -113,7 +113,7 @@ func (p *pruning) need(ctx context.Context, s *Stage) error {
 		p.needOfFunctions(s, work)
 	case *Relation:
 		return p.needOfQuery(ctx, s, work)
-	default: // a sink
+	default: // a sink, or a table that a function gets whole
 		for i := range s.Inputs {
 			p.wantAll(s, i)
 		}

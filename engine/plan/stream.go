@@ -331,7 +331,7 @@ func (l *lowering) flows(nodes []Node) error {
 	l.flow, l.steps = map[string]flow{}, map[string]int64{}
 	checkpoint := checkpointed(nodes)
 	for _, n := range nodes {
-		f, err := l.flowOf(n, checkpoint)
+		f, err := l.flowOf(n, checkpoint && !l.apart[n.ID])
 		if err == nil && checkpoint {
 			err = l.refuseLetters(n.Op)
 		}
@@ -375,7 +375,11 @@ func checkpointed(nodes []Node) bool {
 
 func (l *lowering) flowOf(n Node, checkpoint bool) (flow, error) {
 	var in flow
-	for _, id := range n.Inputs {
+	inputs := n.Inputs
+	if tables, _ := tablesOf(n.Op); len(tables) > 0 {
+		inputs = inputs[:1] // the others have come to their end
+	}
+	for _, id := range inputs {
 		f := l.flow[id]
 		in.elements = in.elements || f.elements
 		if f.endless != "" {
@@ -395,6 +399,8 @@ func (l *lowering) flowOf(n Node, checkpoint bool) (flow, error) {
 	case Limit, limitRows:
 		in.endless = ""
 		return in, nil
+	case sideTable:
+		return l.flowOfTable(op, in)
 	case WithWatermark:
 		return flow{in.endless, true, n.ID, []string{op.Column}}, nil
 	case windowed:

@@ -51,8 +51,10 @@ from alink._job import Job
 from alink._kinds import (
     AggregateFunction,
     GroupsFunction,
+    MapTableFunction,
     TableFunction,
     map_groups,
+    map_table,
     udaf,
     udtf,
 )
@@ -82,6 +84,7 @@ __all__ = [
     "GroupsFunction",
     "Job",
     "MapBatchesFunction",
+    "MapTableFunction",
     "Model",
     "OperatorProgress",
     "Params",
@@ -110,6 +113,7 @@ __all__ = [
     "lit",
     "map_batches",
     "map_groups",
+    "map_table",
     "params",
     "read_csv",
     "read_generator",

@@ -171,7 +171,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     OUTPUT_TOO_LARGE: (
         "UdfError",
-        "A function gave more for one row, or for one call, than it may.",
+        "A function gave more than it may, or is to get a table that is too large.",
     ),
     NOT_RUN_AGAIN: (
         "WorkerCrashed",

@@ -603,6 +603,17 @@ def _parameters(
     return tuple(p.name for p in positional), required, variadic
 
 
+def keyword_parameters(function: WorkerFunction[Any, Any]) -> list[inspect.Parameter] | None:
+    """Give the parameters behind the one for the rows; None if the function does not tell."""
+    try:
+        parameters = list(inspect.signature(_called(function.target)).parameters.values())
+    except (TypeError, ValueError):  # a builtin
+        return None
+    if inspect.isclass(function.target):
+        parameters = parameters[1:]  # without self
+    return [p for p in parameters[1:] if p.kind is not p.VAR_POSITIONAL]
+
+
 def _called(target: Callable[..., Any], method: str = "__call__") -> Callable[..., Any]:
     """Give what runs for each call: a class's own method, or the function."""
     if not inspect.isclass(target):

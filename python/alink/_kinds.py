@@ -1,4 +1,7 @@
-"""Table functions, aggregates and functions of groups: `udtf`, `udaf` and `map_groups`."""
+"""Table functions, aggregates, functions of groups and of tables.
+
+`udtf`, `udaf`, `map_groups` and `map_table` make them.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ _SHARED = ("env", "retries", "workers", "timeout", "memory", *NAMES)
 _UDTF_OPTIONS = (*_SHARED, "models", "on_null")
 _UDAF_OPTIONS = (*_SHARED, "state", "batch", "on_null", "batch_rows")
 _MAP_GROUPS_OPTIONS = (*_SHARED, "models", "columns", "batch")
+_MAP_TABLE_OPTIONS = tuple(o for o in _MAP_GROUPS_OPTIONS if o != "workers")
 _METHODS = {
     "create": "create(self) gives the state of a group without rows",
     "add": "add(self, state, *columns) takes rows into a state",
@@ -129,8 +133,33 @@ class GroupsFunction(WorkerFunction[P, R]):
         return f"<alink.GroupsFunction {self.name} -> {fields}>"
 
 
+class MapTableFunction(WorkerFunction[P, R]):
+    """A function from a whole table to a table, as `map_table` makes it."""
+
+    def __init__(
+        self,
+        target: Callable[P, R],
+        schema: SchemaLike,
+        columns: Sequence[str] | None,
+        batch: str,
+        options: FunctionOptions,
+    ) -> None:
+        super().__init__(target, "map_table", options)
+        self.schema = schema_fields(schema)
+        self.columns = column_names("map_table", columns)
+        self.batch = batch
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the plain function on an iterator of batches, here."""
+        return self.local(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{f['name']} {f['type']}" for f in self.schema)
+        return f"<alink.MapTableFunction {self.name} -> {fields}>"
+
+
 class _Decorator(Generic[R]):
-    """What the calls of `udtf`, `udaf` and `map_groups` give."""
+    """What the calls of `udtf`, `udaf`, `map_groups` and `map_table` give."""
 
     def __init__(self, make: Callable[[Any], R]) -> None:
         self._make = make
@@ -337,6 +366,75 @@ def map_groups(
     schema_fields(schema)
     column_names("map_groups", columns)
     return _Decorator(lambda target: GroupsFunction(target, schema, columns, batch, options))
+
+
+def map_table(
+    schema: SchemaLike,
+    /,
+    *,
+    columns: Sequence[str] | None = None,
+    batch: Literal["arrow", "pandas", "polars"] = "arrow",
+    env: Environment | None = None,
+    models: Mapping[str, Model] | None = None,
+    retries: int | Mapping[str, int] | None = None,
+    timeout: float | str | None = None,
+    memory: int | str | None = None,
+    **others: Unpack[Options],
+) -> _Decorator[MapTableFunction[..., Any]]:
+    """Make a function from a whole table to a table, such as one that trains a model.
+
+    Used as a decorator; `Table.map_table` applies it. The function is called once, in one
+    worker, with an iterator of all batches of the table in their order, which come as the
+    steps before make them, and returns a table or data frame with any number of rows, None, or
+    an iterator of these; it may be a generator. It is called for an empty table too. If its
+    worker dies it is run again from the first batch on, and nothing of the run before is seen.
+
+    Parameters
+    ----------
+    schema : str, pyarrow.Schema, dict or dataclass
+        Columns of the result, for example "name string, weight double".
+    columns : sequence of str, optional
+        The columns that the function needs; the default is all.
+    batch : {"arrow", "pandas", "polars"}
+        The library of the batches: a RecordBatch or a DataFrame.
+    env, models, retries, memory
+        As for `udf`.
+    timeout : number of seconds or str, optional
+        How long it may go without asking for the next batch or giving one; the default is for
+        ever.
+    sandbox, network, mounts, secrets, isolation, deterministic, output_max
+        As for `udf`; `output_max` is for the whole result, which the engine holds in memory.
+
+    Examples
+    --------
+    >>> import alink as al, pyarrow as pa
+    >>> @al.map_table("mean double", columns=["x"])
+    ... def train(batches):
+    ...     total = rows = 0
+    ...     for batch in batches:
+    ...         total += sum(batch["x"].to_pylist())
+    ...         rows += batch.num_rows
+    ...     yield pa.record_batch({"mean": [total / rows if rows else None]})
+    >>> train
+    <alink.MapTableFunction train -> mean double>
+    """
+    failing, rest = policy("map_table", others, by_row=False)
+    allowed = confinement("map_table", rest, _MAP_TABLE_OPTIONS)
+    options = FunctionOptions(
+        env,
+        models,
+        retries=retries,
+        timeout=timeout,
+        memory=memory,
+        timeout_ms_default=0,
+        confined=allowed,
+        policy=failing,
+    )
+    options.check("map_table")
+    one_of("map_table", "batch", batch, ("arrow", "pandas", "polars"))
+    schema_fields(schema)
+    column_names("map_table", columns)
+    return _Decorator(lambda target: MapTableFunction(target, schema, columns, batch, options))
 
 
 def table_call(call: Any) -> tuple[TableFunction[..., Any], list[Expr]] | None:

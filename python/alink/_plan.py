@@ -21,7 +21,13 @@ from alink._environment import (
 from alink._expr import Expr, expr_json
 from alink._files import describe_output, describe_scan
 from alink._functions import Function, MapBatchesFunction, WorkerFunction
-from alink._kinds import AggregateFunction, GroupsFunction, TableFunction, with_library
+from alink._kinds import (
+    AggregateFunction,
+    GroupsFunction,
+    MapTableFunction,
+    TableFunction,
+    with_library,
+)
 from alink._placed import FileArtifact
 from alink._ship import Artifact, ship
 from alink._upload import Upload
@@ -176,7 +182,9 @@ class _Builder:
             entry["parameters"] = list(function.parameters)
         if isinstance(function, (Function, AggregateFunction)):
             entry["result"] = function.result
-        if isinstance(function, (MapBatchesFunction, TableFunction, GroupsFunction)):
+        if isinstance(
+            function, (MapBatchesFunction, TableFunction, GroupsFunction, MapTableFunction)
+        ):
             entry["schema"] = function.schema
         if isinstance(function, AggregateFunction):
             entry["state"] = function.state
@@ -274,10 +282,12 @@ def _describe(node: Node) -> str:
             text += " left" if args["outer"] else " inner"
     elif node.op == "map_groups":
         text = f"{args['function'].name} by {_named(args.get('keys', ()))}"
-    elif node.op in ("map_batches", "fit"):
+    elif node.op in ("map_batches", "map_table", "fit"):
         text = args["function"].name
         if columns := args.get("columns"):
             text += f"({', '.join(columns)})"
+        if tables := args.get("tables"):
+            text += f" tables={', '.join(tables)}"
     elif node.op == "read_generator":
         names = ", ".join(c["name"] for c in args["columns"])
         rows = args.get("rows")

@@ -27,6 +27,11 @@ _REFUSED = {
         "what it gives for a group depends on all rows of the group",
         "catch the exception in the function, and return None or a row that tells of it",
     ),
+    "map_table": (
+        ("null", "dead_letter"),
+        "what it gives depends on all rows of the table",
+        "catch the exception in the function",
+    ),
     "map_batches": (
         ("null",),
         "its rows do not belong to rows of the input",

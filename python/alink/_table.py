@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from alink import _codes as codes
 from alink import _names
+from alink._beside import check_tables, refuse_endless_table
 from alink._cache import KeptTable
 from alink._confinement import Confined, confinement
 from alink._describe import STATISTICS, statistics
@@ -39,7 +40,7 @@ from alink._functions import (
     column_names,
 )
 from alink._job import Job
-from alink._kinds import GroupsFunction, table_call
+from alink._kinds import GroupsFunction, MapTableFunction, table_call
 from alink._model import Model
 from alink._names import refuse_attribute
 from alink._options import bad_option, duration_us, one_of, whole_number
@@ -395,8 +396,38 @@ class Table:
 
     # --- Python functions ---
 
-    def map_batches(self, function: MapBatchesFunction[..., Any]) -> Table:
-        """Apply a function of record batches, made with `alink.map_batches`."""
+    def map_batches(
+        self,
+        function: MapBatchesFunction[..., Any],
+        *,
+        tables: Mapping[str, Table] | None = None,
+    ) -> Table:
+        """Apply a function of record batches, made with `alink.map_batches`.
+
+        Parameters
+        ----------
+        function : MapBatchesFunction
+            Is called for each batch.
+        tables : dict of str to Table, optional
+            Tables that the function gets whole, each as the keyword argument of its name: a
+            ``pyarrow.Table``, or a data frame where the batches are. They are computed in the
+            same job, before the first batch, and then lie in a file that all workers map into
+            memory; one may have 2 GiB. A data frame is made once in each worker, so its values
+            must not be changed. An unbounded table cannot be one of them.
+
+        Examples
+        --------
+        >>> import alink as al, pyarrow as pa
+        >>> ctx = al.connect()
+        >>> @al.map_batches("word string", columns=["id"])
+        ... def named(batch, words):
+        ...     return pa.table({"word": words["word"].take(batch["id"])})
+        >>> words = ctx.from_arrow(pa.table({"word": ["one", "two", "three"]}))
+        >>> ids = ctx.from_arrow(pa.table({"id": [2, 0]}))
+        >>> ids.map_batches(named, tables={"words": words}).collect()
+        [{'word': 'three'}, {'word': 'one'}]
+        >>> ctx.close()
+        """
         if not isinstance(function, MapBatchesFunction):
             raise bad_option(
                 "map_batches",
@@ -406,7 +437,74 @@ class Table:
         args: dict[str, Any] = {"function": function}
         if function.columns is not None:
             args["columns"] = function.columns
-        return self._derive("map_batches", args)
+        return self._apply("map_batches", function, args, tables)
+
+    def map_table(
+        self,
+        function: MapTableFunction[..., Any],
+        *,
+        tables: Mapping[str, Table] | None = None,
+    ) -> Table:
+        """Apply a function of the whole table, made with `alink.map_table`.
+
+        Parameters
+        ----------
+        function : MapTableFunction
+            Is called once, with an iterator of all batches.
+        tables : dict of str to Table, optional
+            Tables that the function gets whole, as for `map_batches`.
+
+        Returns
+        -------
+        Table
+            The function's rows. As a table of `map_batches` it is what that needs of this one,
+            computed in the same job.
+
+        Examples
+        --------
+        >>> import alink as al, pyarrow as pa
+        >>> ctx = al.connect()
+        >>> @al.map_table("mean double")
+        ... def train(batches):
+        ...     x = pa.Table.from_batches(batches)["x"].to_pylist()
+        ...     return pa.table({"mean": [sum(x) / len(x)]})
+        >>> @al.map_batches("above boolean")
+        ... def predict(batch, model):
+        ...     mean = model["mean"][0].as_py()
+        ...     return pa.table({"above": [x > mean for x in batch["x"].to_pylist()]})
+        >>> rows = ctx.from_arrow(pa.table({"x": [1.0, 2.0, 6.0]}))
+        >>> rows.map_batches(predict, tables={"model": rows.map_table(train)}).collect()
+        [{'above': False}, {'above': False}, {'above': True}]
+        >>> ctx.close()
+        """
+        if not isinstance(function, MapTableFunction):
+            raise bad_option(
+                "map_table",
+                f"map_table takes a function made with @al.map_table, not {function!r:.80}",
+                'decorate it: @al.map_table("a double, b string")',
+            )
+        refuse_unbounded("map_table", self._node)
+        args: dict[str, Any] = {"function": function}
+        if function.columns is not None:
+            args["columns"] = function.columns
+        return self._apply("map_table", function, args, tables)
+
+    def _apply(
+        self,
+        operator: str,
+        function: MapBatchesFunction[..., Any] | MapTableFunction[..., Any],
+        args: dict[str, Any],
+        tables: Mapping[str, Table] | None,
+    ) -> Table:
+        """Apply a function that may get tables whole."""
+        names = check_tables(operator, function, {} if tables is None else tables)
+        if not tables:
+            return self._derive(operator, args)
+        for name in names:
+            self._require_mate(f"{operator}, tables[{name!r}]", tables[name])
+            refuse_endless_table(operator, function.name, name, tables[name]._node)
+        args["tables"] = names
+        return self._derive(operator, args, *(tables[name]._node for name in names))
 
     def flat_map(self, call: Expr) -> Table:
         """Apply a table function, made with `alink.udtf`; the result has its columns alone.

@@ -82,6 +82,8 @@ def is_unbounded(root: Node) -> bool:
             endless[id(node)] = node.args.get("rows") is None
         elif node.op == "limit":
             endless[id(node)] = False
+        elif node.op in ("map_batches", "map_table"):  # its other inputs have an end
+            endless[id(node)] = endless[id(node.inputs[0])]
         else:
             endless[id(node)] = any(endless[id(i)] for i in node.inputs)
     return endless[id(root)]

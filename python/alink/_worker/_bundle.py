@@ -16,7 +16,7 @@ from ._errors import Failure
 from ._flat import FlatMap
 from ._groups import MapGroups
 from ._task import Task, decode_schema
-from ._whole import Fit, MapBatches
+from ._whole import Fit, MapBatches, MapTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -187,6 +187,7 @@ class _Columns:
 _KINDS: dict[str, Callable[..., Any]] = {
     "columns": _Columns,
     "map_batches": MapBatches,
+    "map_table": MapTable,
     "fit": Fit,
     "flat_map": FlatMap,
     "aggregate": Aggregate,

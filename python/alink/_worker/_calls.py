@@ -574,6 +574,8 @@ def called(name: str, form: Arrow, function: Callable[..., Any], arguments: Sequ
                 return function(*arguments)
             finally:
                 CLOCK.to(before)
+    except Failure:
+        raise  # of the input, which the function was reading
     except BaseException as exception:
         failure = _errors.raised(exception, f"{name} raised")
         if isinstance(exception, ValueError) and "read-only" in str(exception):

@@ -73,6 +73,10 @@ class Arrow:
         """Give a batch as the function gets it."""
         return batch
 
+    def again(self, table: Any) -> Any:
+        """Give what `table` has given for one more call, whose columns are its own."""
+        return table
+
     def context(self) -> contextlib.AbstractContextManager[Any]:
         """Give what must hold while the function runs."""
         return contextlib.nullcontext()
@@ -134,6 +138,9 @@ class Pandas(Arrow):
     def batch(self, batch: pa.RecordBatch) -> Any:
         return self.table(pa.Table.from_batches([batch]))
 
+    def again(self, table: Any) -> Any:
+        return table.copy(deep=False)
+
     def context(self) -> contextlib.AbstractContextManager[Any]:
         from . import _frames
 
@@ -164,6 +171,9 @@ class Polars(Arrow):
 
     def batch(self, batch: pa.RecordBatch) -> Any:
         return self.table(pa.Table.from_batches([batch]))
+
+    def again(self, table: Any) -> Any:
+        return table.clone()
 
 
 FORMS = {form.name: form for form in (Arrow(), Numpy(), Pandas(), Polars())}

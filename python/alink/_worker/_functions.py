@@ -46,6 +46,8 @@ class Library:
     def __init__(self) -> None:
         self._functions: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
         self._models: OrderedDict[str, Any] = OrderedDict()
+        # Tables by their files and the forms that functions take them in.
+        self._tables: dict[tuple[str, str], Any] = {}
         self._folders: set[str] = set()
         self._current: list[str] = []
         self._source_modules: dict[str, ModuleType] = {}
@@ -66,6 +68,7 @@ class Library:
             for path in ready.models:
                 self._models.move_to_end(path)
             return ready.function
+        self._forget_tables()
         before = PROGRESS.load_begin()
         counted = CLOCK.to(LOAD)
         try:
@@ -98,6 +101,26 @@ class Library:
         if key in self._functions and all(path in self._models for path in paths.values()):
             self._ready[id(call)] = _Ready(call, function, key, list(paths.values()))
         return function
+
+    def table(self, path: str, form: str, give: Callable[[str], Any]) -> Any:
+        """Give a table that functions get whole, which is made once for as long as its job runs.
+
+        The engine removes its file when the job ends, and gives no other the same name.
+        """
+        if (path, form) not in self._tables:
+            before = PROGRESS.load_begin()
+            counted = CLOCK.to(LOAD)
+            try:
+                self._tables[path, form] = give(path)
+            finally:
+                CLOCK.to(counted)
+                PROGRESS.load_end(before)
+        return self._tables[path, form]
+
+    def _forget_tables(self) -> None:
+        """Forget the tables of jobs that have ended."""
+        for key in [key for key in self._tables if not os.path.exists(key[0])]:
+            del self._tables[key]
 
     def dump(self, value: Any) -> bytes:
         """Pickle what a fit function returned, for other workers."""

@@ -1,7 +1,8 @@
-"""Functions of whole batches, and what they have in common with those of groups."""
+"""Functions of whole batches and tables, and what they have in common with those of groups."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from ._exact import ColumnMisfit, Misfit, type_name
 from ._forms import FORMS, as_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ._task import Task
 
@@ -29,6 +30,7 @@ class Whole:
         self._name: str = spec["name"]
         self._rows_max: int = spec.get("batch_rows") or 0
         self._form = FORMS[spec.get("batch") or "arrow"]
+        self._tables: Mapping[str, str] = spec.get("tables") or {}
         self._output = task.output
         self._output_max: int = spec.get("output_bytes") or sys.maxsize
         self._library = task.library
@@ -67,11 +69,35 @@ class Whole:
             text = f"{self._name} cannot be given {misfit.value}, {misfit.argument}"
             raise Failure("type", text, hint=misfit.hint or None) from None
 
+    def _with_tables(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Bind the tables that the function gets whole, for one call."""
+        if not self._tables:
+            return function
+        form = self._form
+        tables = {
+            name: form.again(self._library.table(path, form.name, self._read_table))
+            for name, path in self._tables.items()
+        }
+        return functools.partial(function, **tables)
+
+    def _read_table(self, path: str) -> Any:
+        # Mapped into memory, which all workers that read the file share.
+        try:
+            with pa.memory_map(path) as file:
+                table = pa.ipc.open_file(file).read_all()
+            return self._given(self._form.table, table)
+        except Failure as failure:
+            failure.details["loading"] = True  # no row is to blame
+            raise
+        except (OSError, pa.ArrowException) as exception:
+            what = f"a table for {self._name} could not be read:"
+            raise _errors.raised(exception, what, "load") from None
+
     def _results(self, function: Callable[..., Any], rows: Any) -> Iterator[pa.RecordBatch]:
         """Call the function and give what it returned as batches of the output's schema."""
         result = called(self._name, self._form, function, (rows,))
         size = 0
-        for table in self._tables(result):
+        for table in self._tables_of(result):
             declared = table.schema == self._output
             if not declared:
                 self._check_columns(table)
@@ -87,7 +113,7 @@ class Whole:
         columns = [self._cast(batch, field) for field in self._output]
         return pa.RecordBatch.from_arrays(columns, schema=self._output)
 
-    def _tables(self, result: Any) -> Iterator[pa.Table | pa.RecordBatch]:
+    def _tables_of(self, result: Any) -> Iterator[pa.Table | pa.RecordBatch]:
         if result is None:
             return
         table = self._as_table(result)
@@ -128,6 +154,8 @@ class Whole:
                         CLOCK.to(before)
             except StopIteration:
                 return
+            except Failure:
+                raise  # of the input, which the function was reading
             except BaseException as exception:
                 raise _errors.raised(exception, f"{self._name} raised") from None
             yield item
@@ -171,7 +199,25 @@ class MapBatches(Whole):
         self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
     ) -> Iterator[pa.RecordBatch]:
         for batch in self._cuts(batches):
-            yield from self._results(function, self._given(self._form.batch, batch))
+            yield from self._results(
+                self._with_tables(function), self._given(self._form.batch, batch)
+            )
+
+
+class MapTable(Whole):
+    """All batches, in one call, give any number of batches."""
+
+    def _outputs(
+        self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._results(self._with_tables(function), self._forms_of(batches))
+
+    def _forms_of(self, batches: Iterator[pa.RecordBatch]) -> Iterator[Any]:
+        for batch in self._cuts(batches):
+            before = CLOCK.convert()
+            given = self._given(self._form.batch, batch)
+            CLOCK.to(before)
+            yield given
 
 
 class Fit(Whole):
