@@ -35,7 +35,7 @@ from alink._options import (
 )
 from alink._origin import user_origin
 from alink._policy import NAMES, Options, Policy, policy, retries_json
-from alink._ship import travelling
+from alink._ship import Shipment, ship, travelling
 from alink._types import SchemaLike, TypeLike, annotated_result, is_type, schema_fields, type_string
 
 if TYPE_CHECKING:
@@ -150,6 +150,10 @@ class WorkerFunction(Generic[P, R]):
     def target(self) -> Callable[P, R]:
         """The plain function or class."""
         return self._target
+
+    def shipment(self, same_python: bool) -> Shipment:
+        """Give the function as it travels to a worker, of the client's minor version or not."""
+        return ship(self._target, self.name, same_python)
 
     def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the plain function here, in the client, as a unit test would.
@@ -333,6 +337,10 @@ class MapBatchesFunction(WorkerFunction[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the plain function on a batch, here."""
         return self.local(*args, **kwargs)
+
+    def behind(self, _before: MapBatchesFunction[..., Any]) -> MapBatchesFunction[..., Any] | None:
+        """Give one function of another one and this one behind it, if they can be one."""
+        return None
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{f['name']} {f['type']}" for f in self.schema)

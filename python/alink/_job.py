@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -54,7 +54,7 @@ class Job:
         self._engine = engine
         self._context = engine.owner()  # an engine ends with its context
         self._root = root  # keeps uploaded tables alive while the job reads them
-        self._output = plan.root
+        self._outputs = plan.outputs
         self._display = display
         self._ended = threading.Event()
         self._progress = Progress()
@@ -145,18 +145,48 @@ class Job:
             raise self._error
 
     def batches(self) -> tuple[pa.Schema, Generator[pa.RecordBatch]]:
-        """Give the schema and the rows of a job that collects.
+        """Give the schema and the rows of a job that collects one table.
 
         The rows are complete only when the iterator ends without an exception. A caller
         that gives the iterator up cancels the job.
         """
-        stream = _RowStream(self._engine, self.id, self._output)
+        stream = _RowStream(self._engine, self.id, self._outputs[0])
         with self._cancelled_on_interrupt(), self._explained(stream):
             schema = stream.schema(self._check)
         rows = self._iterate(stream)
         # A generator that was never begun runs no code when it is given up.
         weakref.finalize(rows, self._give_up, stream).atexit = False
         return schema, rows
+
+    def tables(self, outputs: Sequence[int]) -> list[pa.Table]:
+        """Give the rows of a job that collects several tables, and wait for its end.
+
+        Parameters
+        ----------
+        outputs : sequence of int
+            Which of the job's outputs are collected, by their places.
+        """
+        streams = [_RowStream(self._engine, self.id, self._outputs[i]) for i in outputs]
+        complete = False
+        try:
+            with self._cancelled_on_interrupt():
+                tables = [self._read(stream) for stream in streams]
+                self.result()
+                complete = True
+            return tables
+        finally:
+            if not complete:
+                for stream in streams:
+                    stream.close()
+                self._cancel_quietly()
+
+    def _read(self, stream: _RowStream) -> pa.Table:
+        with self._explained(stream):
+            schema = stream.schema(self._check)
+            batches: list[pa.RecordBatch] = []
+            while (batch := stream.next(self._check)) is not None:
+                batches.append(batch)
+        return pa.Table.from_batches(batches, schema)
 
     def _give_up(self, stream: _RowStream) -> None:
         if not self._ended.is_set():

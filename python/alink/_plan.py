@@ -5,6 +5,7 @@ The form is that of ``engine/plan/plan.go``; unknown fields are refused there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,13 +30,15 @@ from alink._kinds import (
     with_library,
 )
 from alink._placed import FileArtifact
-from alink._ship import Artifact, ship
+from alink._ship import Artifact
 from alink._upload import Upload
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
+#: The operator of a root that puts what one job gives together; the engine has none of it.
+TOGETHER = "together"
 
 _QUERY_CHARS_MAX = 120  # of a query in explain
 
@@ -87,6 +90,8 @@ class Plan:
 
     root: str
     json: dict[str, Any]
+    # What the job gives or writes: the root, or what it puts together.
+    outputs: list[str] = field(default_factory=list)
     artifacts: dict[str, Artifact | FileArtifact] = field(default_factory=dict)
     uploads: list[Upload] = field(default_factory=list)
     # The nodes of kept tables that the plan reads.
@@ -131,7 +136,10 @@ class _Builder:
         self._uploads: list[Upload] = []
 
     def build(self, root: Node) -> Plan:
+        root = fused(root, self._kept)
         for node in root.walk(self._kept):
+            if node.op == TOGETHER:
+                continue
             if node.op == "cache" and not self._kept:
                 self._nodes[id(node)] = self._nodes[id(node.inputs[0])]
                 continue
@@ -147,8 +155,9 @@ class _Builder:
             if node.args:
                 data["args"] = self._encode(node.args)
             self._json["nodes"].append(data)
-        root_name = self._nodes[id(root)]
-        return Plan(root_name, self._json, self._artifacts, self._uploads, self._caches)
+        ends = root.inputs if root.op == TOGETHER else (root,)
+        outputs = [self._nodes[id(end)] for end in ends]
+        return Plan(outputs[-1], self._json, outputs, self._artifacts, self._uploads, self._caches)
 
     def _encode(self, value: Any) -> Any:
         if isinstance(value, Expr):
@@ -172,9 +181,7 @@ class _Builder:
             return name
         self._functions[id(function)] = name = f"f{len(self._functions) + 1}"
         options = function.options
-        shipment = ship(
-            function.target, function.name, runs_client_bytecode(options.env, self._shares_machine)
-        )
+        shipment = function.shipment(runs_client_bytecode(options.env, self._shares_machine))
         for artifact in shipment.artifacts:
             self._artifacts[artifact.digest] = artifact
         entry: dict[str, Any] = {"name": function.name, "kind": function.kind}
@@ -222,6 +229,42 @@ class _Builder:
             environment, self._shares_machine, library
         )
         return name
+
+
+def fused(root: Node, kept: bool) -> Node:
+    """Put functions of batches that follow one another together where they can be one.
+
+    A node that several others read, or that ends the plan, stays as it is.
+    """
+    nodes = list(root.walk(kept))
+    readers = Counter(id(i) for node in nodes for i in node.inputs)
+    made: dict[int, Node] = {}
+    for node in nodes:
+        below = node.inputs if not (kept and node.op == "cache") else ()
+        inputs = [made.get(id(i), i) for i in below]
+        merged = None
+        if node.op == "map_batches" and readers[id(node.inputs[0])] == 1:
+            merged = _merged(node, inputs)
+        if merged is not None:
+            made[id(node)] = merged
+        elif any(a is not b for a, b in zip(inputs, below, strict=True)):
+            made[id(node)] = Node(node.op, inputs, node.args, node.origin, node.schema)
+    return made.get(id(root), root)
+
+
+def _merged(node: Node, inputs: Sequence[Node]) -> Node | None:
+    """Give one node of two, if the function of the first goes into that of the second."""
+    before = inputs[0]
+    if before.op != "map_batches":
+        return None
+    function = node.args["function"].behind(before.args["function"])
+    if function is None:
+        return None
+    tables = [*before.inputs[1:], *inputs[1:]]
+    args = {"function": function}
+    if tables:
+        args["tables"] = function.tables
+    return Node("map_batches", [before.inputs[0], *tables], args, node.origin, node.schema)
 
 
 def explain(root: Node) -> str:
