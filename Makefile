@@ -80,19 +80,20 @@ fuzzing/%: toolchain
 	@$(GO) test -run '^$$' -fuzz '^$(@F)$$' -fuzztime $(FUZZ_SECONDS)s -fuzzminimizetime 100x ./$(*D)
 
 .PHONY: wheel
-wheel: $(VENV_READY) toolchain ## dist/alink-…whl: the client with the engine inside
-	@echo "== building a wheel"
+wheel: $(VENV_READY) toolchain ## dist/alink-…whl: the client with the engine inside; and PyAlink's name for it
+	@echo "== building wheels"
 	@rm -rf dist
 	@GO=$(GO) $(VENV)/bin/python -m hatchling build -t wheel -d dist
+	@cd python/pyalink && $(VENV)/bin/python -m hatchling build -t wheel -d $(CURDIR)/dist
 
 # The wheel outside the checkout, in virtual environments of its own.
 .PHONY: wheel-test
 wheel-test: wheel ## the wheel with every Python from 3.10 to 3.14 that is found; from the sdist too
-	@GO=$(GO) $(VENV)/bin/python tools/wheel_test.py --every-python --from-sdist dist/*.whl
+	@GO=$(GO) $(VENV)/bin/python tools/wheel_test.py --every-python --from-sdist dist/alink-*.whl dist/alink_pyalink-*.whl
 
 .PHONY: wheel-test-one
 wheel-test-one: wheel
-	@$(VENV)/bin/python tools/wheel_test.py dist/*.whl
+	@$(VENV)/bin/python tools/wheel_test.py dist/alink-*.whl dist/alink_pyalink-*.whl
 
 .PHONY: random-plans
 random-plans: build ## plans with seeds that nobody has tried, against plain Python
@@ -141,6 +142,7 @@ check-go: toolchain $(VENV_READY) $(GOLANGCI) $(GOFUMPT)
 	@$(GO) run ./tools/binary -go $(GO) -check
 	@echo "== generated code"
 	@$(GO) run ./tools/gen -check
+	@$(VENV)/bin/python tools/operators.py --check
 	@echo "== GOOS=darwin CGO_ENABLED=0 go build"
 	@export GOOS=darwin CGO_ENABLED=0; \
 	packages=$$($(GO) list -e -f '{{if .GoFiles}}{{.ImportPath}}{{end}}' ./... | grep -v '/engine/duck$$'); \
@@ -156,8 +158,9 @@ check-python: $(VENV_READY)
 	@$(VENV)/bin/basedpyright
 
 .PHONY: generate
-generate: toolchain ## the generated code
+generate: toolchain $(VENV_READY) ## the generated code
 	@$(GO) run ./tools/gen
+	@$(VENV)/bin/python tools/operators.py
 
 .PHONY: bench
 bench: build ## measurements, side by side with peers in the same run

@@ -3,7 +3,7 @@
 Each Python gets an environment with nothing in it but what pip installs with the wheel, and
 what runs notebooks. There the commands, the example job and the notebook are run.
 
-    python tools/wheel_test.py [--every-python] [--from-sdist] WHEEL
+    python tools/wheel_test.py [--every-python] [--from-sdist] WHEEL PYALINK_WHEEL
 """
 
 from __future__ import annotations
@@ -38,6 +38,13 @@ html = [o["data"]["text/html"] for c in notebook.cells if c.cell_type == "code"
 assert html and "carrier" in html[0], html
 """
 
+PYALINK = """
+import pandas as pd
+from pyalink.alink import *
+rows = BatchOperator.fromDataframe(pd.DataFrame([["1.0 2.0"]]), schemaStr="vec string")
+VectorToKvBatchOp().setVectorCol("vec").setKvCol("kv").linkFrom(rows).print()
+"""
+
 WHERE = """
 import sys, alink
 assert alink.__file__.startswith(sys.prefix), alink.__file__
@@ -49,16 +56,18 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wheel", type=Path)
+    parser.add_argument("pyalink", type=Path, help="the wheel of PyAlink's name")
     parser.add_argument("--every-python", action="store_true", help="from 3.10 to 3.14")
     parser.add_argument("--from-sdist", action="store_true", help="build wheels from it, compare")
     options = parser.parse_args()
     wheel = options.wheel.resolve(strict=True)
+    pyalink = options.pyalink.resolve(strict=True)
     pythons = every_python() if options.every_python else {sys.version_info[1]: base_python()}
     with tempfile.TemporaryDirectory(prefix="alink-wheel-") as name:
         folder = Path(name)
         for minor, python in sorted(pythons.items()):
             print(f"== {wheel.name} with Python 3.{minor} ({python})", flush=True)
-            try_wheel(wheel, python, folder / f"3.{minor}")
+            try_wheel([wheel, pyalink], python, folder / f"3.{minor}")
         if options.from_sdist:
             print("== wheels from the sdist", flush=True)
             compare_sdist_wheels(folder)
@@ -105,14 +114,14 @@ def candidates() -> Iterator[str]:
             yield from (python["path"] for python in json.loads(done.stdout) if python["path"])
 
 
-def try_wheel(wheel: Path, python: str, folder: Path) -> None:
-    """Install the wheel into a new environment and use it."""
+def try_wheel(wheels: Sequence[Path], python: str, folder: Path) -> None:
+    """Install the wheels into a new environment and use them."""
     folder.mkdir()
     environment = cleared_environment(folder)
     venv = folder / "venv"
     run([python, "-m", "venv", str(venv)], folder, environment)
     pip = [str(venv / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
-    run([*pip, "install", "--quiet", str(wheel), *BESIDE], folder, environment)
+    run([*pip, "install", "--quiet", *map(str, wheels), *BESIDE], folder, environment)
     environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment['PATH']}"
     for command in (["pyrunner"], ["alink"], [str(venv / "bin/python"), "-m", "alink"]):
         printed = run([*command, "version"], folder, environment)
@@ -126,6 +135,9 @@ def try_wheel(wheel: Path, python: str, folder: Path) -> None:
     printed = run([str(venv / "bin/python"), "flight_delays.py"], examples, environment)
     if "ExpressJet Airlines" not in printed:
         sys.exit(f"the example prints\n{printed}")
+    printed = run([str(venv / "bin/python"), "-c", PYALINK], examples, environment)
+    if "0:1.0,1:2.0" not in printed:
+        sys.exit(f"the program of PyAlink prints\n{printed}")
     notebook = [str(venv / "bin/python"), "-c", RUN_NOTEBOOK, "flights.ipynb"]
     run(notebook, examples, environment)
     if left := processes_of(folder):

@@ -1,0 +1,111 @@
+"""Steps on batches of rows, one after the other, as one function of a worker."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from ._strings import Unreadable
+from ._types import parse_type
+
+
+class Task(Protocol):
+    """What a step does to a batch; a task with a model has ``load`` too, called with its table."""
+
+    def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array] | Expansion:
+        """Give the columns of its outputs, as long as the batch, or an expansion."""
+        ...
+
+
+class Expansion:
+    """Outputs of a step that gives any number of rows for a row.
+
+    Parameters
+    ----------
+    rows : array of integers
+        The row of the batch that each row of the outputs is from.
+    columns : sequence of arrays
+    """
+
+    __slots__ = ("columns", "rows")
+
+    def __init__(self, rows: pa.Array, columns: Sequence[pa.Array]) -> None:
+        self.rows = rows
+        self.columns = columns
+
+
+def _task(name: str) -> Callable[..., Any]:
+    """Find what "module.name" of this package names."""
+    module, _, attribute = name.partition(".")
+    return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+
+def training(task: str, params: Mapping[str, Any]) -> Callable[..., pa.Table]:
+    """Make a training: a function of an iterator of batches."""
+    return _task(task)(params)
+
+
+class Step:
+    """A task with its place among the columns.
+
+    Parameters
+    ----------
+    spec : mapping
+        ``operator`` is the name for messages, ``task`` "module.name" of this package, called
+        with ``params`` and the types of ``outputs``, a list of [name, type]; ``result`` names
+        the columns that the step's result has, outputs and columns of its input. With ``model``
+        the task is given a table.
+    """
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._operator: str = spec["operator"]
+        self._outputs: list[str] = [name for name, _ in spec["outputs"]]
+        self._types = [parse_type(kind) for _, kind in spec["outputs"]]
+        self._result: list[str] = spec["result"]
+        self._task: Task = _task(spec["task"])(spec["params"], self._types)
+        self.has_model: bool = spec.get("model", False)
+        self._loaded: pa.Table | None = None
+
+    def load(self, model: pa.Table) -> None:
+        """Give the task its model, unless it has it."""
+        if self._loaded is not model:
+            self._task.load(model)  # type: ignore[attr-defined]
+            self._loaded = model
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Give the step's result."""
+        try:
+            given = self._task(batch)
+        except Unreadable as error:
+            raise Unreadable(f"{self._operator}: {error}") from None
+        columns = given.columns if isinstance(given, Expansion) else given
+        outputs = dict(zip(self._outputs, columns, strict=True))
+        kept = [name for name in self._result if name not in outputs]
+        if isinstance(given, Expansion):
+            taken = batch.select(kept).take(given.rows) if kept else None
+        else:
+            taken = batch
+        arrays = [
+            outputs[name] if name in outputs else taken.column(name)  # type: ignore[union-attr]
+            for name in self._result
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=self._result)
+
+
+class Chain:
+    """Steps one after the other; called with a batch and the models of the steps that have one."""
+
+    def __init__(self, specs: Sequence[Mapping[str, Any]]) -> None:
+        self._steps = [Step(spec) for spec in specs]
+
+    def __call__(self, batch: pa.RecordBatch, *models: pa.Table) -> pa.RecordBatch:
+        """Give the last step's result."""
+        given = iter(models)
+        for step in self._steps:
+            if step.has_model:
+                step.load(next(given))
+            batch = step(batch)
+        return batch

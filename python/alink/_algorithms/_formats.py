@@ -1,0 +1,369 @@
+"""Rows from one format into another: columns, CSV, JSON, key-value text, vectors, triples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ._chain import Expansion
+from ._strings import Unreadable, java_double, java_float, parse_double, text_of
+from ._types import parse_schema
+from ._vectors import Vectors
+
+#: A row in between: what stands under each name, as text.
+Fields = dict[str, str]
+#: Reads a batch: the fields of each row; None for a row that holds nothing.
+Reader = Callable[[pa.RecordBatch], Iterable["Fields | None"]]
+
+
+# --- reading ---
+
+
+def _columns_reader(params: Mapping[str, Any]) -> Reader:
+    names: list[str] | None = params.get("selectedCols")
+
+    def read(batch: pa.RecordBatch) -> Iterable[Fields | None]:
+        picked = batch.schema.names if names is None else names
+        columns = [texts_of(batch.column(name)) for name in picked]
+        for row in zip(*columns, strict=True):
+            yield {
+                name: value for name, value in zip(picked, row, strict=True) if value is not None
+            }
+
+    return read
+
+
+def texts_of(column: pa.Array) -> list[str | None]:
+    """Give the texts of a column's values."""
+    if pa.types.is_struct(column.type):
+        return Vectors.of(column).to_texts()
+    if pa.types.is_float32(column.type):
+        return [None if value is None else java_float(value) for value in column.to_pylist()]
+    return [None if value is None else text_of(value) for value in column.to_pylist()]
+
+
+def _csv_reader(params: Mapping[str, Any]) -> Reader:
+    names = parse_schema(params["schemaStr"]).names
+    delimiter, quote = params["csvFieldDelimiter"], params["quoteChar"]
+
+    def fields(text: str) -> Fields:
+        parts = split_csv(text, delimiter, quote)
+        if len(parts) != len(names):
+            raise Unreadable(
+                f"{text!r:.80} has {len(parts)} fields where {len(names)} are expected"
+            )
+        return {name: part for name, part in zip(names, parts, strict=True) if part is not None}
+
+    return _text_reader(params["csvCol"], fields)
+
+
+def split_csv(text: str, delimiter: str, quote: str | None) -> list[str | None]:
+    """Cut a line of CSV; an empty field is None, an empty one in quotes ""."""
+    if quote is None or quote not in text:
+        return [part or None for part in text.split(delimiter)]
+    parts: list[str | None] = []
+    at, end = 0, len(text)
+    while True:
+        if text.startswith(quote, at):
+            part, at = _quoted(text, at + 1, quote)
+            parts.append(part)
+            if at < end and not text.startswith(delimiter, at):
+                raise Unreadable(f"{text!r:.80} is not CSV: something follows a closing quote")
+        else:
+            stop = text.find(delimiter, at)
+            stop = end if stop < 0 else stop
+            parts.append(text[at:stop] or None)
+            at = stop
+        if at >= end:
+            return parts
+        at += len(delimiter)
+
+
+def _quoted(text: str, at: int, quote: str) -> tuple[str, int]:
+    """Read up to the closing quote; a quote inside is doubled."""
+    parts: list[str] = []
+    while True:
+        stop = text.find(quote, at)
+        if stop < 0:
+            raise Unreadable(f"{text!r:.80} is not CSV: a quote is not closed")
+        parts.append(text[at:stop])
+        if not text.startswith(quote, stop + 1):
+            return "".join(parts), stop + 1
+        parts.append(quote)
+        at = stop + 2
+
+
+def _json_reader(params: Mapping[str, Any]) -> Reader:
+    return _text_reader(params["jsonCol"], json_fields)
+
+
+def json_fields(text: str) -> Fields:
+    """Read an object of JSON: the texts of its members, numbers as they are written."""
+    try:
+        value = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+    except ValueError as error:
+        raise Unreadable(f"{text!r:.80} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Unreadable(f"{text!r:.80} is not an object of JSON")
+    return {name: json_text(item) for name, item in value.items() if item is not None}
+
+
+def json_text(value: Any) -> str:
+    """Write a value within JSON as text; a text as it is."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _kv_reader(params: Mapping[str, Any]) -> Reader:
+    between, within = params["kvColDelimiter"], params["kvValDelimiter"]
+
+    def fields(text: str) -> Fields:
+        found: Fields = {}
+        for part in text.split(between) if text.strip() else ():
+            name, mark, value = part.partition(within)
+            if not mark:
+                raise Unreadable(f"{text!r:.80} is not key{within}value: {part!r:.40}")
+            found[name.strip()] = value
+        return found
+
+    return _text_reader(params["kvCol"], fields)
+
+
+def _text_reader(column: str, fields: Callable[[str], Fields]) -> Reader:
+    def read(batch: pa.RecordBatch) -> Iterable[Fields | None]:
+        for text in batch.column(column).to_pylist():
+            yield None if text is None else fields(text)
+
+    return read
+
+
+def _vector_reader(params: Mapping[str, Any]) -> Reader:
+    names = parse_schema(params["schemaStr"]).names if params.get("schemaStr") else None
+
+    def read(batch: pa.RecordBatch) -> Iterable[Fields | None]:
+        for vector in Vectors.of(batch.column(params["vectorCol"])):
+            if vector is None:
+                yield None
+                continue
+            _, indices, values = vector
+            at = range(len(values)) if indices is None else indices.tolist()
+            yield {
+                (names[i] if names is not None and i < len(names) else str(i)): java_double(value)
+                for i, value in zip(at, values.tolist(), strict=True)
+            }
+
+    return read
+
+
+def _triple_reader(_params: Mapping[str, Any]) -> Reader:
+    def read(batch: pa.RecordBatch) -> Iterable[Fields | None]:
+        names, values = (batch.column(name).to_pylist() for name in ("__names", "__values"))
+        for row_names, row_values in zip(names, values, strict=True):
+            pairs = zip(row_names, row_values, strict=True)
+            yield {text_of(n): text_of(v) for n, v in pairs if n is not None and v is not None}
+
+    return read
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Reader]] = {
+    "Columns": _columns_reader,
+    "Csv": _csv_reader,
+    "Json": _json_reader,
+    "Kv": _kv_reader,
+    "Vector": _vector_reader,
+    "Triple": _triple_reader,
+}
+
+
+# --- writing ---
+
+
+class _Writer:
+    """Makes the columns of the outputs from the fields of rows."""
+
+    def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
+        self.params = params
+        self.types = types
+
+    def cells(self, fields: Fields) -> Sequence[Any]:
+        """Give a row's values."""
+        raise NotImplementedError
+
+    def columns(self, rows: Sequence[Sequence[Any] | None]) -> list[pa.Array]:
+        """Give the columns of rows."""
+        return [
+            pa.array([None if row is None else row[i] for row in rows], kind)
+            for i, kind in enumerate(self.types)
+        ]
+
+
+class _ColumnsWriter(_Writer):
+    def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
+        super().__init__(params, types)
+        self._names = parse_schema(params["schemaStr"]).names
+        self._parsers = [parser(kind) for kind in types]
+        # What a vector does not name is 0.
+        self._missing = "0" if params["from"] == "Vector" else None
+
+    def cells(self, fields: Fields) -> Sequence[Any]:
+        return [
+            None if (text := fields.get(name, self._missing)) is None else parse(text)
+            for name, parse in zip(self._names, self._parsers, strict=True)
+        ]
+
+
+class _CsvWriter(_Writer):
+    def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
+        super().__init__(params, types)
+        schema = parse_schema(params["schemaStr"])
+        self._texts = [(field.name, pa.types.is_string(field.type)) for field in schema]
+
+    def cells(self, fields: Fields) -> Sequence[Any]:
+        delimiter, quote = self.params["csvFieldDelimiter"], self.params["quoteChar"]
+        parts: list[str] = []
+        for name, text in self._texts:
+            part = fields.get(name)
+            if part is None:
+                parts.append("")
+            elif text and quote and (not part or any(c in part for c in (delimiter, quote, "\n"))):
+                parts.append(quote + part.replace(quote, quote + quote) + quote)
+            else:
+                parts.append(part)
+        return [delimiter.join(parts)]
+
+
+class _JsonWriter(_Writer):
+    def cells(self, fields: Fields) -> Sequence[Any]:
+        return [json.dumps(fields, ensure_ascii=False, separators=(",", ":"))]
+
+
+class _KvWriter(_Writer):
+    def cells(self, fields: Fields) -> Sequence[Any]:
+        within = self.params["kvValDelimiter"]
+        return [self.params["kvColDelimiter"].join(f"{k}{within}{v}" for k, v in fields.items())]
+
+
+class _VectorWriter(_Writer):
+    """Names that are numbers are indices; others are taken in their order."""
+
+    def cells(self, fields: Fields) -> Sequence[Any]:
+        size = self.params["vectorSize"]
+        size = -1 if size is None or size < 0 else size
+        numbered = all(name.isascii() and name.isdigit() for name in fields)
+        pairs = sorted(
+            (int(name) if numbered else i, parse_double(text))
+            for i, (name, text) in enumerate(fields.items())
+        )
+        if not numbered and size < 0:
+            return [(len(pairs), None, [value for _, value in pairs])]
+        if pairs and 0 <= size <= pairs[-1][0]:
+            raise Unreadable(f"index {pairs[-1][0]} is beyond a vector of size {size}")
+        return [(size, [index for index, _ in pairs], [value for _, value in pairs])]
+
+    def columns(self, rows: Sequence[Sequence[Any] | None]) -> list[pa.Array]:
+        return [Vectors.of_rows(None if row is None else row[0] for row in rows).to_arrow()]
+
+
+_WRITERS: dict[str, type[_Writer]] = {
+    "Columns": _ColumnsWriter,
+    "Csv": _CsvWriter,
+    "Json": _JsonWriter,
+    "Kv": _KvWriter,
+    "Vector": _VectorWriter,
+}
+
+
+def parser(kind: pa.DataType) -> Callable[[str], Any]:
+    """Give the function that reads a text as a value of a type."""
+    if pa.types.is_string(kind):
+        return str
+    if pa.types.is_boolean(kind):
+        return _parse_boolean
+    if pa.types.is_integer(kind):
+        return _parse_integer
+    if pa.types.is_floating(kind):
+        return parse_double
+    return lambda text: pa.scalar(text.strip()).cast(kind).as_py()
+
+
+def _parse_boolean(text: str) -> bool:
+    value = {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower())
+    if value is None:
+        raise Unreadable(f"{text!r:.80} is neither true nor false")
+    return value
+
+
+def _parse_integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    value = parse_double(text)
+    if value != int(value):
+        raise Unreadable(f"{text!r:.80} is not a whole number")
+    return int(value)
+
+
+def convert(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> Any:
+    """Make the task of a conversion; ``from`` and ``to`` name the formats.
+
+    A row that cannot be read fails the job, or with ``handleInvalid="SKIP"`` gives NULL.
+    """
+    read = _READERS[params["from"]](params)
+    skip = (params.get("handleInvalid") or "ERROR").upper() == "SKIP"
+    if params["to"] == "Triple":
+        return _ToTriples(read, types)
+    writer = _WRITERS[params["to"]](params, types)
+
+    def run(batch: pa.RecordBatch) -> list[pa.Array]:
+        rows: list[Sequence[Any] | None] = []
+        for fields in _tolerant(read, batch) if skip else read(batch):
+            if fields is None:
+                rows.append(None)
+                continue
+            try:
+                rows.append(writer.cells(fields))
+            except Unreadable:
+                if not skip:
+                    raise
+                rows.append(None)
+        return writer.columns(rows)
+
+    return run
+
+
+def _tolerant(read: Reader, batch: pa.RecordBatch) -> Iterable[Fields | None]:
+    """Read row by row, so that one that cannot be read leaves the others as they are."""
+    for i in range(batch.num_rows):
+        try:
+            yield from read(batch.slice(i, 1))
+        except Unreadable:
+            yield None
+
+
+class _ToTriples:
+    """A row for each field: its name and its value."""
+
+    def __init__(self, read: Reader, types: Sequence[pa.DataType]) -> None:
+        self._read = read
+        self._types = types
+        self._parsers = [parser(kind) for kind in types]
+
+    def __call__(self, batch: pa.RecordBatch) -> Expansion:
+        of: list[int] = []
+        names: list[Any] = []
+        values: list[Any] = []
+        name_of, value_of = self._parsers
+        for row, fields in enumerate(self._read(batch)):
+            for name, value in (fields or {}).items():
+                of.append(row)
+                names.append(name_of(name))
+                values.append(value_of(value))
+        columns = [pa.array(names, self._types[0]), pa.array(values, self._types[1])]
+        return Expansion(pa.array(of, pa.int64()), columns)

@@ -1,0 +1,59 @@
+"""Alink's operators, with PyAlink's names, parameters and results."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from alink._diag import did_you_mean, quote
+from alink.operators import (
+    _conversions,
+    _features,
+    _formats,
+    _linear,
+    _relational,
+    _sampling,
+    _scalers,
+    _sinks,
+    _sources,
+    _vectors,
+)
+from alink.operators._base import BatchOperator, StreamOperator
+from alink.operators._catalogue import catalogue
+from alink.operators._define import BUILT
+from alink.operators._session import resetEnv, useLocalEnv
+from alink.operators._stages import Pipeline, PipelineModel
+from alink.operators._unbuilt import unbuilt
+from alink.operators._values import DenseVector, MTable, SparseVector, Tensor, VectorUtil
+
+_relational.declare()
+_formats.declare()
+_scalers.declare()
+_linear.declare()
+_vectors.declare()
+_features.declare()
+_conversions.declare()
+_sources.declare()
+_sinks.declare()
+_sampling.declare()
+
+__all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
+    "BatchOperator",
+    "DenseVector",
+    "MTable",
+    "Pipeline",
+    "PipelineModel",
+    "SparseVector",
+    "StreamOperator",
+    "Tensor",
+    "VectorUtil",
+    "resetEnv",
+    "useLocalEnv",
+    *catalogue(),
+]
+for _name in catalogue():
+    globals()[_name] = BUILT.get(_name) or unbuilt(_name)
+
+
+def __getattr__(name: str) -> NoReturn:
+    hint = did_you_mean(name, "operators", __all__)
+    raise AttributeError(f"Alink has no operator {quote(name)}: {hint}")

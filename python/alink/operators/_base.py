@@ -1,0 +1,176 @@
+"""The two kinds of operators, of batches and of streams, and what makes their classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pyarrow as pa
+
+from alink._algorithms._types import BadSchema, parse_schema
+from alink._errors import without_our_frames
+from alink._options import bad_option
+from alink._table import Table
+from alink.operators import _frame
+from alink.operators._dialect import translate
+from alink.operators._operator import AlgoOperator
+from alink.operators._session import session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class BatchOperator(AlgoOperator):
+    """An operator on tables."""
+
+    _name: ClassVar[str] = "BatchOperator"
+    _kind: ClassVar[str] = "batch"
+
+    @staticmethod
+    def fromDataframe(df: pd.DataFrame, schemaStr: str | None = None) -> BatchOperator:
+        """Take the rows of a DataFrame; its columns get the names and types of the schema."""
+        return TableBatch(_of_dataframe("BatchOperator.fromDataframe", df, schemaStr))
+
+    @staticmethod
+    def fromTable(table: Table) -> BatchOperator:
+        """Take the rows of a table of `alink`."""
+        return TableBatch(table)
+
+    @staticmethod
+    def sqlQuery(query: str) -> BatchOperator:
+        """Make a table of a query; it knows what `registerTableName` has named."""
+        return TableBatch(_query(query))
+
+    @without_our_frames
+    def distinct(self) -> BatchOperator:
+        """Keep one of the rows that are equal."""
+        return self._then("Distinct")
+
+    @without_our_frames
+    def orderBy(
+        self,
+        fieldName: str,
+        limit: int | None = None,
+        fetch: int | None = None,
+        offset: int | None = None,
+        order: str = "asc",
+    ) -> BatchOperator:
+        """Order the rows; ``limit`` of them, or ``fetch`` behind ``offset``."""
+        wanted = {"limit": limit, "fetch": fetch, "offset": offset}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return self._then("OrderBy", clause=fieldName, order=order, **given)
+
+    @without_our_frames
+    def groupBy(self, by: str, select: str) -> BatchOperator:
+        """Aggregate: what to select for each group."""
+        return self._then("GroupBy", groupByPredicate=by, selectClause=select)
+
+    @without_our_frames
+    def sample(self, ratio: float, withReplacement: bool = False) -> BatchOperator:
+        """Pick each row with a probability."""
+        return self._then("Sample", ratio=ratio, withReplacement=withReplacement)
+
+    @without_our_frames
+    def sampleWithSize(self, size: int, withReplacement: bool = False) -> BatchOperator:
+        """Pick a number of rows."""
+        return self._then("SampleWithSize", size=size, withReplacement=withReplacement)
+
+    @without_our_frames
+    def firstN(self, size: int) -> BatchOperator:
+        """Take the first rows."""
+        return self._then("FirstN", size=size)
+
+    @without_our_frames
+    def shuffle(self) -> BatchOperator:
+        """Put the rows in a random order."""
+        return self._then("Shuffle")
+
+    def _of(self, table: Table) -> BatchOperator:
+        return TableBatch(table)
+
+
+class StreamOperator(AlgoOperator):
+    """An operator on streams."""
+
+    _name: ClassVar[str] = "StreamOperator"
+    _kind: ClassVar[str] = "stream"
+
+    @staticmethod
+    def fromDataframe(df: pd.DataFrame, schemaStr: str | None = None) -> StreamOperator:
+        """Take the rows of a DataFrame as a stream that ends."""
+        return TableStream(_of_dataframe("StreamOperator.fromDataframe", df, schemaStr))
+
+    @staticmethod
+    def fromTable(table: Table) -> StreamOperator:
+        """Take the rows of a table of `alink`."""
+        return TableStream(table)
+
+    @staticmethod
+    def sqlQuery(query: str) -> StreamOperator:
+        """Make a stream of a query; it knows what `registerTableName` has named."""
+        return TableStream(_query(query))
+
+    def print(  # type: ignore[override]
+        self, key: Any = None, refreshInterval: int = 0, maxLimit: int = 100
+    ) -> StreamOperator:
+        """Print the rows with the next ``StreamOperator.execute()``."""
+        del key, refreshInterval  # of PyAlink's display in notebooks
+        self.lazyPrint(maxLimit)
+        return self
+
+    @without_our_frames
+    def sample(self, ratio: float) -> StreamOperator:
+        """Pick each row with a probability."""
+        return self._then("Sample", ratio=ratio)
+
+    def _of(self, table: Table) -> StreamOperator:
+        return TableStream(table)
+
+
+class TableBatch(BatchOperator):
+    """The rows of a table."""
+
+    _name = "BatchOperator"
+    _inputs_min = 0
+    _inputs_max = 0
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self._output = table
+
+
+class TableStream(StreamOperator):
+    """The rows of a table, as a stream."""
+
+    _name = "StreamOperator"
+    _inputs_min = 0
+    _inputs_max = 0
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self._output = table
+
+
+def _of_dataframe(name: str, df: Any, schema_text: str | None) -> Table:
+    schema = None if schema_text is None else read_schema(name, schema_text)
+    return session().context.from_arrow(_frame.from_pandas(name, df, schema))
+
+
+def read_schema(name: str, text: str) -> pa.Schema:
+    """Read a schema string.
+
+    Raises
+    ------
+    PlanError
+        If it is none.
+    """
+    try:
+        return parse_schema(text)
+    except BadSchema as error:
+        raise bad_option(
+            name, f"{name}: schemaStr {text!r:.80}: {error}", 'write "id int, vec vector"'
+        ) from None
+
+
+def _query(query: str) -> Table:
+    tables = {name: operator._table() for name, operator in session().named.items()}
+    return session().context.sql(translate(query), tables=tables)

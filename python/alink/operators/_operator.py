@@ -1,0 +1,246 @@
+"""Operators: what they are linked from, and how their rows are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import pyarrow as pa
+
+from alink._algorithms._types import format_schema, type_name
+from alink._errors import without_our_frames
+from alink._options import bad_option
+from alink._table import Table
+from alink._together import run_together
+from alink.operators import _frame
+from alink.operators._params import WithParams
+from alink.operators._session import Waiting, session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+O = TypeVar("O", bound="AlgoOperator")  # noqa: E741
+
+
+class AlgoOperator(WithParams):
+    """A step that gives rows, linked from the steps whose rows it takes.
+
+    Linking says what is computed and checks it; nothing runs before rows are asked for.
+    """
+
+    #: "batch" or "stream".
+    _kind: ClassVar[str] = ""
+    #: How many inputs it takes: the fewest and the most.
+    _inputs_min: ClassVar[int] = 1
+    _inputs_max: ClassVar[int] = 1
+
+    def __init__(self, *args: Mapping[str, Any], **params: Any) -> None:
+        super().__init__(*args, **params)
+        self._inputs: tuple[AlgoOperator, ...] = ()
+        self._linked = False
+        self._output: Table | None = None
+        self._side_outputs: list[Table] = []
+
+    # --- linking ---
+
+    @without_our_frames
+    def linkFrom(self: O, *inputs: Any) -> O:
+        """Take the rows of other operators, in this order; a list of them is as good."""
+        given: list[Any] = []
+        for item in inputs:
+            given += item if isinstance(item, (list, tuple)) else [item]
+        for item in given:
+            if not isinstance(item, AlgoOperator):
+                raise bad_option(
+                    self._name,
+                    f"{self._name} is linked from {item!r:.60}, which is no operator",
+                )
+            if item._kind != self._kind and not self._takes(item):
+                raise bad_option(
+                    self._name,
+                    f"{self._name}, a {self._kind} operator, is linked from {item._name}, "
+                    f"a {item._kind} operator",
+                )
+        most = self._inputs_max
+        if not self._inputs_min <= len(given) <= most:
+            many = f"{self._inputs_min}" + ("" if most == self._inputs_min else " or more")
+            raise bad_option(
+                self._name, f"{self._name} takes {many} inputs, but {len(given)} are linked"
+            )
+        self._inputs = tuple(given)
+        self._side_outputs = []
+        self._output = self._link()
+        self._linked = True
+        return self
+
+    def link(self, following: O) -> O:
+        """Give this operator's rows to another one, which is returned."""
+        return following.linkFrom(self)
+
+    def linkTo(self, following: O) -> O:
+        """Give this operator's rows to another one, which is returned."""
+        return following.linkFrom(self)
+
+    def _takes(self, _input: AlgoOperator) -> bool:
+        """Tell whether an input of the other kind may be linked."""
+        return False
+
+    def _link(self) -> Table:
+        """Make the table of the operator's rows of its inputs'."""
+        raise NotImplementedError
+
+    def _table(self) -> Table:
+        """Give the table of the operator's rows."""
+        if self._output is None:
+            if self._inputs_min > 0:
+                raise bad_option(
+                    self._name,
+                    f"{self._name} is not linked from anything",
+                    "link it: input.link(op), or op.linkFrom(input)",
+                )
+            self._output = self._link()
+        return self._output
+
+    def getSideOutput(self, index: int) -> AlgoOperator:
+        """Give one of the operator's further outputs, counted from 0."""
+        self._table()
+        if not 0 <= index < len(self._side_outputs):
+            raise bad_option(
+                self._name,
+                f"{self._name} has {len(self._side_outputs)} side outputs, there is no {index}",
+            )
+        return self._of(self._side_outputs[index])
+
+    def getSideOutputCount(self) -> int:
+        """Tell how many further outputs the operator has."""
+        self._table()
+        return len(self._side_outputs)
+
+    # --- columns ---
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return self._table().schema
+
+    def getColNames(self) -> list[str]:
+        """Give the names of the columns."""
+        return list(self._schema.names)
+
+    def getColTypes(self) -> list[str]:
+        """Give the types of the columns."""
+        return [type_name(field.type) for field in self._schema]
+
+    def getSchemaStr(self) -> str:
+        """Give the schema as a string, ``"id INT,vec VECTOR"``."""
+        return format_schema(self._schema)
+
+    # --- rows ---
+
+    @without_our_frames
+    def collectToDataframe(self) -> pd.DataFrame:
+        """Run what is needed and give the rows as a DataFrame of pandas."""
+        return _frame.to_pandas(self._table().to_arrow())
+
+    @without_our_frames
+    def print(self: O, n: int = -1, title: str | None = None) -> O:
+        """Print the rows, together with what else waits for ``execute``.
+
+        Parameters
+        ----------
+        n : int, default -1
+            How many rows at most; below 0 all.
+        title : str, optional
+            A line that is printed before.
+        """
+        self.lazyPrint(n, title)
+        type(self).execute()
+        return self
+
+    def lazyPrint(self: O, n: int = -1, title: str | None = None) -> O:
+        """Print the rows with the next ``execute``."""
+        shown = self._table() if n < 0 else self._table().limit(n)
+
+        def show(rows: pa.Table) -> None:
+            if title:
+                print(title)
+            print(_frame.render(rows), flush=True)
+
+        session().waiting.setdefault(self._kind, []).append(Waiting(self._of(shown), show))
+        return self
+
+    def lazyCollectToDataframe(self, *callbacks: Callable[[pd.DataFrame], Any]) -> None:
+        """Call functions with the rows, as a DataFrame, with the next ``execute``."""
+
+        def call(rows: pa.Table) -> None:
+            frame = _frame.to_pandas(rows)
+            for callback in callbacks:
+                callback(frame)
+
+        session().waiting.setdefault(self._kind, []).append(Waiting(self, call))
+
+    @classmethod
+    @without_our_frames
+    def execute(cls, _name: str | None = None) -> None:
+        """Run what waits, rows to print and to collect and sinks, as one job."""
+        current = session()
+        waiting = current.waiting.pop(cls._kind, [])
+        sinks = current.sinks.pop(cls._kind, [])
+        tables = [item.operator._table() for item in waiting]
+        rows = run_together(current.context, tables, sinks) if tables or sinks else []
+        for item, table in zip(waiting, rows, strict=True):
+            item.done(table)
+
+    # --- further steps ---
+
+    def _then(self, name: str, **params: Any) -> Any:
+        """Link an operator of this kind behind this one."""
+        from alink.operators._define import BUILT
+
+        suffix = "BatchOp" if self._kind == "batch" else "StreamOp"
+        return BUILT[name + suffix](**params).linkFrom(self)
+
+    @without_our_frames
+    def select(self, fields: str | Sequence[str]) -> Any:
+        """Compute columns: a list of expressions, or a text with commas between them."""
+        return self._then("Select", clause=fields if isinstance(fields, str) else ", ".join(fields))
+
+    @without_our_frames
+    def where(self, predicate: str) -> Any:
+        """Keep the rows for which a predicate is true."""
+        return self._then("Where", clause=predicate)
+
+    @without_our_frames
+    def filter(self, predicate: str) -> Any:
+        """Keep the rows for which a predicate is true."""
+        return self._then("Filter", clause=predicate)
+
+    @without_our_frames
+    def alias(self, fields: str) -> Any:
+        """Give all columns other names, with commas between them."""
+        return self._then("As", clause=fields)
+
+    @without_our_frames
+    def split(self, fraction: float) -> Any:
+        """Divide the rows in two; what is behind the fraction is the first side output."""
+        return self._then("Split", fraction=fraction)
+
+    @without_our_frames
+    def rebalance(self) -> Any:
+        """Give the rows as they are: the engine balances them by itself."""
+        return self._then("Rebalance")
+
+    def toTable(self) -> Table:
+        """Give the rows as a table of `alink`."""
+        return self._table()
+
+    def registerTableName(self: O, name: str) -> O:
+        """Give the rows a name for ``sqlQuery``; one that had it before is replaced."""
+        session().named[name.lower()] = self
+        return self
+
+    def _of(self, table: Table) -> Any:
+        """Make an operator of this kind whose rows are a table's."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"

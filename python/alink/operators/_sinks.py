@@ -1,0 +1,194 @@
+"""Sinks: files that the next ``execute`` writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from alink._algorithms._ak_meta import refuse_others
+from alink._algorithms._strings import Unreadable
+from alink._algorithms._types import VECTOR, format_schema, is_kind
+from alink._confinement import confinement
+from alink._files import absolute_path, csv_output_args, output_args
+from alink._functions import FitFunction, FunctionOptions
+from alink._options import bad_option
+from alink._origin import user_origin
+from alink._plan import Node
+from alink._ship import Shipment
+from alink._table import Table
+from alink.operators._base import BatchOperator, StreamOperator
+from alink.operators._catalogue import catalogue
+from alink.operators._define import BUILT
+from alink.operators._mapping import PACKAGE, apply_step, environment, find_column, package
+from alink.operators._operator import AlgoOperator
+from alink.operators._session import Waiting, session
+from alink.operators._sources import unescaped
+
+Params = Mapping[str, Any]
+
+#: Makes what is to run: a step of a plan that writes, or a table whose one row is made when a
+#: worker has written.
+MakeSink = Callable[[str, Params, Table], "Node | Table"]
+
+
+class Writer(FitFunction[..., Any]):
+    """A writer of the package of algorithms: one worker gets all rows."""
+
+    def __init__(self, name: str, spec: Params) -> None:
+        folder = str(Path(spec["path"]).parent)
+        options = FunctionOptions(
+            env=environment(),
+            timeout=None,
+            timeout_ms_default=0,
+            confined=confinement(name, {"mounts": {folder: "rw"}}, ()),
+        )
+        super().__init__(_unused, options)
+        self.name = name
+        self.origin = None
+        self.parameters = ("batches",)
+        self._spec = dict(spec)
+
+    def shipment(self, same_python: bool) -> Shipment:
+        """Give the writer as it travels: as source text, with the package."""
+        del same_python  # any Python reads source text
+        source = (
+            "import json\n"
+            f"from {PACKAGE}._sinks import writer\n"
+            f"write = writer(json.loads({json.dumps(json.dumps(self._spec))}))\n"
+        )
+        return Shipment({"source": source, "name": "write"}, (package(),), None)
+
+
+def _unused(batches: Any) -> Any:
+    """Stand for what runs in workers alone."""
+    raise NotImplementedError
+
+
+def _written(name: str, params: Params, table: Table, form: str, **more: Any) -> Table:
+    """Make the table whose row is there when a worker has written the file."""
+    if params.get("numFiles", 1) != 1 or params.get("partitionCols"):
+        raise bad_option(
+            name,
+            f"{name} writes one file: numFiles and partitionCols are not supported",
+            "CsvSinkBatchOp writes folders",
+        )
+    path = absolute_path(name, params["filePath"])
+    spec = {"format": form, "path": path, "overwrite": params["overwriteSink"], **more}
+    return table._derive("fit", {"function": Writer(name, spec)})
+
+
+def text_sink(name: str, params: Params, table: Table) -> Table:
+    """Write the only column, a row a line."""
+    if len(table.columns) != 1:
+        raise bad_option(name, f"{name} writes one column, not {len(table.columns)}")
+    return _written(name, params, table, "text")
+
+
+def libsvm_sink(name: str, params: Params, table: Table) -> Table:
+    """Write LibSVM's lines, ``label index:value …``."""
+    columns = {key: find_column(name, table.schema, params[key]) for key in _LIBSVM_COLUMNS}
+    return _written(name, params, table, "libsvm", startIndex=params["startIndex"], **columns)
+
+
+_LIBSVM_COLUMNS = ("labelCol", "vectorCol")
+
+
+def ak_sink(name: str, params: Params, table: Table) -> Table:
+    """Write an .ak file, Alink's own format."""
+    try:
+        refuse_others(table.schema)
+    except Unreadable as error:
+        hint = "leave the column out, or cast it to string"
+        raise bad_option(name, f"{name}: {error}", hint) from None
+    return _written(name, params, table, "ak", schemaStr=format_schema(table.schema))
+
+
+def csv_sink(name: str, params: Params, table: Table) -> Node:
+    """Write CSV without a header; with ``numFiles`` or ``partitionCols`` a folder of files."""
+    if unescaped(params["rowDelimiter"]) != "\n":
+        raise bad_option(
+            name, f"{name}: rowDelimiter {params['rowDelimiter']!r:.20} is not written, lines are"
+        )
+    vectors = [f.name for f in table.schema if is_kind(f.type, VECTOR)]
+    if vectors:
+        outputs = [(column, pa.string()) for column in vectors]
+        table = apply_step(table, name, "_sinks.texts", {"columns": vectors}, outputs, None)
+    args = output_args(
+        name,
+        params["filePath"],
+        mode="overwrite" if params["overwriteSink"] else "error",
+        partition_by=params.get("partitionCols") or None,
+        compression=None,
+    )
+    if params["numFiles"] > 1:
+        args["folder"] = True
+    args |= csv_output_args(
+        name,
+        delimiter=unescaped(params["fieldDelimiter"]),
+        quote_mark=params["quoteChar"] or '"',
+        header=False,
+        null_value="",
+    )
+    return Node("write_csv", (table._node,), args, user_origin())
+
+
+def tsv_sink(name: str, params: Params, table: Table) -> Node:
+    """Write text with tabs between the fields."""
+    given = {"fieldDelimiter": "\t", "rowDelimiter": "\n", "quoteChar": '"'}
+    return csv_sink(name, {**given, **params}, table)
+
+
+def _declare(name: str, base: type[AlgoOperator], make: MakeSink) -> None:
+    def _link(self: AlgoOperator) -> Table:
+        table = self._inputs[0]._table()
+        made = make(name, self._all(), table)
+        current = session()
+        if isinstance(made, Node):
+            current.sinks.setdefault(self._kind, []).append(made)
+        else:
+            waiting = Waiting(self._of(made), lambda _rows: None)
+            current.waiting.setdefault(self._kind, []).append(waiting)
+        return table
+
+    _class(name, base, _link, make.__doc__)
+
+
+def _class(
+    name: str, base: type[AlgoOperator], link: Callable[[Any], Table], doc: str | None
+) -> None:
+    BUILT[name] = type(
+        name,
+        (base,),
+        {
+            "__doc__": doc,
+            "__module__": "alink.operators",
+            "_name": name,
+            "_parameters": catalogue()[name].parameters,
+            "_link": link,
+        },
+    )
+
+
+def _print(self: AlgoOperator) -> Table:
+    self._inputs[0].lazyPrint()
+    return self._inputs[0]._table()
+
+
+def declare() -> None:
+    """Declare the operators of this module."""
+    sinks: dict[str, MakeSink] = {
+        "CsvSink": csv_sink,
+        "TsvSink": tsv_sink,
+        "TextSink": text_sink,
+        "LibSvmSink": libsvm_sink,
+        "AkSink": ak_sink,
+    }
+    for name, make in sinks.items():
+        _declare(f"{name}BatchOp", BatchOperator, make)
+        _declare(f"{name}StreamOp", StreamOperator, make)
+    _class("PrintBatchOp", BatchOperator, _print, "Print the rows.")
+    _class("PrintStreamOp", StreamOperator, _print, "Print the rows.")

@@ -1,0 +1,268 @@
+"""Operators that train a model, and those that apply it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from alink._algorithms._models import model_schema
+from alink._errors import without_our_frames
+from alink._functions import FunctionOptions
+from alink._kinds import MapTableFunction
+from alink._options import bad_option
+from alink._ship import Shipment
+from alink._table import Table
+from alink.operators._base import BatchOperator, StreamOperator, TableBatch
+from alink.operators._catalogue import catalogue
+from alink.operators._define import BUILT
+from alink.operators._mapping import PACKAGE, apply_step, environment, find_column, package
+from alink.operators._operator import AlgoOperator
+from alink.operators._stages import PipelineStage, Transformer
+
+Columns = Sequence[tuple[str, pa.DataType]]
+
+
+class Training(MapTableFunction[..., Any]):
+    """The training of a model, as a function of a whole table."""
+
+    def __init__(
+        self,
+        name: str,
+        task: str,
+        params: Mapping[str, Any],
+        columns: Sequence[str],
+        result: pa.Schema,
+    ) -> None:
+        options = FunctionOptions(env=environment(), timeout=None, timeout_ms_default=0)
+        super().__init__(_unused, result, columns, "arrow", options)
+        self.name = name
+        self.origin = None
+        self.parameters = ("batches",)
+        self._task = task
+        self._params = dict(params)
+
+    def shipment(self, same_python: bool) -> Shipment:
+        """Give the training as it travels: as source text, with the package."""
+        del same_python  # any Python reads source text
+        params = json.dumps(json.dumps(self._params))
+        source = (
+            "import json\n"
+            f"from {PACKAGE}._chain import training\n"
+            f"run = training({self._task!r}, json.loads({params}))\n"
+            "def train(batches):\n"
+            "    return run(batches)\n"
+        )
+        return Shipment({"source": source, "name": "train"}, (package(),), None)
+
+
+def _unused(batches: Any) -> pa.Table:
+    """Stand for what runs in workers alone."""
+    raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An algorithm that trains a model, and what applies the model to rows.
+
+    Attributes
+    ----------
+    name : str
+        Of the operators: ``<name>TrainBatchOp``, ``<name>PredictBatchOp`` and so on.
+    train, predict : str
+        What workers do: ``"module.name"`` within the package of algorithms.
+    outputs : callable
+        Gives the names and types of the columns that applying adds, of the parameters, the
+        schema of the rows and that of the model.
+    columns : sequence of str
+        The parameters of the training that name columns, one or a list each.
+    label : str
+        The one of these whose column is the label of a classifier, or "".
+    kept : str
+        The one whose columns stand in the schema of the model, or "".
+    estimator : str
+        The name of the pipeline stage, if it is another one; its model is called
+        ``<estimator>Model``.
+    settings : mapping
+        What the training is told besides the operator's parameters.
+    prepare : callable, optional
+        Gives the parameters of the training, checked, of the operator's name, its parameters
+        and the schema of the rows.
+    doc : str
+        What the algorithm does, and where it is from.
+    """
+
+    name: str
+    train: str
+    predict: str
+    outputs: Callable[[Mapping[str, Any], pa.Schema, pa.Schema], Columns]
+    columns: Sequence[str]
+    label: str = ""
+    kept: str = ""
+    estimator: str = ""
+    settings: Mapping[str, Any] | None = None
+    prepare: Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]] | None = None
+    doc: str = ""
+
+    def fit(self, name: str, params: Mapping[str, Any], inputs: Sequence[Table]) -> Table:
+        """Make the table of the model."""
+        table = inputs[0]
+        schema = table.schema
+        given = dict(params) if self.prepare is None else self.prepare(name, params, schema)
+        given.update(self.settings or {})
+        read: list[str] = []
+        for parameter in self.columns:
+            value = given.get(parameter)
+            if isinstance(value, str):
+                given[parameter] = find_column(name, schema, value)
+                read.append(given[parameter])
+            elif value is not None:
+                given[parameter] = [find_column(name, schema, column) for column in value]
+                read += given[parameter]
+        label = schema.field(given[self.label]).type if self.label else None
+        kept = [(column, pa.float64()) for column in given[self.kept]] if self.kept else []
+        result = model_schema(label, kept)
+        names = list(dict.fromkeys(read))
+        return table.map_table(Training(name, self.train, given, names, result))
+
+    def apply(self, name: str, params: Mapping[str, Any], model: Table, rows: Table) -> Table:
+        """Make the table of the rows with what the model says of them."""
+        given = dict(params)
+        outputs = self.outputs(given, rows.schema, model.schema)
+        reserved = given.pop("reservedCols", None)
+        return apply_step(rows, name, self.predict, given, outputs, reserved, model)
+
+
+class PredictBatch(BatchOperator):
+    """Applies a model, the first input, to rows, the second one."""
+
+    _inputs_min = 2
+    _inputs_max = 2
+    _trained: ClassVar[Trained]
+
+    def _link(self) -> Table:
+        model, rows = (item._table() for item in self._inputs)
+        return self._trained.apply(self._name, self._all(), model, rows)
+
+
+class PredictStream(StreamOperator):
+    """Applies a model, which the constructor is given, to the rows of a stream."""
+
+    _trained: ClassVar[Trained]
+
+    def __init__(self, model: Any = None, *args: Mapping[str, Any], **params: Any) -> None:
+        given = (model, *args) if isinstance(model, Mapping) else args
+        super().__init__(*given, **params)
+        self._model = model if isinstance(model, AlgoOperator) else None
+
+    def _link(self) -> Table:
+        if self._model is None:
+            raise bad_option(
+                self._name,
+                f"{self._name} has no model",
+                f"give it a batch operator: {self._name}(model)",
+            )
+        rows = self._inputs[0]._table()
+        return self._trained.apply(self._name, self._all(), self._model._table(), rows)
+
+
+class Estimator(PipelineStage):
+    """A stage that is trained; its model is a stage that gives rows for rows."""
+
+    _trained: ClassVar[Trained]
+    _model_class: ClassVar[type[TrainedModel]]
+
+    @without_our_frames
+    def fit(self, data: AlgoOperator) -> TrainedModel:
+        """Train the stage on the rows of a batch operator."""
+        if not isinstance(data, BatchOperator):
+            raise bad_option(
+                self._name, f"{self._name}.fit takes a batch operator, not {data!r:.60}"
+            )
+        return self._fitted(data._table())
+
+    def _fitted(self, table: Table) -> TrainedModel:
+        fit = catalogue()[f"{self._trained.name}TrainBatchOp"].parameters
+        given = {name: self._get(name) for name in fit if name in self._parameters}
+        missing = {name: p.default for name, p in fit.items() if name not in given}
+        model = self._trained.fit(self._name, {**missing, **given}, [table])
+        values = {
+            name: value
+            for name, value in self._values.items()
+            if name in self._model_class._parameters
+        }
+        # It is computed by the first job that needs it, once.
+        return self._model_class(values)._with(model.cache())
+
+
+class TrainedModel(Transformer):
+    """A trained stage."""
+
+    _trained: ClassVar[Trained]
+
+    def __init__(self, *args: Mapping[str, Any], **params: Any) -> None:
+        super().__init__(*args, **params)
+        self._model: Table | None = None
+
+    def _with(self, model: Table) -> TrainedModel:
+        self._model = model
+        return self
+
+    def setModelData(self, model: AlgoOperator) -> TrainedModel:
+        """Set the model, the rows of an operator."""
+        return self._with(model._table())
+
+    def getModelData(self) -> BatchOperator:
+        """Give the rows of the model."""
+        return TableBatch(self._data())
+
+    def _data(self) -> Table:
+        if self._model is None:
+            raise bad_option(self._name, f"{self._name} has no model", "set it with setModelData")
+        return self._model
+
+    def _transformed(self, table: Table) -> Table:
+        return self._trained.apply(self._name, self._all(), self._data(), table)
+
+
+def trained(definition: Trained) -> None:
+    """Declare the operators and stages of an algorithm, as far as Alink has them."""
+    estimator = definition.estimator or definition.name
+    train = f"{definition.name}TrainBatchOp"
+    names: dict[str, type] = {
+        f"{definition.name}PredictBatchOp": PredictBatch,
+        f"{definition.name}PredictStreamOp": PredictStream,
+        f"{estimator}Model": TrainedModel,
+    }
+    for name, base in names.items():
+        if name in catalogue():
+            BUILT[name] = _class(name, base, definition)
+    BUILT[train] = _class(train, _TrainBatch, definition)
+    if estimator in catalogue():
+        made = _class(estimator, Estimator, definition)
+        made._model_class = BUILT[f"{estimator}Model"]
+        BUILT[estimator] = made
+
+
+class _TrainBatch(BatchOperator):
+    _trained: ClassVar[Trained]
+
+    def _link(self) -> Table:
+        return self._trained.fit(self._name, self._all(), [self._inputs[0]._table()])
+
+
+def _class(name: str, base: type, definition: Trained) -> Any:
+    return type(
+        name,
+        (base,),
+        {
+            "__doc__": definition.doc,
+            "__module__": "alink.operators",
+            "_name": name,
+            "_parameters": catalogue()[name].parameters,
+            "_trained": definition,
+        },
+    )

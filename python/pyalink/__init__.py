@@ -1,0 +1,1 @@
+"""PyAlink's name for `alink.operators`: ``from pyalink.alink import *``."""

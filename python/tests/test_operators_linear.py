@@ -1,0 +1,220 @@
+"""Linear models: what is found is a minimum, whatever the form of the features."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import alink as al
+from alink._algorithms._chain import training
+from alink._algorithms._linear import Predict
+from alink._algorithms._models import read_model
+from alink._algorithms._optimize import minimize
+from alink._algorithms._vectors import Vectors
+from pyalink import alink as pyalink
+
+RANDOM = np.random.default_rng(7)
+X = RANDOM.normal([0, 5, -1000], [1, 0.1, 30], (400, 3))
+SCORE = X @ [1.0, -4.0, 0.05] + 70 + RANDOM.logistic(size=400)
+LABEL = np.where(SCORE > 0, "yes", "no")
+# How often the true scores tell the label.
+BEST = ((X @ [1.0, -4.0, 0.05] + 70 > 0) == (LABEL == "yes")).mean()
+TARGET = X @ [2.0, 0.5, -0.1] + 3 + RANDOM.normal(size=400)
+
+BASE = {
+    "labelCol": "y",
+    "featureCols": ["a", "b", "c"],
+    "withIntercept": True,
+    "standardization": True,
+    "maxIter": 200,
+    "epsilon": 1e-9,
+    "modelName": "m",
+    "l1": 0.0,
+    "l2": 0.0,
+}
+
+
+def table(y, **more):
+    return pa.table({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "y": y, **more})
+
+
+def coefficients(task, rows, **params):
+    """Train; give the intercept and the weights."""
+    model = read_model(training(task, {**BASE, **params})(rows.to_batches(max_chunksize=150)))
+    found = json.loads(model.data[0])["coefVector"]["data"]
+    with_intercept = params.get("withIntercept", True)
+    return (found[0], np.array(found[1:])) if with_intercept else (0.0, np.array(found))
+
+
+def binary(rows, **params):
+    return coefficients("_linear.train_binary", rows, **{"linearModelType": "LR", **params})
+
+
+def squares(rows, **params):
+    return coefficients("_linear.train_squares", rows, **{"linearModelType": "LinearReg", **params})
+
+
+def test_logistic_regression_is_at_a_minimum():
+    b, w = binary(table(LABEL))
+    sign = np.where(LABEL == "yes", 1, -1)  # the larger label is the positive one
+    error = sign / (1 + np.exp(sign * (X @ w + b)))
+    assert abs(error.mean()) < 1e-7
+    assert np.abs((X - X.mean(axis=0)).T @ error / X.std(axis=0)).max() / 400 < 1e-6
+
+
+@pytest.mark.parametrize("standardization", [True, False])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_least_squares(standardization, intercept):
+    b, w = squares(table(TARGET), standardization=standardization, withIntercept=intercept)
+    design = np.column_stack([np.ones(400), X]) if intercept else X
+    wanted = np.linalg.lstsq(design, TARGET, rcond=None)[0]
+    np.testing.assert_allclose([b, *w] if intercept else w, wanted, rtol=1e-6)
+
+
+def test_ridge_and_lasso():
+    scale, centre = X.std(axis=0), X.mean(axis=0)
+    z = (X - centre) / scale
+    rest = TARGET - TARGET.mean()
+    _, w = squares(table(TARGET), **{"linearModelType": "Ridge", "lambda": 0.3})
+    wanted = np.linalg.solve(z.T @ z / 400 + 0.6 * np.eye(3), z.T @ rest / 400)
+    np.testing.assert_allclose(w * scale, wanted, rtol=1e-8)
+    _, w = squares(table(TARGET), **{"linearModelType": "LASSO", "lambda": 0.5})
+    slope = z.T @ (z @ (w * scale) - rest) / 400
+    assert (w == 0).any()
+    for value, gradient in zip(w, slope, strict=True):  # the conditions of a minimum
+        assert abs(gradient) <= 0.5 + 1e-6
+        assert value == 0 or abs(gradient + 0.5 * np.sign(value)) < 1e-6
+
+
+def test_features_that_depend_on_one_another_or_are_constant():
+    rows = table(TARGET, twice=2 * X[:, 0], one=np.ones(400))
+    b, w = squares(rows, featureCols=["a", "b", "c", "twice", "one"])
+    fitted = np.column_stack([X, 2 * X[:, 0], np.ones(400)]) @ w + b
+    design = np.column_stack([np.ones(400), X])
+    wanted = design @ np.linalg.lstsq(design, TARGET, rcond=None)[0]
+    np.testing.assert_allclose(fitted, wanted, rtol=1e-6, atol=1e-6)
+    _, w = binary(table(LABEL, one=np.ones(400)), featureCols=["a", "one"])
+    assert w[1] == 0
+
+
+@pytest.mark.parametrize("train", [binary, squares])
+@pytest.mark.parametrize("form", ["dense", "text", "sparse", "mixed"])
+def test_vectors_of_any_form_give_what_columns_give(train, form):
+    y = LABEL if train is binary else TARGET
+    b, w = train(table(y))
+    texts = [" ".join(map(repr, row)) for row in X.tolist()]
+    sparse = ["$3$" + " ".join(f"{i}:{v!r}" for i, v in enumerate(row)) for row in X.tolist()]
+    column = {
+        "dense": Vectors.of_matrix(X).to_arrow(),
+        "text": pa.array(texts),
+        "sparse": pa.array(sparse),
+        "mixed": Vectors.of(pa.array(texts[:200] + sparse[200:])).to_arrow(),
+    }[form]
+    rows = pa.table({"v": column, "y": y})
+    b2, w2 = train(rows, vectorCol="v", featureCols=None)
+    np.testing.assert_allclose([b2, *w2], [b, *w], rtol=1e-4)
+
+
+@pytest.mark.parametrize("train", [binary, squares])
+def test_a_weight_is_as_many_rows(train):
+    y = LABEL if train is binary else TARGET
+    times = RANDOM.integers(0, 3, 400)
+    weighted = train(table(y, n=times), weightCol="n")
+    repeated = train(table(y).take(np.repeat(np.arange(400), times)))
+    np.testing.assert_allclose(weighted[0], repeated[0], rtol=1e-5)
+    np.testing.assert_allclose(weighted[1], repeated[1], rtol=1e-5)
+
+
+def test_the_support_vector_machine_separates():
+    b, w = binary(table(LABEL), linearModelType="SVM")
+    assert ((X @ w + b > 0) == (LABEL == "yes")).mean() > 0.98 * BEST
+
+
+def test_a_training_that_does_not_converge_says_so(capfd):
+    binary(table(LABEL), maxIter=1)
+    assert "not converged after 1 iterations" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("rows", "params", "text"),
+    [
+        (table(["yes"] * 400), {}, "1 values where 2 are needed: 'yes'"),
+        (table(list("abcd") * 100), {}, "4 values where 2 are needed"),
+        (table(LABEL).slice(0, 0), {}, "0 values where 2 are needed"),
+        (table([None, *LABEL[1:]]), {}, "the label 'y' is NULL"),
+        (table(LABEL, d=[None] * 400), {"featureCols": ["d"]}, "'d' has NULL, NaN or infinite"),
+        (table(LABEL, d=[np.inf] * 400), {"featureCols": ["a", "d"]}, "'d' has NULL, NaN"),
+        (table(LABEL, n=[-1.0] * 400), {"weightCol": "n"}, "weights in 'n'"),
+    ],
+)
+def test_rows_that_cannot_be_trained_with(rows, params, text):
+    with pytest.raises(ValueError, match=text):
+        binary(rows, **params)
+
+
+def test_predicting_with_missing_features_and_detail():
+    model = training("_linear.train_binary", {**BASE, "linearModelType": "LR"})(
+        table(LABEL).to_batches()
+    )
+    predict = Predict({"predictionCol": "p"}, [pa.string(), pa.string()])
+    predict.load(model)
+    batch = pa.record_batch({"a": [0.0, None], "b": [5.0, 5.0], "c": [-1000.0, -1000.0]})
+    label, detail = predict(batch)
+    assert label[1].as_py() is None
+    assert detail[1].as_py() is None
+    shares = json.loads(detail[0].as_py())
+    assert list(shares) == ["yes", "no"]
+    assert sum(map(float, shares.values())) == pytest.approx(1)
+    assert label[0].as_py() == max(shares, key=lambda name: float(shares[name]))
+    wide = pa.record_batch({"v": ["$9$8:1.0"]})
+    by_vector = Predict({"predictionCol": "p", "vectorCol": "v"}, [pa.string()])
+    by_vector.load(model)
+    with pytest.raises(ValueError, match="index 8, the model 3 features"):
+        by_vector(wide)
+
+
+def test_minimize_goes_on_where_the_start_is_a_minimum_and_over_flat_functions():
+    assert minimize(lambda w: (0.0, np.zeros(2)), np.ones(2)).converged
+    found = minimize(lambda w: (float(((w - 3) ** 4).sum()), 4 * (w - 3) ** 3), np.zeros(2))
+    np.testing.assert_allclose(found.at, 3, atol=0.1)
+    steep = minimize(
+        lambda w: (1e12 * float(w @ w), 2e12 * w), np.ones(3), l1=np.ones(3), tolerance=1e-12
+    )
+    assert steep.converged
+    np.testing.assert_allclose(steep.at, 0, atol=1e-9)
+
+
+def frame(y: Any) -> Any:
+    data = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "y": y})
+    schema = f"a double, b double, c double, y {'string' if y is LABEL else 'double'}"
+    return pyalink.BatchOperator.fromDataframe(data, schemaStr=schema)
+
+
+def test_through_the_engine_features_default_to_all_numbers():
+    stage = pyalink.LogisticRegression(labelCol="y", predictionCol="p", predictionDetailCol="d")
+    model = stage.fit(frame(LABEL))
+    predicted = model.transform(frame(LABEL)).collectToDataframe()
+    assert predicted.columns.tolist() == ["a", "b", "c", "y", "p", "d"]
+    assert (predicted["p"] == predicted["y"]).mean() > 0.98 * BEST
+    regression = pyalink.LinearRegression(labelCol="y", predictionCol="p").fit(frame(TARGET))
+    predicted = regression.transform(frame(TARGET)).collectToDataframe()
+    assert np.corrcoef(predicted["p"], predicted["y"])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        ({"labelCol": "nope", "featureCols": ["a"]}, 'no column "nope"'),
+        ({"labelCol": "y", "featureCols": ["y"]}, 'the feature "y" is of type STRING'),
+        ({"labelCol": "y", "featureCols": []}, "has no features"),
+        ({"labelCol": "y", "featureCols": ["a"], "vectorCol": "b"}, "both featureCols and"),
+    ],
+)
+def test_what_is_wrong_is_told_when_it_is_linked(params, text):
+    with pytest.raises(al.Error, match=text):
+        pyalink.LogisticRegressionTrainBatchOp(params).linkFrom(frame(LABEL))
