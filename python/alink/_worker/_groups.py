@@ -40,9 +40,11 @@ class MapGroups(Whole):
         self, function: Callable[..., Any], batches: Iterator[pa.RecordBatch]
     ) -> Iterator[pa.RecordBatch]:
         def results() -> Iterator[pa.RecordBatch]:
-            for parts in groups_of(self._source(batch) for batch in batches):
-                PROGRESS.step()
-                yield from self._group(function, parts)
+            # What must hold while the function runs takes pandas longer to set than to find set.
+            with self._given(lambda form: form.context(), self._form):
+                for parts in groups_of(self._source(batch) for batch in batches):
+                    PROGRESS.step()
+                    yield from self._group(function, parts)
 
         return gathered(results(), self._output)
 

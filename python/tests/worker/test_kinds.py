@@ -673,6 +673,62 @@ def test_a_groups_frame_is_its_functions_own(shared_engine, rows):
     assert result["k"].to_pylist() == ["a", "b", "none", "d", "none", "f"]
 
 
+def test_a_frame_of_numpys_types_is_read_when_it_is_returned(shared_engine):
+    text = """
+        import pandas as pd
+        def f(t):
+            frame = pd.DataFrame({"k": ["a", "b"], "m": [1.5, float("nan")]})
+            yield frame
+            frame.loc[0, "m"] = 2.5
+            yield frame
+            yield frame[["m", "k"]]
+            yield frame.astype({"m": "float32"})
+            yield frame.assign(m=[3, 4])
+    """
+    table = numbered([0], k=["a"], m=[0.0])
+    result = map_groups(shared_engine, text, table, batch="pandas")
+    m = result["m"].to_pylist()
+    assert [m[0], *m[2::2]] == [1.5, 2.5, 2.5, 2.5, 3.0]
+    assert m[9] == 4.0
+    assert all(m[i] != m[i] for i in (1, 3, 5, 7))  # NaN, and not NULL
+    assert result["k"].to_pylist() == ["a", "b"] * 5
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("[1.5]", "1.5 (double) in its column m, which is bigint"),
+        ("[True]", "a Series of bool in its column m, which is bigint"),
+        ("['a']", "a Series of str in its column m, which is bigint"),
+        ("[1.0], n=1", "a table of the columns k, m, n where k, m is expected"),
+    ],
+)
+def test_a_column_of_a_groups_frame_that_does_not_fit_is_named(shared_engine, column, message):
+    text = f"def f(t):\n return t.assign(m={column}) if t['k'][0] == 'b' else t"
+    table = numbered([0, 1], k=["a", "b"], m=[1, 2])
+    schema = pa.schema([("k", pa.string()), ("m", pa.int64())])
+    calls = [call(text, "map_groups", [1, 2], batch="pandas")]
+    details = refused(shared_engine, "map_groups", calls, table, schema)
+    where = "f, on the group that begins with k = 'b', m = 2,"
+    assert details["message"] == f"{where} returned {message}"
+
+
+def test_pandas_tells_nan_from_null_in_every_group(shared_engine):
+    text = """
+        import contextlib, pandas as pd
+        def f(t):
+            result = t.assign(m=t["m"] / 0)
+            with contextlib.suppress(KeyError):  # there is none before pandas 3
+                pd.set_option("future.distinguish_nan_and_na", False)
+            return result
+    """
+    table = numbered([0, 1, 2], k=["a", "b", "c"], m=[0.0, None, 0.0])
+    for _ in range(2):
+        result = map_groups(shared_engine, text, table, batch="pandas")["m"].to_pylist()
+        assert result[1] is None
+        assert [str(value) for value in result[::2]] == ["nan", "nan"]
+
+
 def test_a_thousand_small_groups_come_in_one_batch(shared_engine):
     table = numbered(
         range(1000), k=[str(i) for i in range(1000)], m=[float(i) for i in range(1000)]
