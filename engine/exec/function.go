@@ -114,12 +114,12 @@ const (
 	// the fields of each call's state.
 	StageAggregate StageKind = "aggregate"
 	// StageMerge gives one row for each group, in order. The input is the
-	// number of the group, which a bundle holds all rows of, the keys, and the
-	// states; the output the keys, then a column for each call.
+	// number of the group, run-end encoded, which a bundle holds all rows of,
+	// the keys, and the states; the output the keys, then a column for each call.
 	StageMerge StageKind = "merge"
 	// StageMapGroups gives any batches of the function's schema, in the order
 	// of the groups. The first column of the input is the number of the group,
-	// which a bundle holds all rows of.
+	// run-end encoded, which a bundle holds all rows of.
 	StageMapGroups StageKind = "map_groups"
 )
 

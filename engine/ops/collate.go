@@ -314,7 +314,7 @@ type collatedBundle struct {
 	*Collate
 	out         *exec.Output
 	parts       []arrow.RecordBatch
-	groups      []collatedGroup // of parts, by their numbers
+	groups      groupRuns // of parts
 	rows, bytes int64
 	number      int64
 }
@@ -345,9 +345,9 @@ func (b *collatedBundle) group(ctx context.Context, key uint32) error {
 			}
 			left -= part.NumRows()
 			b.parts = append(b.parts, part)
-			b.groups = append(b.groups, collatedGroup{uint32(b.number), part.NumRows()})
 			b.rows += part.NumRows()
-			b.bytes += exec.SliceBytes(part) + groupNumberBytes*part.NumRows()
+			b.groups.end(b.number, b.rows)
+			b.bytes += exec.SliceBytes(part)
 			// A group larger than a bundle goes in parts.
 			if b.Group.large(b.rows, b.bytes) {
 				if err := b.hold(ctx); err != nil {
@@ -365,15 +365,15 @@ func (b *collatedBundle) hold(ctx context.Context) error {
 	if b.rows == 0 {
 		return nil
 	}
-	batch, err := b.numbered()
+	columns, err := exec.JoinColumns(b.parts, b.allocator)
 	if err != nil {
 		return err
 	}
-	defer batch.Release()
-	rowBytes := b.bytes / b.rows
+	defer exec.ReleaseColumns(columns)
+	groups, rowBytes := b.groups, b.bytes/b.rows
 	releaseAll(b.parts)
-	b.parts, b.groups, b.rows, b.bytes = b.parts[:0], b.groups[:0], 0, 0
-	return b.waiting(func() error { return b.Group.hold(ctx, batch, 0, batch.NumRows(), rowBytes, b.out) })
+	b.parts, b.groups, b.rows, b.bytes = b.parts[:0], groupRuns{}, 0, 0
+	return b.waiting(func() error { return b.Group.hold(ctx, columns, groups, rowBytes, b.out) })
 }
 
 // waiting calls what waits for room behind the operator.
@@ -381,25 +381,6 @@ func (b *collatedBundle) waiting(emit func() error) error {
 	b.out.Worked(time.Since(b.began))
 	defer func() { b.began = time.Now() }()
 	return emit()
-}
-
-// numbered puts the parts together, behind the numbers of their groups.
-func (b *collatedBundle) numbered() (arrow.RecordBatch, error) {
-	numbers := array.NewInt64Builder(b.allocator)
-	defer numbers.Release()
-	numbers.Reserve(int(b.rows))
-	for _, g := range b.groups {
-		for range g.rows {
-			numbers.UnsafeAppend(int64(g.key))
-		}
-	}
-	joined, err := exec.JoinColumns(b.parts, b.allocator)
-	if err != nil {
-		return nil, err
-	}
-	columns := append([]arrow.Array{numbers.NewArray()}, joined...)
-	defer exec.ReleaseColumns(columns)
-	return array.NewRecordBatch(b.Group.Schema, columns, b.rows), nil
 }
 
 // read gives up to so many of the rows that come next in a run.

@@ -236,7 +236,7 @@ func TestCollateAgainstTheObvious(t *testing.T) {
 		schema, batches := collateCase(random, alloc, 1+random.IntN(200), 1+random.IntN(40), seed%6 == 5)
 		keys := [][]int{{1}, {2}, {3}, {1, 2, 3}, {3, 1}}[random.IntN(5)]
 		columns := [][]int{{0}, {0, 2}, {0, 1, 2, 3}}[random.IntN(3)]
-		fields := []arrow.Field{{Name: "__alink_group", Type: arrow.PrimitiveTypes.Int64}}
+		fields := []arrow.Field{{Name: plan.GroupColumn, Type: plan.GroupNumber}}
 		for _, c := range columns {
 			fields = append(fields, schema.Field(c))
 		}
@@ -284,7 +284,7 @@ func TestCollateCutsLargeGroups(t *testing.T) {
 		}
 		batches = append(batches, numbers(alloc, oneColumn, values...))
 	}
-	out := arrow.NewSchema([]arrow.Field{{Name: "__alink_group", Type: arrow.PrimitiveTypes.Int64}, oneColumn.Field(0)}, nil)
+	out := arrow.NewSchema([]arrow.Field{{Name: plan.GroupColumn, Type: plan.GroupNumber}, oneColumn.Field(0)}, nil)
 	sink, err := collate(t, &Collate{
 		Group:  &Group{Keys: []int{0}, Columns: []int{0}, Schema: out, Allocator: alloc},
 		Engine: &sorter{alloc: alloc}, Types: oneColumn.Fields(), Spool: exec.SpoolOptions{Dir: t.TempDir(), Allocator: alloc},
@@ -310,7 +310,7 @@ func TestCollateFailuresReleaseEverything(t *testing.T) {
 		if many {
 			limits.keys = 4
 		}
-		out := arrow.NewSchema([]arrow.Field{{Name: "__alink_group", Type: arrow.PrimitiveTypes.Int64}, oneColumn.Field(0)}, nil)
+		out := arrow.NewSchema([]arrow.Field{{Name: plan.GroupColumn, Type: plan.GroupNumber}, oneColumn.Field(0)}, nil)
 		_, err := collate(t, &Collate{
 			Group:  &Group{Keys: []int{0}, Columns: []int{0}, Schema: out, Allocator: alloc},
 			Engine: &sorter{alloc: alloc, err: errBoom}, Types: oneColumn.Fields(), limits: limits,

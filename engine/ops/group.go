@@ -20,8 +20,8 @@ const (
 	// fewGroupsMax: few groups are spread over the workers, and many cost
 	// little each.
 	fewGroupsMax = 64
-	// groupNumberBytes is what the number of a group takes in a row.
-	groupNumberBytes = 8
+	// groupRunBytes is what the number of a group takes in a batch.
+	groupRunBytes = 12
 )
 
 // Group numbers the groups of neighbouring rows that agree in the columns
@@ -31,7 +31,7 @@ const (
 type Group struct {
 	Keys []int
 	// Columns are the columns of the input that stand behind the number of the
-	// group in Schema.
+	// group in Schema, which is of the type plan.GroupNumber.
 	Columns []int
 	Schema  *arrow.Schema
 	// Few makes bundles of few groups.
@@ -59,26 +59,37 @@ func (g *Group) OnBatch(ctx context.Context, batch arrow.RecordBatch, out *exec.
 		batch.Release()
 		return nil
 	}
-	numbered, starts := g.number(batch)
-	defer numbered.Release()
+	same := sameAsBefore(batch, g.last, g.Keys)
 	if g.last != nil {
 		g.last.Release()
 	}
 	g.last = batch
-	rowBytes := 1 + exec.SliceBytes(numbered)/numbered.NumRows()
+	rows := batch.NumRows()
+	columns := pick(batch, g.Columns, arrow.NewSchema(g.Schema.Fields()[1:], nil))
+	defer columns.Release()
+	rowBytes := 1 + exec.SliceBytes(columns)/rows
+	var runs groupRuns
 	begin := int64(0)
-	for _, start := range starts {
-		// The bundle with the rows before start may end here.
-		rows := start - begin
-		if g.full(rows, rowBytes*rows) {
-			if err := g.cut(ctx, numbered, begin, start, rowBytes, out); err != nil {
+	for row := range rows {
+		if same[row] {
+			continue
+		}
+		runs.end(g.group-1, row-begin)
+		// The bundle with the rows before this one may end here.
+		if g.full(row-begin, rowBytes*(row-begin)) {
+			if err := g.holdSlice(ctx, columns, begin, row, runs, rowBytes, out); err != nil {
 				return err
 			}
-			begin = start
+			if err := g.pass(ctx, false, out); err != nil {
+				return err
+			}
+			runs, begin = groupRuns{}, row
 		}
+		g.group++
 		g.groups++
 	}
-	return g.hold(ctx, numbered, begin, numbered.NumRows(), rowBytes, out)
+	runs.end(g.group-1, rows-begin)
+	return g.holdSlice(ctx, columns, begin, rows, runs, rowBytes, out)
 }
 
 // full reports whether the open bundle, with further rows, is to end.
@@ -90,22 +101,25 @@ func (g *Group) full(rows, bytes int64) bool {
 	return g.large(rows, bytes) || rows >= g.Meter.RowsMax(0) || g.Few && g.groups >= min(1+g.most, fewGroupsMax)
 }
 
-// large reports whether rows are as many as a bundle may have.
+// large reports whether rows, of the groups of the open bundle, are as many as a
+// bundle may have.
 func (g *Group) large(rows, bytes int64) bool {
+	bytes += groupRunBytes * g.groups
 	return rows >= groupRowsMax || bytes >= min(groupBytesMax, cmp.Or(g.BytesMax, groupBytesMax))
 }
 
-// cut ends the open bundle with rows begin to end of a batch.
-func (g *Group) cut(ctx context.Context, batch arrow.RecordBatch, begin, end, rowBytes int64, out *exec.Output) error {
-	if err := g.hold(ctx, batch, begin, end, rowBytes, out); err != nil {
-		return err
-	}
-	return g.pass(ctx, false, out)
+// holdSlice adds rows begin to end of a batch to the open bundle.
+func (g *Group) holdSlice(ctx context.Context, batch arrow.RecordBatch, begin, end int64, runs groupRuns, rowBytes int64, out *exec.Output) error {
+	slice := batch.NewSlice(begin, end)
+	defer slice.Release()
+	return g.hold(ctx, slice.Columns(), runs, rowBytes, out)
 }
 
-// hold adds rows to the open bundle.
-func (g *Group) hold(ctx context.Context, batch arrow.RecordBatch, begin, end, rowBytes int64, out *exec.Output) error {
-	if begin == end {
+// hold adds rows to the open bundle: columns, which it does not take over, and
+// the groups that they are of.
+func (g *Group) hold(ctx context.Context, columns []arrow.Array, runs groupRuns, rowBytes int64, out *exec.Output) error {
+	rows := runs.rows()
+	if rows == 0 {
 		return nil
 	}
 	if g.held != nil {
@@ -113,9 +127,11 @@ func (g *Group) hold(ctx context.Context, batch arrow.RecordBatch, begin, end, r
 			return err
 		}
 	}
-	g.held = batch.NewSlice(begin, end)
-	g.rows += end - begin
-	g.bytes += rowBytes * (end - begin)
+	numbers := runs.column(g.Allocator)
+	defer numbers.Release()
+	g.held = array.NewRecordBatch(g.Schema, append([]arrow.Array{numbers}, columns...), rows)
+	g.rows += rows
+	g.bytes += rowBytes * rows
 	return nil
 }
 
@@ -132,32 +148,47 @@ func (g *Group) pass(ctx context.Context, more bool, out *exec.Output) error {
 	return out.Emit(ctx, e)
 }
 
-// number gives the columns with the number of the group before them, and the
-// rows at which groups begin. It does not take the batch over.
-func (g *Group) number(batch arrow.RecordBatch) (arrow.RecordBatch, []int64) {
-	allocator := g.Allocator
+// groupRuns are the numbers of the groups of a batch's rows, and the row at
+// which each group ends.
+type groupRuns struct {
+	numbers []int64
+	ends    []int32
+}
+
+// end says that the rows up to end that have no group yet are of one, which may
+// be the group of the rows before.
+func (r *groupRuns) end(number, end int64) {
+	switch last := len(r.numbers) - 1; {
+	case end == r.rows():
+	case last >= 0 && r.numbers[last] == number:
+		r.ends[last] = int32(end)
+	default:
+		r.numbers, r.ends = append(r.numbers, number), append(r.ends, int32(end))
+	}
+}
+
+func (r *groupRuns) rows() int64 {
+	if len(r.ends) == 0 {
+		return 0
+	}
+	return int64(r.ends[len(r.ends)-1])
+}
+
+// column makes the column of the numbers, of the type plan.GroupNumber. Each
+// batch has one of its own, since the runs of a slice may end beyond it.
+func (r *groupRuns) column(allocator memory.Allocator) arrow.Array {
 	if allocator == nil {
 		allocator = memory.DefaultAllocator
 	}
-	b := array.NewInt64Builder(allocator)
-	defer b.Release()
-	b.Reserve(int(batch.NumRows()))
-	var starts []int64
-	same := sameAsBefore(batch, g.last, g.Keys)
-	for row := range int(batch.NumRows()) {
-		if !same[row] {
-			g.group++
-			starts = append(starts, int64(row))
-		}
-		b.UnsafeAppend(g.group - 1)
-	}
-	numbers := b.NewArray()
+	ends, numbers := array.NewInt32Builder(allocator), array.NewInt64Builder(allocator)
+	defer ends.Release()
 	defer numbers.Release()
-	columns := []arrow.Array{numbers}
-	for _, c := range g.Columns {
-		columns = append(columns, batch.Column(c))
-	}
-	return array.NewRecordBatch(g.Schema, columns, batch.NumRows()), starts
+	ends.AppendValues(r.ends, nil)
+	numbers.AppendValues(r.numbers, nil)
+	of, values := ends.NewArray(), numbers.NewArray()
+	defer of.Release()
+	defer values.Release()
+	return array.NewRunEndEncodedArray(of, values, int(r.rows()), 0)
 }
 
 // OnElement implements exec.Handler: groups have a bounded input, in which

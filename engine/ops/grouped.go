@@ -132,8 +132,9 @@ func (g *groupedRun) emitResults(ctx context.Context, groups int64, results []ar
 
 // groupsOf are the numbers of a batch's first and last group.
 func groupsOf(batch arrow.RecordBatch) (first, last int64) {
-	numbers := batch.Column(0).(*array.Int64)
-	return numbers.Value(0), numbers.Value(numbers.Len() - 1)
+	runs := batch.Column(0).(*array.RunEndEncoded)
+	numbers := runs.Values().(*array.Int64)
+	return numbers.Value(runs.GetPhysicalIndex(0)), numbers.Value(runs.GetPhysicalIndex(runs.Len() - 1))
 }
 
 // wholeBatch is the input of a bundle that is one batch, which it does not own.

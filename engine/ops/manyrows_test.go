@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/alink-runtime/alink/engine/exec"
+	"github.com/alink-runtime/alink/engine/plan"
 )
 
 // pureRunner gives for each bundle what apply makes of its batches, which it
@@ -443,6 +444,26 @@ func keyRow(t *testing.T, b *array.RecordBuilder, value string, row int) {
 	}
 }
 
+// groupNumbers gives the number of each row's group, of which neighbouring runs
+// must differ, and the last must end with the batch.
+func groupNumbers(batch arrow.RecordBatch) []int64 {
+	runs := batch.Column(0).(*array.RunEndEncoded)
+	ends, numbers := runs.RunEndsArr().(*array.Int32), runs.Values().(*array.Int64)
+	var each []int64
+	for i := range ends.Len() {
+		if i > 0 && numbers.Value(i) == numbers.Value(i-1) {
+			panic("a group has two runs of a batch")
+		}
+		for len(each) < int(ends.Value(i)) {
+			each = append(each, numbers.Value(i))
+		}
+	}
+	if len(each) != int(batch.NumRows()) {
+		panic("the runs do not end with the batch")
+	}
+	return each
+}
+
 // bundles notes what a Group makes: the rows and groups of every bundle.
 type bundles struct {
 	exec.PassThrough
@@ -460,7 +481,7 @@ func (k *bundles) Run(ctx context.Context, in []*exec.Input, _ *exec.Output) err
 			k.rows, k.groups = append(k.rows, nil), append(k.groups, nil)
 		}
 		last := len(k.rows) - 1
-		k.groups[last] = append(k.groups[last], e.Batch.Column(0).(*array.Int64).Int64Values()...)
+		k.groups[last] = append(k.groups[last], groupNumbers(e.Batch)...)
 		k.rows[last] = append(k.rows[last], e.Batch.Column(1).(*array.Int64).Int64Values()...)
 		k.open = e.More
 		e.Release()
@@ -503,7 +524,7 @@ func TestGroupAgainstTheObvious(t *testing.T) {
 		}}
 		few := seed%2 == 0
 		sink := &bundles{}
-		schema := arrow.NewSchema([]arrow.Field{{Name: "__alink_group", Type: arrow.PrimitiveTypes.Int64}, keyed.Field(5)}, nil)
+		schema := arrow.NewSchema([]arrow.Field{{Name: plan.GroupColumn, Type: plan.GroupNumber}, keyed.Field(5)}, nil)
 		g := exec.NewGraph(exec.Options{})
 		for _, v := range []*exec.Vertex{
 			{ID: "in", Parallelism: 1, New: func(int) exec.Operator { return source }},
@@ -549,7 +570,7 @@ func checkBundles(t *testing.T, sink *bundles, few bool) {
 
 func TestGroupBoundsBundles(t *testing.T) {
 	sink := &bundles{}
-	schema := arrow.NewSchema([]arrow.Field{{Name: "__alink_group", Type: arrow.PrimitiveTypes.Int64}, oneColumn.Field(0)}, nil)
+	schema := arrow.NewSchema([]arrow.Field{{Name: plan.GroupColumn, Type: plan.GroupNumber}, oneColumn.Field(0)}, nil)
 	alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	source := fromBatches{func() []arrow.RecordBatch {
 		var out []arrow.RecordBatch
@@ -602,10 +623,10 @@ func sumGroups(alloc memory.Allocator) func([]arrow.RecordBatch) ([]arrow.Record
 		var sums []int64
 		last := int64(-1)
 		for _, batch := range input {
-			groups, values := batch.Column(0).(*array.Int64), batch.Column(1).(*array.Int64)
-			for i := range groups.Len() {
-				if groups.Value(i) != last {
-					sums, last = append(sums, 0), groups.Value(i)
+			values := batch.Column(1).(*array.Int64)
+			for i, group := range groupNumbers(batch) {
+				if group != last {
+					sums, last = append(sums, 0), group
 				}
 				sums[len(sums)-1] += values.Value(i)
 			}
@@ -615,7 +636,7 @@ func sumGroups(alloc memory.Allocator) func([]arrow.RecordBatch) ([]arrow.Record
 }
 
 func TestGroupedKeepsGroupsWholeAndInOrder(t *testing.T) {
-	numbered := arrow.NewSchema([]arrow.Field{{Name: "__alink_group", Type: arrow.PrimitiveTypes.Int64}, oneColumn.Field(0)}, nil)
+	numbered := arrow.NewSchema([]arrow.Field{{Name: plan.GroupColumn, Type: plan.GroupNumber}, oneColumn.Field(0)}, nil)
 	const keys, each = 90, 11
 	for _, batchRows := range []int{1, 7, 8192} {
 		for _, parallelism := range []int{1, 4} {
@@ -670,7 +691,7 @@ func groupStages(r exec.FunctionRunner, numbered *arrow.Schema, alloc memory.All
 }
 
 func TestGroupedFailuresReleaseEverything(t *testing.T) {
-	numbered := arrow.NewSchema([]arrow.Field{{Name: "__alink_group", Type: arrow.PrimitiveTypes.Int64}, oneColumn.Field(0)}, nil)
+	numbered := arrow.NewSchema([]arrow.Field{{Name: plan.GroupColumn, Type: plan.GroupNumber}, oneColumn.Field(0)}, nil)
 	for _, parallelism := range []int{1, 3} {
 		for name, c := range map[string]struct {
 			sink  *texts
@@ -680,7 +701,7 @@ func TestGroupedFailuresReleaseEverything(t *testing.T) {
 			"downstream fails": {&texts{failAt: 20}, sumGroups, "boom"},
 			"a bundle fails": {&texts{}, func(alloc memory.Allocator) func([]arrow.RecordBatch) ([]arrow.RecordBatch, error) {
 				return func(input []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
-					if input[0].Column(0).(*array.Int64).Value(0) > 50 {
+					if groupNumbers(input[0])[0] > 50 {
 						return nil, errBoom
 					}
 					return sumGroups(alloc)(input)

@@ -20,6 +20,10 @@ const (
 	GroupColumn = reservedPrefix + "group"
 )
 
+// GroupNumber is the type of GroupColumn: a group takes a run, whatever rows it
+// has, and the worker finds the groups without a look at each row.
+var GroupNumber = arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64)
+
 // MergeStates is the Kind of an Application that makes results of the states
 // of aggregate functions. No function of a plan is of this kind.
 const MergeStates FunctionKind = "merge"
@@ -219,7 +223,7 @@ func (l *lowering) groupRows(ctx context.Context, n Node, op groupRows, input *a
 	if err != nil {
 		return err
 	}
-	fields := []arrow.Field{{Name: GroupColumn, Type: arrow.PrimitiveTypes.Int64}}
+	fields := []arrow.Field{{Name: GroupColumn, Type: GroupNumber}}
 	for _, column := range g.Columns {
 		fields = append(fields, input.Field(column))
 	}

@@ -1,7 +1,7 @@
 """Functions of one group at a time.
 
-The input is sorted by a first column that numbers the groups. A group never spans two bundles,
-but may span batches of one.
+The input is sorted by a first column that numbers the groups, run-end encoded. A group never
+spans two bundles, but may span batches of one.
 """
 
 from __future__ import annotations
@@ -146,8 +146,5 @@ def groups_of(sources: Iterable[_Source]) -> Iterator[list[_Part]]:
 
 def boundaries(batch: pa.RecordBatch) -> tuple[list[int], list[int]]:
     """Give where the groups of a batch begin, with its end, and their numbers."""
-    import numpy as np
-
-    group = numbers(batch.column(0))
-    starts = [0, *(np.flatnonzero(group[1:] != group[:-1]) + 1).tolist()]
-    return [*starts, batch.num_rows], group[starts].tolist()
+    group = batch.column(0)
+    return [0, *numbers(group.run_ends).tolist()], numbers(group.values).tolist()

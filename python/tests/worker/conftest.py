@@ -18,6 +18,7 @@ from typing import Any
 
 import grpc
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import settings
 
@@ -105,6 +106,21 @@ def stage(kind, calls, input_schema, output_schema, **payload):
         **payload,
     }
     return descriptor(payload, input_schema)
+
+
+def in_runs(table, keys):
+    """Give a table with its first columns run-end encoded, as the engine sends groups."""
+    for i in range(keys):
+        runs = pc.run_end_encode(table[i].combine_chunks())
+        table = table.set_column(i, pa.field(table.field(i).name, runs.type), runs)
+    return table
+
+
+def group_batches(table, rows):
+    """Give a table in batches of so many rows, the first column of which numbers groups."""
+    table = table.combine_chunks()
+    parts = [in_runs(table.slice(i, rows), 1) for i in range(0, table.num_rows, rows)]
+    return [batch for part in parts for batch in part.to_batches()]
 
 
 class BundleFailed(Exception):

@@ -6,10 +6,9 @@ import math
 import textwrap
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
-from .conftest import BundleFailed, encode_schema, stage
+from .conftest import BundleFailed, encode_schema, group_batches, in_runs, stage
 
 WORDS = pa.schema([("__alink_row", pa.int64()), ("word", pa.string()), ("n", pa.int32())])
 GROUP = ("__alink_group", pa.int64())
@@ -223,14 +222,6 @@ MEAN = """
 MEAN_STATE = pa.schema([("sum", pa.float64()), ("n", pa.int64())])
 
 
-def in_runs(table, keys):
-    """Give a table with its first columns run-end encoded, as the engine sends keys by a hash."""
-    for i in range(keys):
-        runs = pc.run_end_encode(table[i].combine_chunks())
-        table = table.set_column(i, pa.field(table.field(i).name, runs.type), runs)
-    return table
-
-
 def aggregate(engine, calls, table, keys, cut=None, runs=False):
     """Partial states of bundles of ``cut`` rows, sorted and merged as the engine does it.
 
@@ -276,10 +267,10 @@ def aggregate(engine, calls, table, keys, cut=None, runs=False):
         0, pa.field(*GROUP), pa.array([groups[t] for t in shown], pa.int64())
     )
     results = [pa.field(f"r{i}", one["result"]) for i, one in enumerate(calls)]
-    # Groups span batches.
-    batches = numbered.combine_chunks().to_batches(max_chunksize=3)
+    batches = group_batches(numbered, 3)  # which groups span
+    schema = in_runs(numbered, 1).schema
     description = stage(
-        "merge", wire(merging), numbered.schema, pa.schema([*key_fields, *results]), keys=keys
+        "merge", wire(merging), schema, pa.schema([*key_fields, *results]), keys=keys
     )
     out = engine.output(engine.submit(description, batches), pa.schema([*key_fields, *results]))
     return pa.Table.from_batches(out, pa.schema([*key_fields, *results]))
@@ -615,8 +606,8 @@ OUT = pa.schema([("k", pa.string()), ("m", pa.float64())])
 
 def map_groups(engine, text, table, args=(1, 2), rows=100, schema=OUT, **more):
     calls = [call(text, "map_groups", args, **more)]
-    description = stage("map_groups", calls, table.schema, schema)
-    batches = table.to_batches(max_chunksize=rows)
+    batches = group_batches(table, rows)
+    description = stage("map_groups", calls, batches[0].schema, schema)
     return pa.Table.from_batches(engine.output(engine.submit(description, batches), schema), schema)
 
 
@@ -708,7 +699,7 @@ def test_a_column_of_a_groups_frame_that_does_not_fit_is_named(shared_engine, co
     table = numbered([0, 1], k=["a", "b"], m=[1, 2])
     schema = pa.schema([("k", pa.string()), ("m", pa.int64())])
     calls = [call(text, "map_groups", [1, 2], batch="pandas")]
-    details = refused(shared_engine, "map_groups", calls, table, schema)
+    details = refused(shared_engine, "map_groups", calls, in_runs(table, 1), schema)
     where = "f, on the group that begins with k = 'b', m = 2,"
     assert details["message"] == f"{where} returned {message}"
 
@@ -733,10 +724,10 @@ def test_a_thousand_small_groups_come_in_one_batch(shared_engine):
     table = numbered(
         range(1000), k=[str(i) for i in range(1000)], m=[float(i) for i in range(1000)]
     )
-    description = stage(
-        "map_groups", [call("def f(t): return t", "map_groups", [1, 2])], table.schema, OUT
-    )
-    batches = shared_engine.output(shared_engine.submit(description, table.to_batches()), OUT)
+    whole = group_batches(table, 1000)
+    calls = [call("def f(t): return t", "map_groups", [1, 2])]
+    description = stage("map_groups", calls, whole[0].schema, OUT)
+    batches = shared_engine.output(shared_engine.submit(description, whole), OUT)
     assert [b.num_rows for b in batches] == [1000]
     assert pa.Table.from_batches(batches).equals(table.select(["k", "m"]))
 
@@ -755,5 +746,6 @@ def test_a_thousand_small_groups_come_in_one_batch(shared_engine):
 def test_what_goes_wrong_in_a_group_shows_its_first_row(shared_engine, body, message):
     text = f"def f(t):\n if t['k'][0].as_py() == 'b': {body}\n return t"
     table = numbered([0, 1], k=["a", "b"], m=[1.0, 2.0])
-    details = refused(shared_engine, "map_groups", [call(text, "map_groups", [1, 2])], table, OUT)
+    calls = [call(text, "map_groups", [1, 2])]
+    details = refused(shared_engine, "map_groups", calls, in_runs(table, 1), OUT)
     assert details["message"] == f"f, on the group that begins with k = 'b', m = 2.0, {message}"

@@ -12,7 +12,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from .conftest import encode_schema, stage
+from .conftest import encode_schema, group_batches, in_runs, stage
 from .test_kinds import call
 
 UTC = dt.timezone.utc
@@ -80,7 +80,8 @@ def through(engine, kind, table):
     if kind == "map_batches":
         return engine.run(kind, [call("def f(x): return x", kind, batch=form)], table, y)
     if kind == "map_groups":
-        return engine.run(kind, [call("def f(x): return x", kind, [1], batch=form)], numbered, y)
+        calls = [call("def f(x): return x", kind, [1], batch=form)]
+        return engine.run(kind, calls, in_runs(numbered, 1), y)
     if kind == "udtf":
         out = pa.schema([("__alink_row", pa.int64()), *y])
         text = f"def f(x): yield {'x' if form else '(x,)'}"
@@ -95,10 +96,10 @@ def through(engine, kind, table):
         ["__alink_group", "k", "__alink_s0_0"]
     )
     merged = pa.schema([("k", pa.int64()), *y])
-    description = stage(
-        "merge", [call(FIRST, "aggregate", [2], **state)], states.schema, merged, keys=1
-    )
-    id_ = engine.submit(description, states.to_batches())
+    batches = group_batches(states, states.num_rows)
+    calls = [call(FIRST, "aggregate", [2], **state)]
+    description = stage("merge", calls, batches[0].schema, merged, keys=1)
+    id_ = engine.submit(description, batches)
     return pa.Table.from_batches(engine.output(id_, merged), merged)
 
 
