@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
 import alink as al
 
+# What a worker holds is looked at ten times a second: a job that ends sooner has not been seen.
+SEEN_S = 0.3
+
 
 @al.udf("double", workers=1)
 def by_row(n):
+    if n == 99_999:
+        time.sleep(SEEN_S)
     return n + 0.5
 
 
 @al.udf("double", batch="numpy", memory="512MiB", workers=1)
 def by_batch(n):
+    time.sleep(SEEN_S)
     return n + 0.5
 
 
