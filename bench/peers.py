@@ -550,7 +550,8 @@ def page(
         "",
         f"Written by `make bench-peers` on {datetime.date.today()} in {took_s / 60:.0f} minutes: "
         f"{machine()}. Each engine has its own environment and the machine to itself, in turns, "
-        f"and this is the best of {runs} rounds. Read the ratios.",
+        f"and this is {'one round' if runs == 1 else f'the best of {runs} rounds'}. "
+        "Read the ratios.",
         "",
         "- " + "; ".join(f"{name}: {of.versions}" for name, of in figures.items() if of.versions),
         "- Rows of a Parquet file (id bigint, a and b double, s string of 12, ts timestamp), "
