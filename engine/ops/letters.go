@@ -8,7 +8,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/alink-runtime/alink/engine/exec"
@@ -30,34 +29,18 @@ func addFailed(ctx context.Context, stage *exec.FunctionStage, p piece, rows []i
 			return err
 		}
 		letters = array.NewRecordBatch(schema, columns, int64(len(rows)))
-		releaseArrays(columns)
+		exec.ReleaseColumns(columns)
 	}
 	return failures.Add(failed, letters)
 }
 
 // takeAll gives rows of some columns of a batch; the caller releases them.
-func takeAll(ctx context.Context, allocator memory.Allocator, batch arrow.RecordBatch, columns []int, rows []int64) (taken []arrow.Array, err error) {
-	b := array.NewInt64Builder(allocator)
-	defer b.Release()
-	b.AppendValues(rows, nil)
-	indices := b.NewArray()
-	defer indices.Release()
-	ctx = compute.WithAllocator(ctx, allocator)
-	for _, c := range columns {
-		column, err := takeRows(ctx, batch.Column(c), indices)
-		if err != nil {
-			releaseArrays(taken)
-			return nil, err
-		}
-		taken = append(taken, column)
+func takeAll(ctx context.Context, allocator memory.Allocator, batch arrow.RecordBatch, columns []int, rows []int64) ([]arrow.Array, error) {
+	picked := make([]arrow.Array, len(columns))
+	for i, c := range columns {
+		picked[i] = batch.Column(c)
 	}
-	return taken, nil
-}
-
-func releaseArrays(arrays []arrow.Array) {
-	for _, a := range arrays {
-		a.Release()
-	}
+	return takeColumns(ctx, picked, rows, allocator)
 }
 
 // failedRows reads the column in which a worker tells on which rows the function
@@ -163,7 +146,7 @@ func (f *Function) emitWithout(ctx context.Context, p piece, batch arrow.RecordB
 	if err != nil {
 		return err
 	}
-	defer releaseArrays(taken)
+	defer exec.ReleaseColumns(taken)
 	return out.EmitBatch(ctx, array.NewRecordBatch(f.Schema, taken, int64(len(kept))))
 }
 
@@ -249,6 +232,6 @@ func (f *flatMapRun) without(ctx context.Context, result arrow.RecordBatch, gone
 	if err != nil {
 		return nil, err
 	}
-	defer releaseArrays(taken)
+	defer exec.ReleaseColumns(taken)
 	return array.NewRecordBatch(schema, taken, int64(len(kept))), nil
 }

@@ -59,7 +59,7 @@ func (p *poisonous) apply(input []arrow.RecordBatch) ([]arrow.RecordBatch, error
 		told.AppendNull()
 	}
 	columns := []arrow.Array{y.NewArray(), told.NewArray()}
-	defer releaseArrays(columns)
+	defer exec.ReleaseColumns(columns)
 	schema := arrow.NewSchema([]arrow.Field{result.Field(0), {Name: exec.ErrorColumn, Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	return []arrow.RecordBatch{array.NewRecordBatch(schema, columns, int64(len(values)))}, nil
 }

@@ -318,7 +318,33 @@ def _in_place(
     return values
 
 
-class MapBatchesFunction(WorkerFunction[P, R]):
+class RowsFunction(WorkerFunction[P, R]):
+    """A function of batches, groups or a whole table that gives rows."""
+
+    def __init__(
+        self,
+        target: Callable[P, R],
+        kind: str,
+        schema: SchemaLike,
+        columns: Sequence[str] | None,
+        batch: str,
+        options: FunctionOptions,
+    ) -> None:
+        super().__init__(target, kind, options)
+        self.batch = batch
+        self.schema = schema_fields(schema)
+        self.columns = column_names(kind, columns)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the plain function, here."""
+        return self.local(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{f['name']} {f['type']}" for f in self.schema)
+        return f"<alink.{type(self).__name__} {self.name} -> {fields}>"
+
+
+class MapBatchesFunction(RowsFunction[P, R]):
     """A function of record batches, as `map_batches` makes it."""
 
     def __init__(
@@ -329,22 +355,11 @@ class MapBatchesFunction(WorkerFunction[P, R]):
         options: FunctionOptions,
         batch: str = "arrow",
     ) -> None:
-        super().__init__(target, "map_batches", options)
-        self.batch = batch
-        self.schema = schema_fields(schema)
-        self.columns = column_names("map_batches", columns)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the plain function on a batch, here."""
-        return self.local(*args, **kwargs)
+        super().__init__(target, "map_batches", schema, columns, batch, options)
 
     def behind(self, _before: MapBatchesFunction[..., Any]) -> MapBatchesFunction[..., Any] | None:
         """Give one function of another one and this one behind it, if they can be one."""
         return None
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{f['name']} {f['type']}" for f in self.schema)
-        return f"<alink.MapBatchesFunction {self.name} -> {fields}>"
 
 
 class FitFunction(WorkerFunction[P, R]):

@@ -15,7 +15,7 @@ from alink._confinement import confinement
 from alink._environment import Environment
 from alink._errors import failure
 from alink._expr import Expr, call_parts
-from alink._functions import FunctionOptions, WorkerFunction, apply, column_names
+from alink._functions import FunctionOptions, RowsFunction, WorkerFunction, apply, column_names
 from alink._model import Model
 from alink._options import bad_option, one_of
 from alink._policy import NAMES, Options, policy
@@ -108,7 +108,7 @@ class AggregateFunction(WorkerFunction[..., Any]):
         )
 
 
-class GroupsFunction(WorkerFunction[P, R]):
+class GroupsFunction(RowsFunction[P, R]):
     """A function from one group to a table, as `map_groups` makes it."""
 
     def __init__(
@@ -119,21 +119,10 @@ class GroupsFunction(WorkerFunction[P, R]):
         batch: str,
         options: FunctionOptions,
     ) -> None:
-        super().__init__(target, "map_groups", options)
-        self.schema = schema_fields(schema)
-        self.columns = column_names("map_groups", columns)
-        self.batch = batch
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the plain function on a table, here."""
-        return self.local(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{f['name']} {f['type']}" for f in self.schema)
-        return f"<alink.GroupsFunction {self.name} -> {fields}>"
+        super().__init__(target, "map_groups", schema, columns, batch, options)
 
 
-class MapTableFunction(WorkerFunction[P, R]):
+class MapTableFunction(RowsFunction[P, R]):
     """A function from a whole table to a table, as `map_table` makes it."""
 
     def __init__(
@@ -144,18 +133,7 @@ class MapTableFunction(WorkerFunction[P, R]):
         batch: str,
         options: FunctionOptions,
     ) -> None:
-        super().__init__(target, "map_table", options)
-        self.schema = schema_fields(schema)
-        self.columns = column_names("map_table", columns)
-        self.batch = batch
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the plain function on an iterator of batches, here."""
-        return self.local(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{f['name']} {f['type']}" for f in self.schema)
-        return f"<alink.MapTableFunction {self.name} -> {fields}>"
+        super().__init__(target, "map_table", schema, columns, batch, options)
 
 
 class _Decorator(Generic[R]):

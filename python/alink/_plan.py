@@ -21,14 +21,8 @@ from alink._environment import (
 )
 from alink._expr import Expr, expr_json
 from alink._files import describe_output, describe_scan
-from alink._functions import Function, MapBatchesFunction, WorkerFunction
-from alink._kinds import (
-    AggregateFunction,
-    GroupsFunction,
-    MapTableFunction,
-    TableFunction,
-    with_library,
-)
+from alink._functions import Function, RowsFunction, WorkerFunction
+from alink._kinds import AggregateFunction, TableFunction, with_library
 from alink._placed import FileArtifact
 from alink._ship import Artifact
 from alink._upload import Upload
@@ -189,9 +183,7 @@ class _Builder:
             entry["parameters"] = list(function.parameters)
         if isinstance(function, (Function, AggregateFunction)):
             entry["result"] = function.result
-        if isinstance(
-            function, (MapBatchesFunction, TableFunction, GroupsFunction, MapTableFunction)
-        ):
+        if isinstance(function, (RowsFunction, TableFunction)):
             entry["schema"] = function.schema
         if isinstance(function, AggregateFunction):
             entry["state"] = function.state

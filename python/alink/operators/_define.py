@@ -13,7 +13,7 @@ from alink._options import bad_option
 from alink._table import Table
 from alink.operators._base import BatchOperator, StreamOperator
 from alink.operators._catalogue import catalogue
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step, with_columns_found
 from alink.operators._operator import AlgoOperator
 from alink.operators._stages import Transformer
 
@@ -22,6 +22,23 @@ BUILT: dict[str, type] = {}
 
 #: Makes the table of an operator's rows: of the operator's name, its parameters and its inputs.
 Make = Callable[[str, Mapping[str, Any], Sequence[Table]], Table]
+
+
+def build(name: str, base: type, doc: str | None, **members: Any) -> Any:
+    """Make the class of an operator or stage, with the parameters that the catalogue has."""
+    made = type(
+        name,
+        (base,),
+        {
+            "__doc__": doc,
+            "__module__": "alink.operators",
+            "_name": name,
+            "_parameters": catalogue()[name].parameters,
+            **members,
+        },
+    )
+    BUILT[name] = made
+    return made
 
 
 def operator(name: str, make: Make, inputs: int | tuple[int, int] = 1) -> None:
@@ -42,19 +59,7 @@ def operator(name: str, make: Make, inputs: int | tuple[int, int] = 1) -> None:
     def _link(self: AlgoOperator) -> Table:
         return make(name, self._all(), [item._table() for item in self._inputs])
 
-    BUILT[name] = type(
-        name,
-        (base,),
-        {
-            "__doc__": make.__doc__,
-            "__module__": "alink.operators",
-            "_name": name,
-            "_parameters": catalogue()[name].parameters,
-            "_inputs_min": fewest,
-            "_inputs_max": most,
-            "_link": _link,
-        },
-    )
+    build(name, base, make.__doc__, _inputs_min=fewest, _inputs_max=most, _link=_link)
 
 
 def batch_and_stream(name: str, make: Make, inputs: int | tuple[int, int] = 1) -> None:
@@ -99,13 +104,7 @@ class Mapper:
         """Make the table of the operator's rows."""
         table = inputs[0]
         schema = table.schema
-        given = dict(params)
-        for parameter in self.columns:
-            value = given.get(parameter)
-            if isinstance(value, str):
-                given[parameter] = find_column(name, schema, value)
-            elif value is not None:
-                given[parameter] = [find_column(name, schema, column) for column in value]
+        given = with_columns_found(name, schema, params, self.columns)
         outputs = self.outputs(given, schema)
         reserved = given.pop("reservedCols", None)
         return apply_step(
@@ -123,17 +122,7 @@ def mapper(definition: Mapper) -> None:
     batch_and_stream(definition.name, make)
     stage = definition.stage or definition.name
     if stage in catalogue():
-        BUILT[stage] = type(
-            stage,
-            (Transformer,),
-            {
-                "__doc__": definition.doc,
-                "__module__": "alink.operators",
-                "_name": stage,
-                "_parameters": catalogue()[stage].parameters,
-                "_make": staticmethod(make),
-            },
-        )
+        build(stage, Transformer, definition.doc, _make=staticmethod(make))
 
 
 def one_of(operator: str, parameter: str, value: str | None, choices: Sequence[str]) -> str:

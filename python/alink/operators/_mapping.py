@@ -175,6 +175,20 @@ def result_schema(
     return pa.schema(fields)
 
 
+def with_columns_found(
+    operator: str, schema: pa.Schema, params: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, Any]:
+    """Give parameters with the exact names of columns; `names` are those that name one or some."""
+    given = dict(params)
+    for name in names:
+        value = given.get(name)
+        if isinstance(value, str):
+            given[name] = find_column(operator, schema, value)
+        elif value is not None:
+            given[name] = [find_column(operator, schema, column) for column in value]
+    return given
+
+
 def find_column(operator: str, schema: pa.Schema, name: str) -> str:
     """Give a column's exact name; names are compared without regard to case.
 

@@ -37,7 +37,6 @@ class AlgoOperator(WithParams):
     def __init__(self, *args: Mapping[str, Any], **params: Any) -> None:
         super().__init__(*args, **params)
         self._inputs: tuple[AlgoOperator, ...] = ()
-        self._linked = False
         self._output: Table | None = None
         self._side_outputs: list[Table] = []
 
@@ -70,7 +69,6 @@ class AlgoOperator(WithParams):
         self._inputs = tuple(given)
         self._side_outputs = []
         self._output = self._link()
-        self._linked = True
         return self
 
     def link(self, following: O) -> O:

@@ -21,8 +21,7 @@ from alink._plan import Node
 from alink._ship import Shipment
 from alink._table import Table
 from alink.operators._base import BatchOperator, StreamOperator
-from alink.operators._catalogue import catalogue
-from alink.operators._define import BUILT
+from alink.operators._define import build
 from alink.operators._mapping import PACKAGE, apply_step, environment, find_column, package
 from alink.operators._operator import AlgoOperator
 from alink.operators._session import Waiting, session
@@ -154,23 +153,7 @@ def _declare(name: str, base: type[AlgoOperator], make: MakeSink) -> None:
             current.waiting.setdefault(self._kind, []).append(waiting)
         return table
 
-    _class(name, base, _link, make.__doc__)
-
-
-def _class(
-    name: str, base: type[AlgoOperator], link: Callable[[Any], Table], doc: str | None
-) -> None:
-    BUILT[name] = type(
-        name,
-        (base,),
-        {
-            "__doc__": doc,
-            "__module__": "alink.operators",
-            "_name": name,
-            "_parameters": catalogue()[name].parameters,
-            "_link": link,
-        },
-    )
+    build(name, base, make.__doc__, _link=_link)
 
 
 def _print(self: AlgoOperator) -> Table:
@@ -190,5 +173,5 @@ def declare() -> None:
     for name, make in sinks.items():
         _declare(f"{name}BatchOp", BatchOperator, make)
         _declare(f"{name}StreamOp", StreamOperator, make)
-    _class("PrintBatchOp", BatchOperator, _print, "Print the rows.")
-    _class("PrintStreamOp", StreamOperator, _print, "Print the rows.")
+    build("PrintBatchOp", BatchOperator, "Print the rows.", _link=_print)
+    build("PrintStreamOp", StreamOperator, "Print the rows.", _link=_print)

@@ -18,8 +18,8 @@ from alink._ship import Shipment
 from alink._table import Table
 from alink.operators._base import BatchOperator, StreamOperator, TableBatch
 from alink.operators._catalogue import catalogue
-from alink.operators._define import BUILT
-from alink.operators._mapping import PACKAGE, apply_step, environment, find_column, package
+from alink.operators._define import BUILT, build
+from alink.operators._mapping import PACKAGE, apply_step, environment, package, with_columns_found
 from alink.operators._operator import AlgoOperator
 from alink.operators._stages import PipelineStage, Transformer
 
@@ -113,15 +113,10 @@ class Trained:
         schema = table.schema
         given = dict(params) if self.prepare is None else self.prepare(name, params, schema)
         given.update(self.settings or {})
+        given = with_columns_found(name, schema, given, self.columns)
         read: list[str] = []
-        for parameter in self.columns:
-            value = given.get(parameter)
-            if isinstance(value, str):
-                given[parameter] = find_column(name, schema, value)
-                read.append(given[parameter])
-            elif value is not None:
-                given[parameter] = [find_column(name, schema, column) for column in value]
-                read += given[parameter]
+        for value in map(given.get, self.columns):
+            read += [value] if isinstance(value, str) else value or []
         label = schema.field(given[self.label]).type if self.label else None
         kept = [(column, pa.float64()) for column in given[self.kept]] if self.kept else []
         result = model_schema(label, kept)
@@ -239,12 +234,11 @@ def trained(definition: Trained) -> None:
     }
     for name, base in names.items():
         if name in catalogue():
-            BUILT[name] = _class(name, base, definition)
-    BUILT[train] = _class(train, _TrainBatch, definition)
+            build(name, base, definition.doc, _trained=definition)
+    build(train, _TrainBatch, definition.doc, _trained=definition)
     if estimator in catalogue():
-        made = _class(estimator, Estimator, definition)
-        made._model_class = BUILT[f"{estimator}Model"]
-        BUILT[estimator] = made
+        model = BUILT[f"{estimator}Model"]
+        build(estimator, Estimator, definition.doc, _trained=definition, _model_class=model)
 
 
 class _TrainBatch(BatchOperator):
@@ -252,17 +246,3 @@ class _TrainBatch(BatchOperator):
 
     def _link(self) -> Table:
         return self._trained.fit(self._name, self._all(), [self._inputs[0]._table()])
-
-
-def _class(name: str, base: type, definition: Trained) -> Any:
-    return type(
-        name,
-        (base,),
-        {
-            "__doc__": definition.doc,
-            "__module__": "alink.operators",
-            "_name": name,
-            "_parameters": catalogue()[name].parameters,
-            "_trained": definition,
-        },
-    )
