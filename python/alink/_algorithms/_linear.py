@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._group import Group
 from ._models import BadModel, Model, read_model, write_model
 from ._optimize import Array, minimize
 from ._scalers import numbers
@@ -294,9 +295,9 @@ def _codes(labels: pa.ChunkedArray, values: Sequence[Any]) -> npt.NDArray[np.int
 def train_binary(params: Mapping[str, Any]) -> Any:
     """Make the training of a classifier with two labels; ``linearModelType`` is LR or SVM."""
 
-    def train(batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    def train(group: Group) -> pa.Table:
         gathered = Gathered(params)
-        gathered.read(batches)
+        gathered.read(group)
         labels = gathered.labels()
         values = _sorted_labels(labels)
         if len(values) != 2:
@@ -359,9 +360,9 @@ def train_squares(params: Mapping[str, Any]) -> Any:
     ``lambda`` penalises |w| of ``LASSO`` and w² of ``Ridge``.
     """
 
-    def train(batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    def train(group: Group) -> pa.Table:
         gathered = Gathered(params)
-        gathered.read(batches)
+        gathered.read(group)
         rows = gathered.rows()
         target = _targets(gathered.labels(), params["labelCol"])
         if len(rows) == 0:

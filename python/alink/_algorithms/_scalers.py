@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._group import Group
 from ._models import Model, meta_of, read_model, write_model
 
 _Array = npt.NDArray[np.float64]
@@ -79,8 +80,8 @@ def _columns(params: Mapping[str, Any]) -> list[tuple[str, pa.DataType]]:
 def train_standard(params: Mapping[str, Any]) -> Any:
     """Make the training of a standard scaler: mean and standard deviation of each column."""
 
-    def train(batches: Iterable[pa.RecordBatch]) -> pa.Table:
-        moments = _trained(params, batches)
+    def train(rows: Group) -> pa.Table:
+        moments = _trained(params, rows)
         meta = meta_of(params, ["selectedCols", "withMean", "withStd"])
         data = [moments.mean.tolist(), moments.deviation.tolist()]
         model = Model(meta, [json.dumps(part) for part in data])
@@ -92,8 +93,8 @@ def train_standard(params: Mapping[str, Any]) -> Any:
 def train_min_max(params: Mapping[str, Any]) -> Any:
     """Make the training of a min-max scaler: the extremes of each column."""
 
-    def train(batches: Iterable[pa.RecordBatch]) -> pa.Table:
-        moments = _trained(params, batches)
+    def train(rows: Group) -> pa.Table:
+        moments = _trained(params, rows)
         meta = meta_of(params, ["selectedCols", "min", "max"])
         none = moments.count == 0
         low, high = np.where(none, 0.0, moments.low), np.where(none, 0.0, moments.high)
@@ -106,8 +107,8 @@ def train_min_max(params: Mapping[str, Any]) -> Any:
 def train_max_abs(params: Mapping[str, Any]) -> Any:
     """Make the training of a scaler by the largest absolute value of each column."""
 
-    def train(batches: Iterable[pa.RecordBatch]) -> pa.Table:
-        moments = _trained(params, batches)
+    def train(rows: Group) -> pa.Table:
+        moments = _trained(params, rows)
         none = moments.count == 0
         largest = np.where(none, 0.0, np.maximum(np.abs(moments.low), np.abs(moments.high)))
         meta = meta_of(params, ["selectedCols"])

@@ -110,6 +110,16 @@ def environment() -> Environment | None:
     return None
 
 
+@functools.cache
+def algorithm_libraries() -> Environment:
+    """Give the environment of the libraries that some algorithms run on.
+
+    It is built when the first job needs it. The environment of the user's program has none of
+    them.
+    """
+    return Environment(requirements=["numpy", "scikit-learn>=1.5,<2"])
+
+
 def apply_step(
     table: Table,
     name: str,

@@ -19,7 +19,14 @@ from alink._table import Table
 from alink.operators._base import BatchOperator, StreamOperator, TableBatch
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT, build
-from alink.operators._mapping import PACKAGE, apply_step, environment, package, with_columns_found
+from alink.operators._mapping import (
+    PACKAGE,
+    algorithm_libraries,
+    apply_step,
+    environment,
+    package,
+    with_columns_found,
+)
 from alink.operators._operator import AlgoOperator
 from alink.operators._stages import PipelineStage, Transformer
 
@@ -36,8 +43,10 @@ class Training(MapTableFunction[..., Any]):
         params: Mapping[str, Any],
         columns: Sequence[str],
         result: pa.Schema,
+        libraries: bool = False,
     ) -> None:
-        options = FunctionOptions(env=environment(), timeout=None, timeout_ms_default=0)
+        env = algorithm_libraries() if libraries else environment()
+        options = FunctionOptions(env=env, timeout=None, timeout_ms_default=0)
         super().__init__(_unused, result, columns, "arrow", options)
         self.name = name
         self.origin = None
@@ -88,6 +97,8 @@ class Trained:
         ``<estimator>Model``.
     settings : mapping
         What the training is told besides the operator's parameters.
+    libraries : bool
+        Whether the training needs more than numpy: the environment of `algorithm_libraries`.
     prepare : callable, optional
         Gives the parameters of the training, checked, of the operator's name, its parameters
         and the schema of the rows.
@@ -104,6 +115,7 @@ class Trained:
     kept: str = ""
     estimator: str = ""
     settings: Mapping[str, Any] | None = None
+    libraries: bool = False
     prepare: Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]] | None = None
     doc: str = ""
 
@@ -121,7 +133,7 @@ class Trained:
         kept = [(column, pa.float64()) for column in given[self.kept]] if self.kept else []
         result = model_schema(label, kept)
         names = list(dict.fromkeys(read))
-        return table.map_table(Training(name, self.train, given, names, result))
+        return table.map_table(Training(name, self.train, given, names, result, self.libraries))
 
     def apply(self, name: str, params: Mapping[str, Any], model: Table, rows: Table) -> Table:
         """Make the table of the rows with what the model says of them."""
