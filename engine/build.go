@@ -326,7 +326,9 @@ func (b *build) vertex(ctx context.Context, stage *plan.Stage, job *Job) (*exec.
 	case *plan.Arrangement:
 		v.New = once(exec.Handle(&ops.Arrange{Columns: work.Columns, Schema: stage.Schema}))
 	case *plan.Application:
-		b.application(v, stage, work, job)
+		if err := b.application(v, stage, work, job); err != nil {
+			return nil, err
+		}
 	case *plan.SideTable:
 		table, err := b.sideTable(stage, work)
 		if err != nil {
@@ -377,14 +379,10 @@ func (b *build) grouping(stage *plan.Stage, work *plan.Grouping) exec.Operator {
 
 // sideTable makes the operator that keeps a table for functions.
 func (b *build) sideTable(stage *plan.Stage, work *plan.SideTable) (exec.Operator, error) {
-	file, err := b.engine.sideTables.New(b.domain)
+	file, err := b.sideFile()
 	if err != nil {
 		return nil, diag.New(diag.OutputUnwritable, "the table %s of %s could not be kept in the spill directory", work.Name, work.Function).WithCause(err)
 	}
-	b.release = append(b.release, func() {
-		_ = file.Close()           // closed already where the job has run
-		_ = os.Remove(file.Name()) // it goes with its folder at the latest
-	})
 	table := ops.NewSideTable(ops.SideTableOptions{
 		Name: work.Name, Function: work.Function, Schema: stage.Schema, File: file, Users: b.users[stage.ID],
 	})
@@ -422,7 +420,7 @@ func (b *build) crew(a *plan.Application, stage string) string {
 func (b *build) subtasks(a *plan.Application) int {
 	n := a.Workers
 	switch {
-	case a.Kind.WholeInput():
+	case a.Kind.WholeInput() && a.Kind != plan.TrainFunction:
 		return 1
 	case n == 0:
 		n = b.engine.options.Policy.workersMax(b.engine.options.Parallelism)
@@ -432,16 +430,19 @@ func (b *build) subtasks(a *plan.Application) int {
 
 // application makes the vertex of Python functions. The subtasks get workers of
 // the stage's crew; all but the first only when a batch reaches them.
-func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Application, job *Job) {
+func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Application, job *Job) error {
 	shared := b.functionStage(stage, a, job)
 	v.Meter = shared.Meter
 	b.release = append(b.release, b.engine.workers.onNote(shared.ID, v.Note))
+	if a.Kind == plan.TrainFunction {
+		return b.training(v, a, shared)
+	}
 	if a.Kind.WholeInput() {
 		whole := &ops.MapTable{Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns, Tables: b.tablesOf(a), Spool: exec.SpoolOptions{
 			MemoryBytes: b.engine.shares().spoolBytes, Dir: b.engine.options.SpillDir,
 		}}
 		v.New = func(int) exec.Operator { return whole }
-		return
+		return nil
 	}
 	v.Parallelism = b.subtasks(a)
 	shared.Crew = fmt.Sprintf("%s %s", b.name, b.crew(a, stage.ID))
@@ -459,6 +460,45 @@ func (b *build) application(v *exec.Vertex, stage *plan.Stage, a *plan.Applicati
 		}
 	}
 	v.New = func(subtask int) exec.Operator { return b.functionOperator(stage, a, columns, shared, subtask == 0) }
+	return nil
+}
+
+// training makes the operator of a function in workers that share its rows.
+func (b *build) training(v *exec.Vertex, a *plan.Application, shared *exec.FunctionStage) error {
+	call := a.Calls[0]
+	file, err := b.sideFile()
+	if err != nil {
+		return diag.New(diag.OutputUnwritable, "the rows for %s could not be kept in the spill directory", call.Function.Name).
+			WithCause(err).At(call.Operator, call.Origin)
+	}
+	shared.Tables = []exec.StageTable{{Name: exec.TrainRows, Path: file.Name()}}
+	shared.Input = exec.TrainInput
+	shared.Output = arrow.NewSchema(append(slices.Clone(exec.TrainOutput), a.Result.Fields()...), nil)
+	shared.Retries = 0 // the operator begins again
+	share := int64(ops.TrainShareBytes)
+	if a.Workers > 0 {
+		share = 0
+	}
+	training := &ops.Training{
+		Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns, Rows: a.Crossing, File: file,
+		Retries: a.Retries, WorkersMax: b.subtasks(a), ShareBytes: share,
+	}
+	v.New = func(int) exec.Operator { return training }
+	return nil
+}
+
+// sideFile makes a file for a table of the job that its functions get. The job
+// removes it at its end.
+func (b *build) sideFile() (*os.File, error) {
+	file, err := b.engine.sideTables.New(b.domain)
+	if err != nil {
+		return nil, err
+	}
+	b.release = append(b.release, func() {
+		_ = file.Close()           // closed already where the job has run
+		_ = os.Remove(file.Name()) // it goes with its folder at the latest
+	})
+	return file, nil
 }
 
 // Bounds of the batches that are put together before functions, in rows as many
@@ -563,6 +603,8 @@ func stageKind(kind plan.FunctionKind) exec.StageKind {
 		return exec.StageFit
 	case plan.MapTableFunction:
 		return exec.StageMapTable
+	case plan.TrainFunction:
+		return exec.StageTrain
 	case plan.FlatMapFunction:
 		return exec.StageFlatMap
 	case plan.AggregateFunction:

@@ -106,6 +106,9 @@ const (
 	// StageMapTable makes of one bundle of all batches any batches of the
 	// function's schema.
 	StageMapTable StageKind = "map_table"
+	// StageTrain takes a function one step further that runs in several workers
+	// at once: see TrainInput and TrainOutput.
+	StageTrain StageKind = "train"
 	// StageFlatMap gives any number of rows for each row: its index in the
 	// bundle's one batch, rising, then the columns of the function's schema.
 	StageFlatMap StageKind = "flat_map"
@@ -130,6 +133,54 @@ func (k StageKind) Grouped() bool { return k == StageMerge || k == StageMapGroup
 // WholeInput reports whether a bundle is the whole input, which the function
 // reads as it comes.
 func (k StageKind) WholeInput() bool { return k == StageFit || k == StageMapTable }
+
+// TrainInput and TrainOutput are what crosses to the worker of a StageTrain, and
+// what comes back with the columns of the function's result behind it. A bundle
+// is one row each way, until the result comes. The worker runs the function until
+// it needs what only all workers together have: it gives a TrainKind and what is
+// its own, and goes on when the next bundle brings what is theirs. The first
+// bundle, of step 0, brings a TrainStart as JSON.
+var (
+	TrainInput = arrow.NewSchema([]arrow.Field{
+		{Name: "step", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "body", Type: arrow.BinaryTypes.LargeBinary},
+	}, nil)
+	TrainOutput = []arrow.Field{
+		{Name: "kind", Type: arrow.BinaryTypes.String},
+		{Name: "body", Type: arrow.BinaryTypes.LargeBinary, Nullable: true},
+	}
+)
+
+// TrainRows is the name of the StageTable that the workers share.
+const TrainRows = "rows"
+
+// TrainStart tells a worker which part of the rows is its own: those from
+// Rank/Size of them on, up to (Rank+1)/Size. CacheBytes is how much of them it
+// may keep in memory.
+type TrainStart struct {
+	Rank       int   `json:"rank"`
+	Size       int   `json:"size"`
+	CacheBytes int64 `json:"cache_bytes"`
+}
+
+// TrainKind is what a worker of a StageTrain waits for, or that it does not.
+type TrainKind string
+
+// The kinds. Numbers are 64-bit floats, little-endian.
+const (
+	TrainSum     TrainKind = "sum"
+	TrainLeast   TrainKind = "least"
+	TrainLargest TrainKind = "largest"
+	// TrainGather waits for the bodies of all, each behind its length in 8
+	// bytes, in the order of the ranks.
+	TrainGather TrainKind = "gather"
+	// TrainDone stands in each row of the function's result, which is the first
+	// rank's; of the others it has no row. No row at all means done, too.
+	TrainDone TrainKind = "done"
+	// TrainLost says that the worker is another one than that of the steps
+	// before.
+	TrainLost TrainKind = "lost"
+)
 
 // StageTable is a table that a function gets whole, as the keyword argument
 // Name. It is a file of Arrow's at Path, in the folder that the workers of the

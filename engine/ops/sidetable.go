@@ -78,39 +78,60 @@ func (t *SideTable) Run(ctx context.Context, in []*exec.Input, _ *exec.Output) e
 
 // keep writes the input to the file.
 func (t *SideTable) keep(ctx context.Context, in *exec.Input) error {
-	buffered := bufio.NewWriterSize(&boundedWriter{to: t.file, left: t.bytesMax}, 1<<20)
-	w, err := ipc.NewFileWriter(buffered, ipc.WithSchema(t.schema))
-	if err != nil {
-		return t.unwritable(err)
-	}
 	columns := make([]int, t.schema.NumFields())
 	for i := range columns {
 		columns[i] = i
 	}
+	_, err := writeTable(ctx, in, columns, t.schema, &boundedWriter{to: t.file, left: t.bytesMax}, t.unwritable)
+	return err
+}
+
+// writeTable writes columns of an input as a file of Arrow's, and gives its size
+// in bytes; unwritable makes the error where the file cannot be written.
+func writeTable(ctx context.Context, in *exec.Input, columns []int, schema *arrow.Schema, to io.Writer, unwritable func(error) error) (bytes int64, err error) {
+	counted := &countedWriter{to: to}
+	buffered := bufio.NewWriterSize(counted, 1<<20)
+	w, err := ipc.NewFileWriter(buffered, ipc.WithSchema(schema))
+	if err != nil {
+		return 0, unwritable(err)
+	}
 	for {
 		e, err := in.Next(ctx)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		switch e.Kind {
 		case exec.KindEnd:
 			if err := w.Close(); err != nil {
-				return t.unwritable(err)
+				return 0, unwritable(err)
 			}
 			if err := buffered.Flush(); err != nil {
-				return t.unwritable(err)
+				return 0, unwritable(err)
 			}
-			return nil
+			return counted.bytes, nil
 		case exec.KindBatch:
-			batch := pick(e.Batch, columns, t.schema)
+			batch := pick(e.Batch, columns, schema)
 			e.Release()
 			err := w.Write(batch)
 			batch.Release()
 			if err != nil {
-				return t.unwritable(err)
+				return 0, unwritable(err)
 			}
 		}
 	}
+}
+
+// countedWriter counts what is written.
+type countedWriter struct {
+	to    io.Writer
+	bytes int64
+}
+
+// Write implements io.Writer.
+func (w *countedWriter) Write(b []byte) (int, error) {
+	n, err := w.to.Write(b)
+	w.bytes += int64(n)
+	return n, err
 }
 
 func (t *SideTable) unwritable(err error) error {

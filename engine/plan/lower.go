@@ -279,6 +279,8 @@ func (l *lowering) node(ctx context.Context, n Node) error {
 		return l.wholeBatches(ctx, n, op.Function, op.Columns)
 	case MapTable:
 		return l.wholeBatches(ctx, n, op.Function, op.Columns)
+	case Train:
+		return l.wholeBatches(ctx, n, op.Function, op.Columns)
 	case Fit:
 		return l.wholeBatches(ctx, n, op.Function, op.Columns)
 	case WriteParquet, WriteCSV, WriteJSON, KeepTable, Discard, Collect:
@@ -623,7 +625,7 @@ func applicationName(a *Application) string {
 	return strings.Join(names, ", ")
 }
 
-// wholeBatches makes the stage of a map_batches, map_table or fit function.
+// wholeBatches makes the stage of a map_batches, map_table, train or fit function.
 func (l *lowering) wholeBatches(ctx context.Context, n Node, id string, names []string) error {
 	input, err := l.result(ctx, n.Inputs[0])
 	if err != nil {

@@ -196,7 +196,7 @@ type Function struct {
 	Parameters []string `json:"parameters,omitempty"`
 	// Result is the type of the result of a function that gives one value for
 	// each row or, for an aggregate, group, as a type string; Schema that of a
-	// function that gives rows: map_batches, flat_map, map_groups, map_table.
+	// function that gives rows: map_batches, flat_map, map_groups, map_table, train.
 	Result string  `json:"result,omitempty"`
 	Schema []Field `json:"schema,omitempty"`
 	// State are the fields of an aggregate function's state.
@@ -248,7 +248,7 @@ type FunctionOptions struct {
 	BatchRows int `json:"batch_rows,omitempty"`
 	// TimeoutMS is how long the function may be without progress (a row of a
 	// row function, a call of another), in milliseconds: 0 means for ever, nil
-	// TimeoutDefault, and for a fit or map_table function for ever.
+	// TimeoutDefault, and for a fit, map_table or train function for ever.
 	TimeoutMS *int64 `json:"timeout_ms,omitempty"`
 	// MemoryBytes is what a worker may hold; 0 means MemoryBytesDefault.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
@@ -365,11 +365,14 @@ const (
 	AggregateFunction  FunctionKind = "aggregate"   // the rows of a group in, a scalar out
 	MapGroupsFunction  FunctionKind = "map_groups"  // the rows of a group in, rows out
 	MapTableFunction   FunctionKind = "map_table"   // iterator of RecordBatch in, RecordBatch(es) out
+	TrainFunction      FunctionKind = "train"       // a group of workers that share the rows in, a Table out
 )
 
 // WholeInput reports whether a function is called once, with an iterator of its
 // whole input.
-func (k FunctionKind) WholeInput() bool { return k == FitFunction || k == MapTableFunction }
+func (k FunctionKind) WholeInput() bool {
+	return k == FitFunction || k == MapTableFunction || k == TrainFunction
+}
 
 // Code is where a function's code comes from: exactly one field is set, but
 // for Name, which says which function of Source is meant.
@@ -626,6 +629,8 @@ func decodeOp(name string, args json.RawMessage) (Op, error) {
 		return decodeArgs[MapBatches](args)
 	case MapTable{}.Name():
 		return decodeArgs[MapTable](args)
+	case Train{}.Name():
+		return decodeArgs[Train](args)
 	case Fit{}.Name():
 		return decodeArgs[Fit](args)
 	case FlatMap{}.Name():

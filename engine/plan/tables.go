@@ -22,6 +22,18 @@ func (MapTable) Name() string { return "map_table" }
 
 func (m MapTable) inputCount() int { return 1 + len(m.Tables) }
 
+// Train runs a function of kind train over the named columns (nil: all) of its
+// whole input, in workers that share the rows.
+type Train struct {
+	Function string   `json:"function"`
+	Columns  []string `json:"columns,omitempty"`
+}
+
+// Name implements Op.
+func (Train) Name() string { return "train" }
+
+func (Train) inputCount() int { return 1 }
+
 // tablesMax is the largest number of tables that a function gets whole.
 const tablesMax = 16
 

@@ -77,7 +77,7 @@ func opName(op Op) string {
 func (p *Plan) validateFunction(f *Function) error {
 	kinds := []FunctionKind{
 		RowFunction, NumpyFunction, ArrowFunction, PandasFunction, PolarsFunction,
-		MapBatchesFunction, FitFunction, FlatMapFunction, AggregateFunction, MapGroupsFunction, MapTableFunction,
+		MapBatchesFunction, FitFunction, FlatMapFunction, AggregateFunction, MapGroupsFunction, MapTableFunction, TrainFunction,
 	}
 	if !slices.Contains(kinds, f.Kind) {
 		return fmt.Errorf("unknown kind %q", f.Kind)
@@ -121,7 +121,7 @@ func (p *Plan) validateFunction(f *Function) error {
 	switch f.Kind {
 	case AggregateFunction:
 		return validateAggregateFunction(f)
-	case MapBatchesFunction, FlatMapFunction, MapGroupsFunction, MapTableFunction:
+	case MapBatchesFunction, FlatMapFunction, MapGroupsFunction, MapTableFunction, TrainFunction:
 		for _, field := range f.Schema {
 			if err := validateColumns([]string{field.Name}); err != nil {
 				return err
@@ -161,7 +161,7 @@ func (f *Function) validateFailures() error {
 		return nil
 	}
 	switch f.Kind {
-	case AggregateFunction, FitFunction, MapGroupsFunction, MapTableFunction:
+	case AggregateFunction, FitFunction, MapGroupsFunction, MapTableFunction, TrainFunction:
 		return fmt.Errorf("on_error of a function of the kind %s can only be \"fail\": what it gives depends on all rows", f.Kind)
 	case MapBatchesFunction:
 		if o.OnError == OnErrorNull {
@@ -259,6 +259,8 @@ func (p *Plan) validateOp(op Op) error {
 			return err
 		}
 		return p.validateTables(op)
+	case Train:
+		return p.requireFunction(op.Function, TrainFunction)
 	case Fit:
 		return p.requireFunction(op.Function, FitFunction)
 	case FlatMap:

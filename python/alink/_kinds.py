@@ -136,6 +136,23 @@ class MapTableFunction(RowsFunction[P, R]):
         super().__init__(target, "map_table", schema, columns, batch, options)
 
 
+class TrainFunction(RowsFunction[..., Any]):
+    """A function that workers run together over their shares of a table.
+
+    It is called in each of them with a share of the rows and gives a table, of which the first
+    worker's counts; see ``alink._worker._training``.
+    """
+
+    def __init__(
+        self,
+        target: Callable[..., Any],
+        schema: SchemaLike,
+        columns: Sequence[str] | None,
+        options: FunctionOptions,
+    ) -> None:
+        super().__init__(target, "train", schema, columns, "arrow", options)
+
+
 class _Decorator(Generic[R]):
     """What the calls of `udtf`, `udaf`, `map_groups` and `map_table` give."""
 

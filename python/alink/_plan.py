@@ -317,7 +317,7 @@ def _describe(node: Node) -> str:
             text += " left" if args["outer"] else " inner"
     elif node.op == "map_groups":
         text = f"{args['function'].name} by {_named(args.get('keys', ()))}"
-    elif node.op in ("map_batches", "map_table", "fit"):
+    elif node.op in ("map_batches", "map_table", "train", "fit"):
         text = args["function"].name
         if columns := args.get("columns"):
             text += f"({', '.join(columns)})"

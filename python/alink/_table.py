@@ -40,7 +40,7 @@ from alink._functions import (
     column_names,
 )
 from alink._job import Job
-from alink._kinds import GroupsFunction, MapTableFunction, table_call
+from alink._kinds import GroupsFunction, MapTableFunction, TrainFunction, table_call
 from alink._model import Model
 from alink._names import refuse_attribute
 from alink._options import bad_option, duration_us, one_of, whole_number
@@ -488,6 +488,14 @@ class Table:
         if function.columns is not None:
             args["columns"] = function.columns
         return self._apply("map_table", function, args, tables)
+
+    def _train(self, function: TrainFunction) -> Table:
+        """Run a function over the whole table, in workers that share its rows."""
+        refuse_unbounded(function.name, self._node)
+        args: dict[str, Any] = {"function": function}
+        if function.columns is not None:
+            args["columns"] = function.columns
+        return self._derive("train", args)
 
     def _apply(
         self,

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from groups import train
 
 import alink as al
-from alink._algorithms._chain import training
-from alink._algorithms._linear import Predict
+from alink._algorithms._linear import Predict, train_binary, train_squares
 from alink._algorithms._models import read_model
 from alink._algorithms._optimize import minimize
 from alink._algorithms._vectors import Vectors
@@ -43,20 +43,61 @@ def table(y, **more):
     return pa.table({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "y": y, **more})
 
 
-def coefficients(task, rows, **params):
+def coefficients(training, rows, size=1, cache_bytes=1 << 30, **params):
     """Train; give the intercept and the weights."""
-    model = read_model(training(task, {**BASE, **params})(rows.to_batches(max_chunksize=150)))
+    trained = train(
+        training({**BASE, **params}), rows, size, batch_rows=150, cache_bytes=cache_bytes
+    )
+    model = read_model(trained)
     found = json.loads(model.data[0])["coefVector"]["data"]
     with_intercept = params.get("withIntercept", True)
     return (found[0], np.array(found[1:])) if with_intercept else (0.0, np.array(found))
 
 
 def binary(rows, **params):
-    return coefficients("_linear.train_binary", rows, **{"linearModelType": "LR", **params})
+    return coefficients(train_binary, rows, **{"linearModelType": "LR", **params})
 
 
 def squares(rows, **params):
-    return coefficients("_linear.train_squares", rows, **{"linearModelType": "LinearReg", **params})
+    return coefficients(train_squares, rows, **{"linearModelType": "LinearReg", **params})
+
+
+TEXTS = pa.table({"v": [f"0:{a!r} 1:{b!r} 2:{c!r}" for a, b, c in X.tolist()], "y": LABEL})
+
+
+@pytest.mark.parametrize(
+    ("training", "params"),
+    [
+        (train_binary, {"linearModelType": "LR", "l1": 0.01}),
+        (train_binary, {"linearModelType": "SVM", "l2": 0.01}),
+        (train_squares, {"linearModelType": "LinearReg", "weightCol": "w"}),
+        (train_squares, {"linearModelType": "Ridge", "lambda": 0.1, "standardization": False}),
+        (train_squares, {"linearModelType": "LASSO", "lambda": 0.1}),
+    ],
+)
+@pytest.mark.parametrize("size", [2, 5])
+def test_workers_that_train_together_find_what_one_finds(training, params, size):
+    label = TARGET if training is train_squares else LABEL
+    rows = table(label, w=RANDOM.uniform(size=400))
+    alone = coefficients(training, rows, **params)
+    together = coefficients(training, rows, size, **params)
+    np.testing.assert_allclose(np.hstack(together), np.hstack(alone), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
+def test_vectors_that_are_texts_are_read_again_where_they_cannot_be_kept(cache_bytes):
+    params = {"linearModelType": "LR", "featureCols": None, "vectorCol": "v"}
+    found = coefficients(train_binary, TEXTS, 3, cache_bytes, **params)
+    np.testing.assert_allclose(
+        np.hstack(found), np.hstack(binary(table(LABEL))), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_a_worker_without_rows_takes_part():
+    rows = table(LABEL).slice(0, 40)
+    found = coefficients(train_binary, rows, 60, linearModelType="LR", l2=0.1)
+    alone = coefficients(train_binary, rows, linearModelType="LR", l2=0.1)
+    np.testing.assert_allclose(np.hstack(found), np.hstack(alone), rtol=1e-4, atol=1e-6)
 
 
 def test_logistic_regression_is_at_a_minimum():
@@ -158,9 +199,7 @@ def test_rows_that_cannot_be_trained_with(rows, params, text):
 
 
 def test_predicting_with_missing_features_and_detail():
-    model = training("_linear.train_binary", {**BASE, "linearModelType": "LR"})(
-        table(LABEL).to_batches()
-    )
+    model = train(train_binary({**BASE, "linearModelType": "LR"}), table(LABEL))
     predict = Predict({"predictionCol": "p"}, [pa.string(), pa.string()])
     predict.load(model)
     batch = pa.record_batch({"a": [0.0, None], "b": [5.0, 5.0], "c": [-1000.0, -1000.0]})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from ._group import Group
+from ._group import Group, Share
 from ._strings import Unreadable
 from ._types import parse_type
 
@@ -44,12 +44,12 @@ def _task(name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(f".{module}", __package__), attribute)
 
 
-def training(task: str, params: Mapping[str, Any]) -> Callable[[Iterable[pa.RecordBatch]], Any]:
-    """Make a training: a function of batches that gives the table of a model."""
+def training(task: str, params: Mapping[str, Any]) -> Callable[[Share], pa.Table]:
+    """Make a training: a function of a worker's share that gives the table of a model."""
     train = _task(task)(params)
 
-    def run(batches: Iterable[pa.RecordBatch]) -> pa.Table:
-        return train(Group(batches))
+    def run(share: Share) -> pa.Table:
+        return train(Group(share))
 
     return run
 

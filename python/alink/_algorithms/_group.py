@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+import functools
+import io
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 _Array = npt.NDArray[np.float64]
+_LENGTH_BYTES = 8
+
+
+class Share(Protocol):
+    """What a worker is told of its share: see ``alink._worker._training.Share``."""
+
+    path: str
+    rank: int
+    size: int
+    cache_bytes: int
+
+    def exchange(self, kind: str, mine: bytes) -> bytes:
+        """Give what all workers have of what each of them has."""
+        ...
 
 
 class Group:
@@ -23,8 +39,8 @@ class Group:
 
     Parameters
     ----------
-    batches : iterable of RecordBatch
-        The worker's rows.
+    share : Share
+        What the worker has of the rows, and whom it asks.
 
     Attributes
     ----------
@@ -32,36 +48,92 @@ class Group:
         The worker's number, from 0.
     size : int
         How many workers there are.
+    cache_bytes : int
+        How many bytes of its rows the worker may keep in memory. Beyond that it reads them again,
+        from a file that is mapped into memory.
     """
 
-    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
-        self.rank = 0
-        self.size = 1
-        self._batches = list(batches)
+    def __init__(self, share: Share) -> None:
+        self.rank = share.rank
+        self.size = share.size
+        self.cache_bytes = share.cache_bytes
+        self._share = share
+
+    @functools.cached_property
+    def _file(self) -> pa.ipc.RecordBatchFileReader:
+        return pa.ipc.open_file(pa.memory_map(self._share.path))
+
+    @functools.cached_property
+    def _parts(self) -> list[tuple[int, int, int, int]]:
+        """The batches of the file that the worker has rows of.
+
+        Each with its number, the number of its first row that the worker has among all rows, and
+        where these rows begin and end within the batch.
+        """
+        lengths = [self._file.get_batch(i).num_rows for i in range(self._file.num_record_batches)]
+        total = sum(lengths)
+        begin, end = (total * rank // self.size for rank in (self.rank, self.rank + 1))
+        parts: list[tuple[int, int, int, int]] = []
+        start = 0
+        for i, length in enumerate(lengths):
+            first, last = max(begin, start), min(end, start + length)
+            if first < last:
+                parts.append((i, first, first - start, last - start))
+            start += length
+        return parts
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the rows."""
+        return self._file.schema
+
+    def __len__(self) -> int:
+        """Give the number of the worker's rows."""
+        return sum(end - begin for _, _, begin, end in self._parts)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Give the worker's rows; they may be read again and again."""
-        return iter(self._batches)
+        for _, batch in self.numbered():
+            yield batch
 
     def numbered(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Give the worker's rows with the number, among all rows, of each batch's first row."""
-        start = 0
-        for batch in self._batches:
-            yield start, batch
-            start += batch.num_rows
+        for i, first, begin, end in self._parts:
+            batch = self._file.get_batch(i)
+            yield first, batch.slice(begin, end - begin)
 
     def sum(self, *arrays: Any) -> tuple[_Array, ...]:
         """Add up arrays, or numbers, over all workers; they have the same shapes in each."""
-        return tuple(np.asarray(array, np.float64) for array in arrays)
+        return self._reduced("sum", arrays)
 
     def least(self, array: Any) -> _Array:
-        """Give the least of each element over all workers."""
-        return np.asarray(array, np.float64)
+        """Give the least of each element over all workers; NaN where one has NaN."""
+        return self._reduced("least", (array,))[0]
 
     def largest(self, array: Any) -> _Array:
-        """Give the largest of each element over all workers."""
-        return np.asarray(array, np.float64)
+        """Give the largest of each element over all workers; NaN where one has NaN."""
+        return self._reduced("largest", (array,))[0]
 
     def gather(self, value: bytes) -> list[bytes]:
         """Give what each worker has, in the order of their numbers."""
-        return [value]
+        if self.size == 1:
+            return [value]
+        whole = io.BytesIO(self._share.exchange("gather", value))
+        return [
+            whole.read(int.from_bytes(whole.read(_LENGTH_BYTES), "little"))
+            for _ in range(self.size)
+        ]
+
+    def _reduced(self, kind: str, arrays: tuple[Any, ...]) -> tuple[_Array, ...]:
+        mine = [np.asarray(array, np.float64) for array in arrays]
+        if self.size == 1:
+            return tuple(mine)
+        joined = np.concatenate([array.ravel() for array in mine]) if mine else np.empty(0)
+        body = self._share.exchange(kind, joined.astype("<f8", copy=False).tobytes())
+        whole = np.frombuffer(body, "<f8").astype(np.float64)
+        totals: list[_Array] = []
+        at = 0
+        for array in mine:
+            totals.append(whole[at : at + array.size].reshape(array.shape))
+            at += array.size
+        return tuple(totals)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._blocks import Blocks, Scaling, weighted_mean
 from ._group import Group
 from ._models import BadModel, Model, read_model, write_model
 from ._optimize import Array, minimize
@@ -27,196 +28,9 @@ from ._vectors import Vectors
 _PRODUCTS_MAX = 2048
 
 
-class Rows:
-    """The features of many rows, dense or sparse, centred and scaled without a copy.
-
-    Parameters
-    ----------
-    dense : array, shape (n, d), or None
-    sparse : Vectors or None
-    size : int
-        d.
-    """
-
-    def __init__(self, dense: Array | None, sparse: Vectors | None, size: int) -> None:
-        self.dense = dense
-        self.sparse = sparse
-        self.size = size
-        self.centre = np.zeros(size)
-        self.scale = np.ones(size)
-        if sparse is not None:
-            self._of = sparse.rows_of_values
-            assert sparse.indices is not None
-
-    def __len__(self) -> int:
-        return len(self.dense) if self.dense is not None else len(self._sparse)
-
-    @property
-    def _sparse(self) -> Vectors:
-        assert self.sparse is not None
-        return self.sparse
-
-    def standardize(self, weight: Array, centred: bool) -> None:
-        """Find centres and scales of the features; one that is constant is left out."""
-        total = weight.sum()
-        mean = self.times_transposed(weight) / total
-        if self.dense is not None:
-            squares = weight @ (self.dense - mean) ** 2 / total
-        else:
-            values = self._sparse.values
-            squares = self._collect(weight[self._of] * values**2) / total - mean**2
-        deviation = np.sqrt(np.maximum(squares, 0))
-        constant = deviation <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
-        # An infinite scale takes a feature out: its coefficient stays 0.
-        self.scale = np.where(constant, np.inf, deviation)
-        self.centre = mean if centred else np.zeros(self.size)
-
-    def _collect(self, values: Array) -> Array:
-        indices = self._sparse.indices
-        assert indices is not None
-        return sums(indices, values, self.size)
-
-    def times(self, weights: Array) -> Array:
-        """Multiply the features as they come by weights, shape (d,) or (d, k)."""
-        if self.dense is not None:
-            return self.dense @ weights
-        indices = self._sparse.indices
-        assert indices is not None
-        if weights.ndim == 1:
-            return sums(self._of, self._sparse.values * weights[indices], len(self))
-        columns = [self.times(weights[:, j]) for j in range(weights.shape[1])]
-        return np.column_stack(columns)
-
-    def times_transposed(self, values: Array) -> Array:
-        """Multiply the transposed features as they come by values, shape (n,) or (n, k)."""
-        if self.dense is not None:
-            return self.dense.T @ values
-        if values.ndim == 1:
-            return self._collect(self._sparse.values * values[self._of])
-        return np.column_stack([self.times_transposed(v) for v in values.T])
-
-    def margins(self, weights: Array, intercept: Any) -> Array:
-        """Give what scaled features times weights are, and the intercept."""
-        scaled = (weights.T / self.scale).T
-        return self.times(scaled) + (intercept - self.centre @ scaled)
-
-    def gradient(self, values: Array) -> Array:
-        """Give what transposed scaled features times values are."""
-        raw = self.times_transposed(values)
-        total = values.sum(axis=0)
-        centred = (
-            raw - np.multiply.outer(self.centre, total)
-            if raw.ndim > 1
-            else (raw - self.centre * total)
-        )
-        return (centred.T / self.scale).T
-
-    def unscaled(self, weights: Array, intercept: Any) -> tuple[Array, Any]:
-        """Give weights and intercept of the features as they come."""
-        scaled = (weights.T / self.scale).T
-        return scaled, intercept - self.centre @ scaled
-
-
 def sums(places: npt.NDArray[Any], values: Array, count: int) -> Array:
     """Add up values by their places, of which there are `count`."""
     return np.bincount(places, values, count).astype(np.float64, copy=False)
-
-
-class Gathered:
-    """What a training has read: features, labels and weights of its rows.
-
-    Rows with a NULL or NaN are refused, or left out where ``skip``.
-    """
-
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self._vector: str | None = params.get("vectorCol")
-        self._names: list[str] = params.get("featureCols") or []
-        self._label: str = params["labelCol"]
-        self._weight: str | None = params.get("weightCol")
-        self._dense: list[Array] = []
-        self._vectors: list[Vectors] = []
-        self._labels: list[pa.Array] = []
-        self._weights: list[Array] = []
-
-    def read(self, batches: Iterable[pa.RecordBatch]) -> None:
-        """Read all rows."""
-        for batch in batches:
-            if batch.num_rows == 0:
-                continue
-            label = batch.column(self._label)
-            if label.null_count:
-                raise Unreadable(f"the label {self._label!r} is NULL in a row of the training")
-            self._labels.append(label)
-            if self._weight is not None:
-                self._weights.append(numbers(batch, [self._weight])[:, 0])
-            if self._vector is None:
-                values = numbers(batch, self._names)
-                _refuse_missing(values, self._names)
-                self._dense.append(values)
-            else:
-                vectors = Vectors.of(batch.column(self._vector))
-                if vectors.valid is not None:
-                    raise Unreadable(f"the vector {self._vector!r} is NULL in a row")
-                _refuse_missing(vectors.values, [self._vector])
-                self._vectors.append(vectors)
-
-    def rows(self) -> Rows:
-        """Give the features together; what was read is given up."""
-        if self._vector is None:
-            dense = np.concatenate(self._dense) if self._dense else np.empty((0, len(self._names)))
-            self._dense = []
-            return Rows(dense, None, dense.shape[1])
-        size = max((vectors.known_size for vectors in self._vectors), default=0)
-        if all(vectors.indices is None for vectors in self._vectors):
-            parts = [vectors.matrix(size) for vectors in self._vectors]
-            self._vectors = []
-            return Rows(np.concatenate(parts) if parts else np.empty((0, 0)), None, size)
-        rows = _joined(self._vectors)
-        self._vectors = []
-        return Rows(None, rows, size)
-
-    def labels(self) -> pa.ChunkedArray:
-        """Give the labels."""
-        return pa.chunked_array(self._labels) if self._labels else pa.chunked_array([], pa.string())
-
-    def weights(self, count: int) -> Array:
-        """Give the weights of the rows: 1 where no column has them."""
-        if self._weight is None:
-            return np.ones(count)
-        weights = np.concatenate(self._weights) if self._weights else np.empty(0)
-        if np.isnan(weights).any() or (weights < 0).any() or (count and weights.sum() == 0):
-            raise Unreadable(f"the weights in {self._weight!r} are not numbers of 0 and more")
-        return weights
-
-
-def _refuse_missing(values: Array, names: Sequence[str]) -> None:
-    finite = np.isfinite(values)
-    if not finite.all():
-        column = (
-            names[0] if values.ndim == 1 else names[int(np.flatnonzero(~finite.all(axis=0))[0])]
-        )
-        raise Unreadable(f"{column!r} has NULL, NaN or infinite values: fill or leave out the rows")
-
-
-def _joined(parts: Sequence[Vectors]) -> Vectors:
-    """Put columns of vectors together, all as sparse ones."""
-    offsets, base = [np.zeros(1, np.int64)], 0
-    indices: list[npt.NDArray[np.int32]] = []
-    for part in parts:
-        offsets.append(part.offsets[1:] + base)
-        base += len(part.values)
-        at = part.indices
-        if at is None:
-            lengths = np.diff(part.offsets)
-            at = np.arange(len(part.values)) - np.repeat(part.offsets[:-1], lengths)
-        indices.append(at.astype(np.int32))
-    return Vectors(
-        np.concatenate(offsets),
-        np.concatenate([part.values for part in parts]),
-        np.concatenate(indices),
-        np.concatenate([part.sizes for part in parts]),
-        np.zeros(sum(map(len, parts)), np.bool_),
-    )
 
 
 # --- losses ---
@@ -224,8 +38,11 @@ def _joined(parts: Sequence[Vectors]) -> Vectors:
 
 def _log_loss(margin: Array) -> tuple[Array, Array]:
     """Give log(1 + exp(-m)) and its derivative."""
-    value = np.logaddexp(0, -margin)
-    return value, -np.exp(-margin - value)
+    small = np.exp(-np.abs(margin))
+    sum_ = 1 + small
+    # Of a small value the logarithm's absolute error is what counts in a sum.
+    value = np.log(sum_) - np.minimum(margin, 0)
+    return value, -np.where(margin >= 0, small, 1.0) / sum_
 
 
 def _hinge(margin: Array) -> tuple[Array, Array]:
@@ -238,24 +55,47 @@ _LOSSES = {"LR": _log_loss, "SVM": _hinge}
 
 
 def _fit_binary(
-    rows: Rows, sign: Array, weight: Array, params: Mapping[str, Any], kind: str
+    blocks: Blocks, codes: npt.NDArray[Any], params: Mapping[str, Any], kind: str
 ) -> tuple[Array, float]:
-    """Find weights and intercept by which the margins of rows have the sign of their labels."""
+    """Find weights and intercept by which the margins of rows have the sign of their labels.
+
+    The label with code 0 is the positive one.
+    """
     loss = _LOSSES[kind]
     l2 = params.get("l2") or 0.0
-    share = weight / weight.sum()
     intercept = 1 if params["withIntercept"] else 0
+    scaling = _scaling(blocks, params)
 
     def objective(at: Array) -> tuple[float, Array]:
-        w, b = at[intercept:], at[0] if intercept else 0.0
-        value, slope = loss(sign * rows.margins(w, b))
-        slopes = share * sign * slope
-        gradient = rows.gradient(slopes) + 2 * l2 * w
-        full = np.concatenate(([slopes.sum()], gradient)) if intercept else gradient
-        return float(share @ value) + l2 * float(w @ w), full
+        weights, bias = scaling.weights(at[intercept:], at[0] if intercept else 0.0)
+        value, slopes = 0.0, 0.0
+        raw = np.zeros(blocks.size)
+        for block in blocks:
+            sign = 1.0 - 2.0 * codes[block.rows]
+            margin = block.features.times(weights)
+            margin += bias
+            margin *= sign
+            losses, slope = loss(margin)
+            slope *= sign
+            slope *= block.weight
+            value += float(block.weight @ losses)
+            slopes += float(slope.sum())
+            raw += block.features.transposed(slope)
+        together = blocks.group.sum(value, slopes, raw)
+        total, slopes_, raw = (part / blocks.total for part in together)
+        w = at[intercept:]
+        gradient = scaling.gradient(raw, slopes_) + 2 * l2 * w
+        full = np.concatenate(([slopes_], gradient)) if intercept else gradient
+        return float(total) + l2 * float(w @ w), full
 
-    found = _minimum(objective, rows.size + intercept, intercept, params)
-    return rows.unscaled(found[intercept:], float(found[0]) if intercept else 0.0)
+    found = _minimum(objective, blocks.size + intercept, intercept, params)
+    return scaling.weights(found[intercept:], float(found[0]) if intercept else 0.0)
+
+
+def _scaling(blocks: Blocks, params: Mapping[str, Any]) -> Scaling:
+    if params["standardization"]:
+        return Scaling.standard(blocks, params["withIntercept"])
+    return Scaling.none(blocks.size)
 
 
 def _minimum(objective: Any, size: int, free: int, params: Mapping[str, Any]) -> Array:
@@ -277,46 +117,26 @@ def _minimum(objective: Any, size: int, free: int, params: Mapping[str, Any]) ->
     return found.at
 
 
-def _sorted_labels(labels: pa.ChunkedArray) -> list[Any]:
-    """Give the distinct labels, the largest first."""
-    return sorted(labels.unique().to_pylist(), reverse=True)
-
-
-def _codes(labels: pa.ChunkedArray, values: Sequence[Any]) -> npt.NDArray[np.int64]:
-    """Give for each label its place among the values."""
-    encoded = labels.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    places = {value: place for place, value in enumerate(values)}
-    table = np.array([places[value] for value in encoded.dictionary.to_pylist()], np.int64)
-    return table[encoded.indices.to_numpy()]
-
-
 def train_binary(params: Mapping[str, Any]) -> Any:
     """Make the training of a classifier with two labels; ``linearModelType`` is LR or SVM."""
 
     def train(group: Group) -> pa.Table:
-        gathered = Gathered(params)
-        gathered.read(group)
-        labels = gathered.labels()
-        values = _sorted_labels(labels)
+        blocks = Blocks(group, params)
+        values = blocks.labels()
         if len(values) != 2:
             shown = ", ".join(map(repr, values[:5]))
             raise Unreadable(
                 f"the label {params['labelCol']!r} has {len(values)} values where 2 are needed"
                 + (f": {shown}" if values else "")
             )
-        rows = gathered.rows()
         positive = params.get("positiveLabelValueString")
         if positive is not None and str(values[1]) == positive:
             values.reverse()
-        sign = np.where(_codes(labels, values) == 0, 1.0, -1.0)
-        weight = gathered.weights(len(rows))
-        if params["standardization"]:
-            rows.standardize(weight, params["withIntercept"])
-        weights, intercept = _fit_binary(rows, sign, weight, params, params["linearModelType"])
+        codes = blocks.codes(values)
+        weights, intercept = _fit_binary(blocks, codes, params, params["linearModelType"])
         coefficients = [intercept, *weights] if params["withIntercept"] else list(weights)
-        return _write(params, rows.size, coefficients, labels.type, values)
+        label = group.schema.field(params["labelCol"]).type
+        return _write(params, blocks.size, coefficients, label, values)
 
     return train
 
@@ -355,71 +175,98 @@ def _write(
 
 
 def train_squares(params: Mapping[str, Any]) -> Any:
-    """Make the training of least squares: in one pass, by products of features.
+    """Make the training of least squares: of products of features, or by passes if they are many.
 
     ``lambda`` penalises |w| of ``LASSO`` and w² of ``Ridge``.
     """
 
     def train(group: Group) -> pa.Table:
-        gathered = Gathered(params)
-        gathered.read(group)
-        rows = gathered.rows()
-        target = _targets(gathered.labels(), params["labelCol"])
-        if len(rows) == 0:
+        blocks = Blocks(group, params)
+        if blocks.total == 0:
             raise Unreadable("there are no rows to train with")
-        weight = gathered.weights(len(rows))
-        if params["standardization"]:
-            rows.standardize(weight, params["withIntercept"])
-        weights, intercept = _fit_squares(rows, target, weight, params)
+        weights, intercept = _fit_squares(blocks, params)
         coefficients = [intercept, *weights] if params["withIntercept"] else list(weights)
-        return _write(params, rows.size, coefficients, None, ())
+        return _write(params, blocks.size, coefficients, None, ())
 
     return train
 
 
-def _targets(labels: pa.ChunkedArray, name: str) -> Array:
-    values = labels.cast(pa.float64()).to_numpy().astype(np.float64, copy=False)
-    if not np.isfinite(values).all():
-        raise Unreadable(f"the label {name!r} has NaN or infinite values")
-    return values
-
-
-def _fit_squares(
-    rows: Rows, target: Array, weight: Array, params: Mapping[str, Any]
-) -> tuple[Array, float]:
+def _fit_squares(blocks: Blocks, params: Mapping[str, Any]) -> tuple[Array, float]:
     kind, penalty = params["linearModelType"], params.get("lambda") or 0.0
     l1 = penalty if kind == "LASSO" else params.get("l1") or 0.0
     l2 = penalty if kind == "Ridge" else params.get("l2") or 0.0
-    share = weight / weight.sum()
-    centred = params["withIntercept"]
-    middle = float(share @ target) if centred else 0.0
-    if not params["standardization"] and centred:
-        rows.centre = rows.times_transposed(share)
-    rest = target - middle
-    size = rows.size
-    if size <= _PRODUCTS_MAX and l1 == 0:
-        weights = _by_products(rows, rest, share, l2)
+    size = blocks.size
+    scaling = _scaling(blocks, params)
+    middle = 0.0
+    if params["withIntercept"]:
+        mine = sum(float(block.weight @ blocks.target(block)) for block in blocks)
+        middle = float(blocks.group.sum(mine)[0]) / blocks.total
+        if not params["standardization"]:
+            scaling = Scaling(weighted_mean(blocks), np.ones(size))
+    squares = _products if size <= _PRODUCTS_MAX else _residuals
+    objective, solve = squares(blocks, scaling, middle)
+    if solve is not None and l1 == 0:
+        weights = solve(l2)
     else:
 
-        def objective(at: Array) -> tuple[float, Array]:
-            error = rows.margins(at, 0.0) - rest
-            gradient = rows.gradient(share * error) + 2 * l2 * at
-            return 0.5 * float(share @ error**2) + l2 * float(at @ at), gradient
+        def penalised(at: Array) -> tuple[float, Array]:
+            value, gradient = objective(at)
+            return value + l2 * float(at @ at), gradient + 2 * l2 * at
 
-        weights = _minimum(objective, size, 0, {**params, "l1": l1})
-    return rows.unscaled(weights, middle)
+        weights = _minimum(penalised, size, 0, {**params, "l1": l1})
+    return scaling.weights(weights, middle)
 
 
-def _by_products(rows: Rows, rest: Array, share: Array, l2: float) -> Array:
-    """Solve the normal equations; of features that depend on one another the shortest solution."""
-    size = rows.size
-    products = np.empty((size, size))
-    for j in range(size):
-        column = rows.margins(np.eye(1, size, j)[0], 0.0)
-        products[j] = rows.gradient(share * column)
-    products += 2 * l2 * np.eye(size)
-    found = np.linalg.lstsq(products, rows.gradient(share * rest), rcond=1e-12)[0]
-    return found.astype(np.float64, copy=False)
+_Objective = Callable[[Array], tuple[float, Array]]
+
+
+def _residuals(blocks: Blocks, scaling: Scaling, middle: float) -> tuple[_Objective, None]:
+    """Give half the mean of the squared residuals and its gradient, of a pass for each."""
+
+    def objective(at: Array) -> tuple[float, Array]:
+        weights, bias = scaling.weights(at, middle)
+        value, slopes = 0.0, 0.0
+        raw = np.zeros(blocks.size)
+        for block in blocks:
+            error = block.features.times(weights) + bias - blocks.target(block)
+            slope = block.weight * error
+            value += 0.5 * float(slope @ error)
+            slopes += float(slope.sum())
+            raw += block.features.transposed(slope)
+        together = blocks.group.sum(value, slopes, raw)
+        total, slopes_, raw = (part / blocks.total for part in together)
+        return float(total), scaling.gradient(raw, slopes_)
+
+    return objective, None
+
+
+def _products(
+    blocks: Blocks, scaling: Scaling, middle: float
+) -> tuple[_Objective, Callable[[float], Array]]:
+    """Give the same of products of features, for which one pass is enough, and its minimum."""
+    size = blocks.size
+    products, sides, square = np.zeros((size, size)), np.zeros(size), 0.0
+    for block in blocks:
+        rest = blocks.target(block) - middle
+        square += float(block.weight @ rest**2)
+        for rows, matrix in block.features.matrices():
+            seen = ((matrix - scaling.centre) / scaling.scale).T
+            weighted = seen * block.weight[rows]
+            products += weighted @ seen.T
+            sides += weighted @ rest[rows]
+    together = blocks.group.sum(products, sides, square)
+    products, sides, half = (part / blocks.total for part in together)
+
+    def objective(at: Array) -> tuple[float, Array]:
+        along = products @ at
+        return 0.5 * float(half + at @ along) - float(sides @ at), along - sides
+
+    def solve(l2: float) -> Array:
+        # Of features that depend on one another it is the shortest solution.
+        found = np.linalg.lstsq(products + 2 * l2 * np.eye(size), sides, rcond=1e-12)[0]
+        return found.astype(np.float64, copy=False)
+
+    return objective, solve
 
 
 # --- predicting ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,14 @@ class Moments:
             self.high, np.where(known, values, -np.inf).max(axis=0, initial=-np.inf)
         )
 
+    def together(self, group: Group) -> None:
+        """Take in what the other workers of a group have."""
+        total, sums = group.sum(self.count, self.mean * self.count)
+        mean = sums / np.maximum(total, 1)
+        (self.squares,) = group.sum(self.squares + self.count * (self.mean - mean) ** 2)
+        self.count, self.mean = total, mean
+        self.low, self.high = group.least(self.low), group.largest(self.high)
+
     @property
     def deviation(self) -> _Array:
         """The standard deviation of each column, of a sample: n - 1 in the denominator."""
@@ -65,11 +73,12 @@ def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> _Array:
     return np.column_stack(columns)
 
 
-def _trained(params: Mapping[str, Any], batches: Iterable[pa.RecordBatch]) -> Moments:
+def _trained(params: Mapping[str, Any], group: Group) -> Moments:
     names = params["selectedCols"]
     moments = Moments(len(names))
-    for batch in batches:
+    for batch in group:
         moments.add(numbers(batch, names))
+    moments.together(group)
     return moments
 
 

@@ -16,6 +16,7 @@ from ._errors import Failure
 from ._flat import FlatMap
 from ._groups import MapGroups
 from ._task import Task, decode_schema
+from ._training import Train
 from ._whole import Fit, MapBatches, MapTable
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ _KINDS: dict[str, Callable[..., Any]] = {
     "columns": _Columns,
     "map_batches": MapBatches,
     "map_table": MapTable,
+    "train": Train,
     "fit": Fit,
     "flat_map": FlatMap,
     "aggregate": Aggregate,

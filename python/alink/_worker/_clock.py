@@ -28,6 +28,8 @@ class Clock:
         self._converting = ELSEWHERE
         #: The function that is about to be called, or is.
         self.function = ""
+        #: The thread that runs it, where that is not the main one.
+        self.thread: int | None = None
         #: Nanoseconds of the start of the worker for which a first bundle may have waited.
         self.starting = 0
 

@@ -1,4 +1,4 @@
-"""A profile of functions by samples of the main thread's stack.
+"""A profile of functions by samples of the stack that they run on, mostly the main thread's.
 
 A thread looks at the stack a hundred times a second while a function runs. A sample counts for
 the time since the one before, so that native code which keeps the interpreter to itself counts
@@ -57,7 +57,7 @@ class Sampler:
                 now = perf_counter_ns()
                 function = CLOCK.function if CLOCK.in_function else ""
                 if function:
-                    frame = sys._current_frames().get(self._main)
+                    frame = sys._current_frames().get(CLOCK.thread or self._main)
                     self._note(_stack(function, frame), (now - before) // 1000)
                 before = now
 

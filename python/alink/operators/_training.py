@@ -12,7 +12,7 @@ import pyarrow as pa
 from alink._algorithms._models import model_schema
 from alink._errors import without_our_frames
 from alink._functions import FunctionOptions
-from alink._kinds import MapTableFunction
+from alink._kinds import TrainFunction
 from alink._options import bad_option
 from alink._ship import Shipment
 from alink._table import Table
@@ -32,9 +32,28 @@ from alink.operators._stages import PipelineStage, Transformer
 
 Columns = Sequence[tuple[str, pa.DataType]]
 
+#: How many workers train a model together; None leaves it to the engine, which goes by the rows.
+WORKERS: int | None = None
 
-class Training(MapTableFunction[..., Any]):
-    """The training of a model, as a function of a whole table."""
+
+class Training(TrainFunction):
+    """The training of a model.
+
+    Parameters
+    ----------
+    name : str
+        Of the operator, for messages.
+    task : str
+        What workers do: ``"module.name"`` within the package of algorithms.
+    params : mapping
+        What the task is made with.
+    columns : sequence of str
+        The columns of the rows that it reads.
+    result : pyarrow.Schema
+        The columns of the model.
+    libraries : bool
+        Whether it needs more than numpy. Libraries want all rows in one worker.
+    """
 
     def __init__(
         self,
@@ -46,11 +65,13 @@ class Training(MapTableFunction[..., Any]):
         libraries: bool = False,
     ) -> None:
         env = algorithm_libraries() if libraries else environment()
-        options = FunctionOptions(env=env, timeout=None, timeout_ms_default=0)
-        super().__init__(_unused, result, columns, "arrow", options)
+        options = FunctionOptions(
+            env=env, timeout=None, timeout_ms_default=0, workers=1 if libraries else WORKERS
+        )
+        super().__init__(_unused, result, columns, options)
         self.name = name
         self.origin = None
-        self.parameters = ("batches",)
+        self.parameters = ("share",)
         self._task = task
         self._params = dict(params)
 
@@ -62,13 +83,13 @@ class Training(MapTableFunction[..., Any]):
             "import json\n"
             f"from {PACKAGE}._chain import training\n"
             f"run = training({self._task!r}, json.loads({params}))\n"
-            "def train(batches):\n"
-            "    return run(batches)\n"
+            "def train(share):\n"
+            "    return run(share)\n"
         )
         return Shipment({"source": source, "name": "train"}, (package(),), None)
 
 
-def _unused(batches: Any) -> pa.Table:
+def _unused(share: Any) -> pa.Table:
     """Stand for what runs in workers alone."""
     raise NotImplementedError
 
@@ -133,7 +154,7 @@ class Trained:
         kept = [(column, pa.float64()) for column in given[self.kept]] if self.kept else []
         result = model_schema(label, kept)
         names = list(dict.fromkeys(read))
-        return table.map_table(Training(name, self.train, given, names, result, self.libraries))
+        return table._train(Training(name, self.train, given, names, result, self.libraries))
 
     def apply(self, name: str, params: Mapping[str, Any], model: Table, rows: Table) -> Table:
         """Make the table of the rows with what the model says of them."""

@@ -1,0 +1,375 @@
+"""The rows of a training, block by block: features, dense or sparse, labels and weights.
+
+A pass reads a worker's rows from the file where they lie, in blocks that fit into the
+processor's cache, so that what is computed of a block reads it from there and nothing is kept
+between passes. Bringing columns together to a block's matrix costs a sixth of a pass over it. Only
+vectors that are texts are kept, as far as the worker may: to read them anew takes far longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ._group import Group
+from ._strings import Unreadable
+from ._types import VECTOR
+from ._vectors import Vectors
+
+Array = npt.NDArray[np.float64]
+
+#: Rows of a block of dense features: at 20 features 2.6 MB.
+BLOCK_ROWS = 16_384
+
+
+class Dense:
+    """Features of a block as a matrix, shape (n, d)."""
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def times(self, weights: Array) -> Array:
+        """Multiply by weights, shape (d,) or (d, k)."""
+        return self.values @ weights
+
+    def transposed(self, values: Array) -> Array:
+        """Multiply the transposed features by values, shape (n,) or (n, k)."""
+        return self.values.T @ values
+
+    def squared(self, values: Array) -> Array:
+        """Multiply the transposed squares of the features by values, shape (n,)."""
+        return (self.values**2).T @ values
+
+    def matrices(self) -> Iterator[tuple[slice, Array]]:
+        """Give the features as matrices of some of the rows each."""
+        yield slice(0, len(self)), self.values
+
+
+class Sparse:
+    """Features of a block as sparse vectors of one size."""
+
+    def __init__(self, vectors: Vectors, size: int) -> None:
+        self.vectors = vectors
+        self.size = size
+        self.indices = vectors.indices_of_values
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def times(self, weights: Array) -> Array:
+        """Multiply by weights, shape (d,) or (d, k)."""
+        if weights.ndim > 1:
+            return np.column_stack([self.times(column) for column in weights.T])
+        offsets = self.vectors.offsets
+        products = np.append(self.vectors.values * weights[self.indices], 0.0)
+        sums = np.add.reduceat(products, offsets[:-1]) if len(self) else np.empty(0)
+        return np.where(np.diff(offsets) == 0, 0.0, sums)
+
+    def transposed(self, values: Array) -> Array:
+        """Multiply the transposed features by values, shape (n,) or (n, k)."""
+        if values.ndim > 1:
+            return np.column_stack([self.transposed(column) for column in values.T])
+        return self._collect(self.vectors.values, values)
+
+    def squared(self, values: Array) -> Array:
+        """Multiply the transposed squares of the features by values, shape (n,)."""
+        return self._collect(self.vectors.values**2, values)
+
+    def _collect(self, features: Array, values: Array) -> Array:
+        spread = np.repeat(values, self.vectors.lengths) * features
+        return np.bincount(self.indices, spread, self.size).astype(np.float64, copy=False)
+
+    def matrices(self) -> Iterator[tuple[slice, Array]]:
+        """Give the features as matrices of some of the rows each."""
+        rows = max(1, BLOCK_ROWS * 128 // max(self.size, 1))
+        for begin in range(0, len(self), rows):
+            part = slice(begin, min(begin + rows, len(self)))
+            yield part, _part(self.vectors, part).matrix(self.size)
+
+
+def _part(vectors: Vectors, rows: slice) -> Vectors:
+    begin, end = int(vectors.offsets[rows.start]), int(vectors.offsets[rows.stop])
+    return Vectors(
+        vectors.offsets[rows.start : rows.stop + 1] - begin,
+        vectors.values[begin:end],
+        None if vectors.indices is None else vectors.indices[begin:end],
+        vectors.sizes[rows],
+        vectors.dense[rows],
+    )
+
+
+class Block:
+    """Some rows of a worker.
+
+    Attributes
+    ----------
+    rows : slice
+        Their numbers among the worker's own rows.
+    features : Dense or Sparse
+        Valid until the next block is asked for.
+    label : pyarrow.Array
+    weight : array, shape (n,)
+        1 where no column has weights.
+    """
+
+    __slots__ = ("features", "label", "rows", "weight")
+
+    def __init__(
+        self, rows: slice, features: Dense | Sparse, label: pa.Array, weight: Array
+    ) -> None:
+        self.rows = rows
+        self.features = features
+        self.label = label
+        self.weight = weight
+
+
+class Blocks:
+    """The rows of a training, which may be read again and again.
+
+    Parameters
+    ----------
+    group : Group
+    params : mapping
+        ``featureCols``, or ``vectorCol``, ``labelCol`` and perhaps ``weightCol``.
+
+    Attributes
+    ----------
+    group : Group
+    size : int
+        d, the number of features, in all workers.
+    dense : bool
+        Whether all features are dense, in all workers.
+    total : float
+        The sum of the weights of all rows.
+
+    Raises
+    ------
+    Unreadable
+        If a label is NULL, or a feature NULL, NaN or infinite, or a weight no number of 0 or more.
+    """
+
+    def __init__(self, group: Group, params: Mapping[str, Any]) -> None:
+        self.group = group
+        self._vector: str | None = params.get("vectorCol")
+        self._names: Sequence[str] = params.get("featureCols") or []
+        self._label: str = params["labelCol"]
+        self._weight: str | None = params.get("weightCol")
+        # Vectors that were read from texts, by the number of their batch.
+        self._kept: dict[int, Vectors] = {}
+        self._kept_bytes = 0
+        self._checked = False
+        self.size = len(self._names)
+        self.dense = True
+        self.total = 0.0
+        self._check()
+
+    def __len__(self) -> int:
+        """Give the number of the worker's rows."""
+        return len(self.group)
+
+    def _check(self) -> None:
+        size, sparse, total = self.size, 0.0, 0.0
+        for number, batch in enumerate(self.group):
+            if batch.column(self._label).null_count:
+                raise Unreadable(f"the label {self._label!r} is NULL in a row of the training")
+            total += float(self._weights(batch).sum())
+            if self._vector is None:
+                for name in self._names:
+                    _refuse_missing(_numbers(batch.column(name)), name)
+            else:
+                vectors = self._vectors(number, batch)
+                if vectors.valid is not None:
+                    raise Unreadable(f"the vector {self._vector!r} is NULL in a row")
+                _refuse_missing(vectors.values, self._vector)
+                size = max(size, vectors.known_size)
+                sparse = max(sparse, float(vectors.indices is not None))
+        rows, self.total = (float(x) for x in self.group.sum(len(self.group), total))
+        if self._weight is not None and rows and self.total == 0:
+            raise Unreadable(f"the weights in {self._weight!r} are all 0")
+        found = self.group.largest([size, sparse])
+        self.size, self.dense = int(found[0]), not found[1]
+
+    def _weights(self, batch: pa.RecordBatch) -> Array:
+        if self._weight is None:
+            return np.ones(batch.num_rows)
+        weights = _numbers(batch.column(self._weight))
+        if not (weights >= 0).all():  # NaN is not
+            raise Unreadable(f"the weights in {self._weight!r} are not numbers of 0 and more")
+        return weights
+
+    def _vectors(self, number: int, batch: pa.RecordBatch) -> Vectors:
+        kept = self._kept.get(number)
+        if kept is not None:
+            return kept
+        column = batch.column(self._vector)
+        vectors = Vectors.of(column)
+        if column.type != VECTOR:
+            size = vectors.values.nbytes + vectors.offsets.nbytes + vectors.sizes.nbytes
+            size += 0 if vectors.indices is None else vectors.indices.nbytes
+            if self._kept_bytes + size <= self.group.cache_bytes:
+                self._kept[number] = vectors
+                self._kept_bytes += size
+        return vectors
+
+    def __iter__(self) -> Iterator[Block]:
+        start = 0
+        for number, batch in enumerate(self.group):
+            if self._vector is None:
+                yield from self._of_columns(start, batch)
+            else:
+                yield from self._of_vectors(start, number, batch)
+            start += batch.num_rows
+
+    def _of_columns(self, start: int, batch: pa.RecordBatch) -> Iterator[Block]:
+        columns = [_numbers(batch.column(name)) for name in self._names]
+        weights, label = self._weights(batch), batch.column(self._label)
+        matrix = np.empty((len(columns), min(BLOCK_ROWS, batch.num_rows)))
+        for begin in range(0, batch.num_rows, BLOCK_ROWS):
+            end = min(begin + BLOCK_ROWS, batch.num_rows)
+            part = matrix[:, : end - begin]
+            for j, column in enumerate(columns):
+                part[j] = column[begin:end]
+            yield Block(
+                slice(start + begin, start + end),
+                Dense(part.T),
+                label.slice(begin, end - begin),
+                weights[begin:end],
+            )
+
+    def _of_vectors(self, start: int, number: int, batch: pa.RecordBatch) -> Iterator[Block]:
+        vectors = self._vectors(number, batch)
+        weights, label = self._weights(batch), batch.column(self._label)
+        if not self.dense:
+            rows = slice(start, start + batch.num_rows)
+            yield Block(rows, Sparse(vectors, self.size), label, weights)
+            return
+        matrix = vectors.matrix(self.size)
+        for begin in range(0, batch.num_rows, BLOCK_ROWS):
+            end = min(begin + BLOCK_ROWS, batch.num_rows)
+            yield Block(
+                slice(start + begin, start + end),
+                Dense(matrix[begin:end]),
+                label.slice(begin, end - begin),
+                weights[begin:end],
+            )
+
+    def labels(self) -> list[Any]:
+        """Give the distinct labels of all workers, the largest first."""
+        kind = self.group.schema.field(self._label).type
+        mine = pa.chunked_array([b.column(self._label) for b in self.group], kind).unique()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, pa.schema([("label", kind)])) as writer:
+            writer.write_batch(pa.record_batch([mine], names=["label"]))
+        values: set[Any] = set()
+        for part in self.group.gather(sink.getvalue().to_pybytes()):
+            values.update(pa.ipc.open_stream(part).read_all().column(0).to_pylist())
+        return sorted(values, reverse=True)
+
+    def codes(self, labels: Sequence[Any]) -> npt.NDArray[Any]:
+        """Give for each of the worker's rows the place of its label among all labels."""
+        kind = np.dtype(np.int8 if len(labels) <= np.iinfo(np.int8).max else np.int32)
+        places = {value: place for place, value in enumerate(labels)}
+        codes = np.empty(len(self), kind)
+        start = 0
+        for batch in self.group:
+            encoded = batch.column(self._label).dictionary_encode()
+            table = np.array([places[value] for value in encoded.dictionary.to_pylist()], kind)
+            codes[start : start + batch.num_rows] = table[encoded.indices.to_numpy()]
+            start += batch.num_rows
+        return codes
+
+    def target(self, block: Block) -> Array:
+        """Give the labels of a block as numbers."""
+        values = _numbers(block.label)
+        if not np.isfinite(values).all():
+            raise Unreadable(f"the label {self._label!r} has NaN or infinite values")
+        return values
+
+
+def _numbers(column: pa.Array) -> Array:
+    """Give a column of numbers as it lies, or as 64-bit floats; NULL is NaN."""
+    return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+
+
+def _refuse_missing(values: Array, name: str) -> None:
+    if not np.isfinite(values).all():
+        raise Unreadable(f"{name!r} has NULL, NaN or infinite values: fill or leave out the rows")
+
+
+class Scaling:
+    """Centres and scales by which a training sees features.
+
+    A feature x is seen as ``(x - centre) / scale``, without a copy: weights are scaled instead,
+    and a gradient is brought back. One that is constant has an infinite scale, which keeps its
+    weight 0.
+
+    Attributes
+    ----------
+    centre, scale : arrays, shape (d,)
+    """
+
+    def __init__(self, centre: Array, scale: Array) -> None:
+        self.centre = centre
+        self.scale = scale
+
+    @classmethod
+    def none(cls, size: int) -> Scaling:
+        """See features as they are."""
+        return cls(np.zeros(size), np.ones(size))
+
+    @classmethod
+    def standard(cls, blocks: Blocks, centred: bool) -> Scaling:
+        """See features with standard deviation 1 and, where centred, mean 0."""
+        if blocks.total == 0:
+            return cls.none(blocks.size)
+        mean = weighted_mean(blocks)
+        squares = np.zeros(blocks.size)
+        for block in blocks:
+            features = block.features
+            if isinstance(features, Dense):
+                squares += (features.values - mean).T ** 2 @ block.weight
+            else:
+                squares += features.squared(block.weight)
+        (squares,) = blocks.group.sum(squares)
+        if not blocks.dense:
+            squares = squares - blocks.total * mean**2
+        deviation = np.sqrt(np.maximum(squares / blocks.total, 0))
+        constant = deviation <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
+        scale = np.where(constant, np.inf, deviation)
+        return cls(mean if centred else np.zeros(blocks.size), scale)
+
+    def weights(self, weights: Array, intercept: Any) -> tuple[Array, Any]:
+        """Give weights, shape (d,) or (d, k), and intercept of the features as they come."""
+        scaled = (weights.T / self.scale).T
+        return scaled, intercept - self.centre @ scaled
+
+    def gradient(self, raw: Array, total: Any) -> Array:
+        """Give the gradient by weights of that by the features as they come.
+
+        Parameters
+        ----------
+        raw : array, shape (d,) or (d, k)
+            The transposed features times slopes.
+        total : number, or array of shape (k,)
+            The sum of the slopes.
+        """
+        centred = raw - (
+            np.multiply.outer(self.centre, total) if raw.ndim > 1 else self.centre * total
+        )
+        return (centred.T / self.scale).T
+
+
+def weighted_mean(blocks: Blocks) -> Array:
+    """Give the weighted mean of the features over all workers' rows."""
+    sums = np.zeros(blocks.size)
+    for block in blocks:
+        sums += block.features.transposed(block.weight)
+    (sums,) = blocks.group.sum(sums)
+    return sums / blocks.total
