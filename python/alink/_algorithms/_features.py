@@ -79,13 +79,16 @@ class Encoding:
         ``encode``, ``handleInvalid`` and ``dropLast``.
     sizes : sequence of int
         How many categories each column has; the last one is of what is invalid.
+    narrow : bool, default False
+        Whether vectors have no place for what is invalid, unless ``handleInvalid`` is KEEP.
     """
 
-    def __init__(self, params: Params, sizes: Sequence[int]) -> None:
+    def __init__(self, params: Params, sizes: Sequence[int], narrow: bool = False) -> None:
         self.encode = params["encode"].upper()
         self.invalid = params["handleInvalid"].upper()
         self.drop = params["dropLast"]
         self.sizes = sizes
+        self.narrow = narrow and self.invalid != "KEEP"
 
     @property
     def refuses(self) -> bool:
@@ -130,6 +133,7 @@ class Encoding:
             index, size = column - (column > drop), size - 1
         else:
             shown, index = ~skipped, column
+        size -= self.narrow
         return sparse_ones(index, shown, size, ~skipped if skipped.any() else None)
 
 

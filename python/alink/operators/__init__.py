@@ -7,6 +7,7 @@ from typing import NoReturn
 from alink._diag import did_you_mean, quote
 from alink.operators import (
     _conversions,
+    _discretizers,
     _features,
     _formats,
     _linear,
@@ -29,6 +30,7 @@ _relational.declare()
 _formats.declare()
 _scalers.declare()
 _linear.declare()
+_discretizers.declare()
 _vectors.declare()
 _features.declare()
 _conversions.declare()

@@ -113,6 +113,10 @@ class Trained:
         The one of these whose column is the label of a classifier, or "".
     kept : str
         The one whose columns stand in the schema of the model, or "".
+    applied : sequence of str
+        The parameters of applying the model that name columns of the rows, one or a list each.
+    schema : pyarrow.Schema, optional
+        The columns of the model, where it has not those of `model_schema`.
     estimator : str
         The name of the pipeline stage, if it is another one; its model is called
         ``<estimator>Model``.
@@ -134,6 +138,8 @@ class Trained:
     columns: Sequence[str]
     label: str = ""
     kept: str = ""
+    applied: Sequence[str] = ()
+    schema: pa.Schema | None = None
     estimator: str = ""
     settings: Mapping[str, Any] | None = None
     libraries: bool = False
@@ -152,13 +158,13 @@ class Trained:
             read += [value] if isinstance(value, str) else value or []
         label = schema.field(given[self.label]).type if self.label else None
         kept = [(column, pa.float64()) for column in given[self.kept]] if self.kept else []
-        result = model_schema(label, kept)
+        result = self.schema or model_schema(label, kept)
         names = list(dict.fromkeys(read))
         return table._train(Training(name, self.train, given, names, result, self.libraries))
 
     def apply(self, name: str, params: Mapping[str, Any], model: Table, rows: Table) -> Table:
         """Make the table of the rows with what the model says of them."""
-        given = dict(params)
+        given = with_columns_found(name, rows.schema, params, self.applied)
         outputs = self.outputs(given, rows.schema, model.schema)
         reserved = given.pop("reservedCols", None)
         return apply_step(rows, name, self.predict, given, outputs, reserved, model)
