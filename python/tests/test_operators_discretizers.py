@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from shared_rows import train
+from groups import train
 
 import alink as al
-from alink._algorithms import _quantiles
-from alink._algorithms._chain import training
+from alink._algorithms import _binning, _discretizers, _quantiles
 from alink._algorithms._models import read_model
 from pyalink import alink as pyalink
 
@@ -31,7 +30,7 @@ def cuts(rows: pa.Table, buckets: int, method: str = "quantile", workers: int = 
         "method": method,
         "types": ["DOUBLE"] * len(names),
     }
-    model = read_model(train("_discretizers.train", params, rows, workers))
+    model = read_model(train(_discretizers.train(params), rows, workers, batch_rows=999))
     return [json.loads(text)[0]["splitsArray"] for text in model.data]
 
 
@@ -298,8 +297,8 @@ def test_workers_count_together():
         "thresholds": {"s": 0},
         "userBins": [],
     }
-    alone = training("_binning.train", params)(table.to_batches())
-    assert train("_binning.train", params, table, workers=3).equals(alone)
+    alone = train(_binning.train(params), table)
+    assert train(_binning.train(params), table, 3, batch_rows=100).equals(alone)
     item = json.loads(alone.column(0)[0].as_py())[0]
     place = np.searchsorted(quantiles(table["x"], 5), table["x"].to_numpy())
     assert [bin_["total"] for bin_ in item["bin"]["NORM"]] == np.bincount(place).tolist()

@@ -77,13 +77,10 @@ def order_statistics(
     list of arrays
         One for each column, as long as its ranks, of float64 or int64.
     """
-    floats = np.zeros(len(names))
-    for batch in rows:
-        floats = np.array([_is_real(batch.column(name).type) for name in names], float)
-        break  # all batches have the same types
-    real = rows.largest(floats) > 0
     return [
-        _restored(_Selection(rows, name, number, ranks).values(), bool(real[number]))
+        _restored(
+            _Selection(rows, name, number, ranks).values(), _is_real(rows.schema.field(name).type)
+        )
         for number, name in enumerate(names)
     ]
 
@@ -136,7 +133,7 @@ class _Selection:
 
     def values(self) -> _Keys:
         """Give the keys at the ranks."""
-        count = int(self._rows.sum(sum(batch.num_rows for batch in self._rows))[0])
+        count = int(self._rows.sum(len(self._rows))[0])
         if count > _GATHERED_MAX:
             count = self._look_closer()
         while count > _GATHERED_MAX and self._known < 64:
