@@ -8,6 +8,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+#: What is left out around the parts of a text, whether a worker cuts it or a query.
+BLANKS = " \t\n\v\f\r"
+
 
 class Unreadable(ValueError):
     """A text is not what it should be; the message names it."""

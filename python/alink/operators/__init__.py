@@ -8,8 +8,10 @@ from alink._diag import did_you_mean, quote
 from alink.operators import (
     _conversions,
     _discretizers,
+    _encoders,
     _features,
     _formats,
+    _indexers,
     _linear,
     _relational,
     _sampling,
@@ -37,6 +39,8 @@ _conversions.declare()
 _sources.declare()
 _sinks.declare()
 _sampling.declare()
+_indexers.declare()
+_encoders.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "BatchOperator",

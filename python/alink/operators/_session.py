@@ -11,6 +11,7 @@ from alink._connection import Context, connect, default_context
 
 if TYPE_CHECKING:
     from alink._plan import Node
+    from alink._table import Table
     from alink.operators._operator import AlgoOperator
 
 
@@ -26,6 +27,8 @@ class Session:
         By kind ("batch" or "stream"), operators and what is called with the rows of each.
     sinks : dict
         By kind, steps of a plan that write: the next ``execute`` runs them.
+    models : dict
+        The models of StringIndexer that have a name, by which IndexToString finds them.
     """
 
     parallelism: int | None = None
@@ -33,6 +36,7 @@ class Session:
     functions: dict[str, Any] = field(default_factory=dict)
     waiting: dict[str, list[Waiting]] = field(default_factory=dict)
     sinks: dict[str, list[Node]] = field(default_factory=dict)
+    models: dict[str, Table] = field(default_factory=dict)
     _context: Context | None = None
 
     @property

@@ -127,6 +127,9 @@ class Trained:
     prepare : callable, optional
         Gives the parameters of the training, checked, of the operator's name, its parameters
         and the schema of the rows.
+    query : callable, optional
+        Makes the table of the model of the operator's name, its parameters and the rows, where
+        the engine computes it by queries; there is no task ``train`` then.
     doc : str
         What the algorithm does, and where it is from.
     """
@@ -144,6 +147,7 @@ class Trained:
     settings: Mapping[str, Any] | None = None
     libraries: bool = False
     prepare: Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]] | None = None
+    query: Callable[[str, Mapping[str, Any], Table], Table] | None = None
     doc: str = ""
 
     def fit(self, name: str, params: Mapping[str, Any], inputs: Sequence[Table]) -> Table:
@@ -153,12 +157,15 @@ class Trained:
         given = dict(params) if self.prepare is None else self.prepare(name, params, schema)
         given.update(self.settings or {})
         given = with_columns_found(name, schema, given, self.columns)
+        if self.query is not None:
+            return self.query(name, given, table)
         read: list[str] = []
         for value in map(given.get, self.columns):
             read += [value] if isinstance(value, str) else value or []
         label = schema.field(given[self.label]).type if self.label else None
-        kept = [(column, pa.float64()) for column in given[self.kept]] if self.kept else []
-        result = self.schema or model_schema(label, kept)
+        columns = given[self.kept] if self.kept else []
+        columns = [columns] if isinstance(columns, str) else columns
+        result = self.schema or model_schema(label, [(column, pa.float64()) for column in columns])
         names = list(dict.fromkeys(read))
         return table._train(Training(name, self.train, given, names, result, self.libraries))
 
