@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -137,29 +138,34 @@ func (t *Training) attempt(ctx context.Context, size int) (results []arrow.Recor
 			return nil, err
 		}
 	}
-	for step := int64(0); ; step++ {
-		answers := make([]answer, size)
-		err := each(ctx, size, func(ctx context.Context, rank int) (err error) {
-			answers[rank], err = t.step(ctx, leases[rank].session, step, bodies[rank])
-			return err
-		})
-		if err != nil || answers[0].kind == exec.TrainDone {
-			for _, a := range answers[1:] {
-				releaseAll(a.result)
-			}
-			if err == nil {
-				err = t.agree(answers)
-			}
-			return answers[0].result, err
-		}
-		total, err := t.total(answers)
-		if err != nil {
-			return nil, err
-		}
-		for rank := range bodies {
-			bodies[rank] = total
-		}
+	for step := int64(0); bodies != nil && err == nil; step++ {
+		results, bodies, err = t.round(ctx, leases, step, bodies)
 	}
+	return results, err
+}
+
+// round takes all workers a step further. It gives the result, or what they are
+// to be told next.
+func (t *Training) round(ctx context.Context, leases []*lease, step int64, bodies [][]byte) (results []arrow.RecordBatch, next [][]byte, err error) {
+	answers := make([]answer, len(leases))
+	err = each(ctx, len(leases), func(ctx context.Context, rank int) (err error) {
+		answers[rank], err = t.step(ctx, leases[rank].session, step, bodies[rank])
+		return err
+	})
+	if err == nil {
+		err = t.agree(answers)
+	}
+	switch {
+	case err != nil:
+	case answers[0].kind == exec.TrainDone:
+		results, answers = answers[0].result, answers[1:]
+	default:
+		next, err = t.total(answers)
+	}
+	for _, a := range answers {
+		releaseAll(a.result)
+	}
+	return results, next, err
 }
 
 // leaveTrainingMax is how long a worker may take to end a function that waits.
@@ -279,23 +285,23 @@ func (t *Training) strange(cause string) error {
 		WithCause(errors.New(cause)).At(call.Operator, call.Origin)
 }
 
-// total makes of what each worker has what all together have.
-func (t *Training) total(answers []answer) ([]byte, error) {
-	if err := t.agree(answers); err != nil {
-		return nil, err
-	}
+// total makes of what each worker has what all together have, and gives it to
+// each of them.
+func (t *Training) total(answers []answer) (bodies [][]byte, err error) {
+	var total []byte
 	switch kind := answers[0].kind; kind {
 	case exec.TrainSum:
-		return t.reduce(answers, func(a, b float64) float64 { return a + b })
+		total, err = t.reduce(answers, func(a, b float64) float64 { return a + b })
 	case exec.TrainLeast:
-		return t.reduce(answers, math.Min)
+		total, err = t.reduce(answers, math.Min)
 	case exec.TrainLargest:
-		return t.reduce(answers, math.Max)
+		total, err = t.reduce(answers, math.Max)
 	case exec.TrainGather:
-		return gathered(answers), nil
+		total = gathered(answers)
 	default:
-		return nil, t.strange(fmt.Sprintf("a worker waits for %q", kind))
+		err = t.strange(fmt.Sprintf("a worker waits for %q", kind))
 	}
+	return slices.Repeat([][]byte{total}, len(answers)), err
 }
 
 // reduce puts numbers together, in the order of the ranks.

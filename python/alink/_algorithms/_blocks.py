@@ -115,6 +115,7 @@ class Block:
     features : Dense or Sparse
         Valid until the next block is asked for.
     label : pyarrow.Array
+        NULL where no column has labels.
     weight : array, shape (n,)
         1 where no column has weights.
     """
@@ -137,7 +138,7 @@ class Blocks:
     ----------
     group : Group
     params : mapping
-        ``featureCols``, or ``vectorCol``, ``labelCol`` and perhaps ``weightCol``.
+        ``featureCols``, or ``vectorCol``, and perhaps ``labelCol`` and ``weightCol``.
 
     Attributes
     ----------
@@ -159,12 +160,13 @@ class Blocks:
         self.group = group
         self._vector: str | None = params.get("vectorCol")
         self._names: Sequence[str] = params.get("featureCols") or []
-        self._label: str = params["labelCol"]
+        self._label: str | None = params.get("labelCol")
         self._weight: str | None = params.get("weightCol")
         # Vectors that were read from texts, by the number of their batch.
         self._kept: dict[int, Vectors] = {}
         self._kept_bytes = 0
-        self._checked = False
+        # Where the columns of a block come together: memory that is new costs as much as a pass.
+        self._matrix = np.empty((len(self._names), BLOCK_ROWS))
         self.size = len(self._names)
         self.dense = True
         self.total = 0.0
@@ -177,7 +179,7 @@ class Blocks:
     def _check(self) -> None:
         size, sparse, total = self.size, 0.0, 0.0
         for number, batch in enumerate(self.group):
-            if batch.column(self._label).null_count:
+            if self._label is not None and batch.column(self._label).null_count:
                 raise Unreadable(f"the label {self._label!r} is NULL in a row of the training")
             total += float(self._weights(batch).sum())
             if self._vector is None:
@@ -204,6 +206,9 @@ class Blocks:
             raise Unreadable(f"the weights in {self._weight!r} are not numbers of 0 and more")
         return weights
 
+    def _labels(self, batch: pa.RecordBatch) -> pa.Array:
+        return pa.nulls(batch.num_rows) if self._label is None else batch.column(self._label)
+
     def _vectors(self, number: int, batch: pa.RecordBatch) -> Vectors:
         kept = self._kept.get(number)
         if kept is not None:
@@ -229,11 +234,10 @@ class Blocks:
 
     def _of_columns(self, start: int, batch: pa.RecordBatch) -> Iterator[Block]:
         columns = [_numbers(batch.column(name)) for name in self._names]
-        weights, label = self._weights(batch), batch.column(self._label)
-        matrix = np.empty((len(columns), min(BLOCK_ROWS, batch.num_rows)))
+        weights, label = self._weights(batch), self._labels(batch)
         for begin in range(0, batch.num_rows, BLOCK_ROWS):
             end = min(begin + BLOCK_ROWS, batch.num_rows)
-            part = matrix[:, : end - begin]
+            part = self._matrix[:, : end - begin]
             for j, column in enumerate(columns):
                 part[j] = column[begin:end]
             yield Block(
@@ -245,7 +249,7 @@ class Blocks:
 
     def _of_vectors(self, start: int, number: int, batch: pa.RecordBatch) -> Iterator[Block]:
         vectors = self._vectors(number, batch)
-        weights, label = self._weights(batch), batch.column(self._label)
+        weights, label = self._weights(batch), self._labels(batch)
         if not self.dense:
             rows = slice(start, start + batch.num_rows)
             yield Block(rows, Sparse(vectors, self.size), label, weights)
@@ -262,6 +266,7 @@ class Blocks:
 
     def labels(self) -> list[Any]:
         """Give the distinct labels of all workers, the largest first."""
+        assert self._label is not None
         kind = self.group.schema.field(self._label).type
         mine = pa.chunked_array([b.column(self._label) for b in self.group], kind).unique()
         sink = pa.BufferOutputStream()
@@ -279,7 +284,7 @@ class Blocks:
         codes = np.empty(len(self), kind)
         start = 0
         for batch in self.group:
-            encoded = batch.column(self._label).dictionary_encode()
+            encoded = self._labels(batch).dictionary_encode()
             table = np.array([places[value] for value in encoded.dictionary.to_pylist()], kind)
             codes[start : start + batch.num_rows] = table[encoded.indices.to_numpy()]
             start += batch.num_rows
@@ -295,6 +300,8 @@ class Blocks:
 
 def _numbers(column: pa.Array) -> Array:
     """Give a column of numbers as it lies, or as 64-bit floats; NULL is NaN."""
+    if column.type == pa.float64() and not column.null_count:
+        return column.to_numpy()
     return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
 
 
@@ -329,17 +336,7 @@ class Scaling:
         """See features with standard deviation 1 and, where centred, mean 0."""
         if blocks.total == 0:
             return cls.none(blocks.size)
-        mean = weighted_mean(blocks)
-        squares = np.zeros(blocks.size)
-        for block in blocks:
-            features = block.features
-            if isinstance(features, Dense):
-                squares += (features.values - mean).T ** 2 @ block.weight
-            else:
-                squares += features.squared(block.weight)
-        (squares,) = blocks.group.sum(squares)
-        if not blocks.dense:
-            squares = squares - blocks.total * mean**2
+        mean, squares = _moments(blocks)
         deviation = np.sqrt(np.maximum(squares / blocks.total, 0))
         constant = deviation <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
         scale = np.where(constant, np.inf, deviation)
@@ -373,3 +370,34 @@ def weighted_mean(blocks: Blocks) -> Array:
         sums += block.features.transposed(block.weight)
     (sums,) = blocks.group.sum(sums)
     return sums / blocks.total
+
+
+def _moments(blocks: Blocks) -> tuple[Array, Array]:
+    """Give the weighted means of the features, and the sums of squares about them.
+
+    Those of dense features are about the mean of what has come, block by block [Chan, Golub and
+    LeVeque 1983], so that large means lose nothing.
+    """
+    total, sums, squares = 0.0, np.zeros(blocks.size), np.zeros(blocks.size)
+    room = np.empty(0)
+    for block in blocks:
+        features, weight = block.features, block.weight
+        weighs, mine = float(weight.sum()), features.transposed(weight)
+        if isinstance(features, Dense) and weighs > 0:
+            mean = mine / weighs
+            if room.shape != features.values.T.shape:
+                room = np.empty(features.values.T.shape)
+            away = np.subtract(features.values.T, mean[:, None], out=room)
+            squares += np.multiply(away, away, out=room) @ weight
+            if total > 0:
+                squares += (mean - sums / total) ** 2 * (total * weighs / (total + weighs))
+        elif not isinstance(features, Dense):
+            squares += features.squared(weight)
+        total += weighs
+        sums += mine
+    (together,) = blocks.group.sum(sums)
+    mean = together / blocks.total
+    if blocks.dense and total > 0:
+        squares += total * (sums / total - mean) ** 2
+    (squares,) = blocks.group.sum(squares)
+    return mean, squares if blocks.dense else squares - blocks.total * mean**2

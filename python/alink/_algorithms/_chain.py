@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ._group import Group, Share
 from ._strings import Unreadable
+from ._threads import threads
 from ._types import parse_type
 
 
@@ -49,7 +50,8 @@ def training(task: str, params: Mapping[str, Any]) -> Callable[[Share], pa.Table
     train = _task(task)(params)
 
     def run(share: Share) -> pa.Table:
-        return train(Group(share))
+        with threads(share.size):
+            return train(Group(share))
 
     return run
 

@@ -64,22 +64,18 @@ class Group:
         return pa.ipc.open_file(pa.memory_map(self._share.path))
 
     @functools.cached_property
-    def _parts(self) -> list[tuple[int, int, int, int]]:
-        """The batches of the file that the worker has rows of.
-
-        Each with its number, the number of its first row that the worker has among all rows, and
-        where these rows begin and end within the batch.
-        """
-        lengths = [self._file.get_batch(i).num_rows for i in range(self._file.num_record_batches)]
-        total = sum(lengths)
+    def _parts(self) -> list[tuple[int, pa.RecordBatch]]:
+        """The worker's rows as they lie in the file, with the number of each one's first row."""
+        batches = [self._file.get_batch(i) for i in range(self._file.num_record_batches)]
+        total = sum(batch.num_rows for batch in batches)
         begin, end = (total * rank // self.size for rank in (self.rank, self.rank + 1))
-        parts: list[tuple[int, int, int, int]] = []
+        parts: list[tuple[int, pa.RecordBatch]] = []
         start = 0
-        for i, length in enumerate(lengths):
-            first, last = max(begin, start), min(end, start + length)
+        for batch in batches:
+            first, last = max(begin, start), min(end, start + batch.num_rows)
             if first < last:
-                parts.append((i, first, first - start, last - start))
-            start += length
+                parts.append((first, batch.slice(first - start, last - first)))
+            start += batch.num_rows
         return parts
 
     @property
@@ -89,18 +85,15 @@ class Group:
 
     def __len__(self) -> int:
         """Give the number of the worker's rows."""
-        return sum(end - begin for _, _, begin, end in self._parts)
+        return sum(batch.num_rows for _, batch in self._parts)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Give the worker's rows; they may be read again and again."""
-        for _, batch in self.numbered():
-            yield batch
+        return (batch for _, batch in self._parts)
 
     def numbered(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Give the worker's rows with the number, among all rows, of each batch's first row."""
-        for i, first, begin, end in self._parts:
-            batch = self._file.get_batch(i)
-            yield first, batch.slice(begin, end - begin)
+        return iter(self._parts)
 
     def sum(self, *arrays: Any) -> tuple[_Array, ...]:
         """Add up arrays, or numbers, over all workers; they have the same shapes in each."""

@@ -8,8 +8,10 @@ the next one brings the answer; meanwhile the function waits in a thread of its 
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +150,13 @@ class Train(Whole):
             return DONE, called(self._name, self._form, function, (alone,))
 
         def run(ask: Callable[[str, bytes], bytes]) -> Any:
-            result = function(Share(path, start.decode(), ask))
-            return result if alone.rank == 0 else None
+            share = Share(path, start.decode(), ask)
+            if share.rank == 0:
+                return function(share)
+            # What the others print and give is what the first one does.
+            with open(os.devnull, "w") as null, redirect_stdout(null), redirect_stderr(null):
+                function(share)
+            return None
 
         self._running = _Running(run)
         return self._running.start()

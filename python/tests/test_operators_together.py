@@ -1,0 +1,108 @@
+"""Trainings in several workers of a real engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import alink as al
+from alink._algorithms._models import read_model
+from alink._ship import Shipment
+from alink.operators import _training
+from alink.operators._session import session
+from pyalink import alink as pyalink
+
+ROWS = 300_000
+RANDOM = np.random.default_rng(3)
+FEATURES = {f"f{i}": RANDOM.normal(size=ROWS) for i in range(6)}
+SCORE = sum(FEATURES.values()) + RANDOM.logistic(size=ROWS)
+TABLE = pa.table({**FEATURES, "y": np.where(SCORE > 0, "good", "bad")})
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    return lambda n: monkeypatch.setattr(_training, "WORKERS", n)
+
+
+def train(table=TABLE, name="LogisticRegression", **params):
+    rows = pyalink.BatchOperator.fromTable(session().context.from_arrow(table))
+    given = {"featureCols": list(FEATURES), "labelCol": "y", **params}
+    return getattr(pyalink, f"{name}TrainBatchOp")(**given).linkFrom(rows)
+
+
+def coefficients(operator):
+    model = read_model(operator.toTable().to_arrow())
+    return np.array(json.loads(model.data[0])["coefVector"]["data"]), model.labels
+
+
+def test_three_workers_find_what_one_finds(workers):
+    workers(1)
+    alone, labels = coefficients(train())
+    assert labels == ["good", "bad"]
+    np.testing.assert_allclose(alone, [0, 1, 1, 1, 1, 1, 1], atol=0.03)
+    workers(3)
+    together, labels = coefficients(train())
+    assert labels == ["good", "bad"]
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_a_killed_worker_changes_nothing(workers):
+    workers(2)
+    undisturbed, _ = coefficients(train(epsilon=1e-12))
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill():
+        while not over.wait(0.02) and len(killed) < 3:
+            busy = [w["pid"] for w in session().context.status()["workers"] if w["busy"]]
+            if len(busy) > 1:
+                pid = busy[len(killed) % 2]
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        found, _ = coefficients(train(epsilon=1e-12))
+    finally:
+        over.set()
+        killer.join()
+    assert killed
+    assert found.tolist() == undisturbed.tolist()
+
+
+def test_what_goes_wrong_in_one_worker_ends_all(workers):
+    workers(3)
+    values = TABLE["f3"].to_pylist()
+    values[-1] = None
+    table = TABLE.set_column(3, "f3", pa.array(values))
+    for _ in range(2):  # and leaves workers that can be used
+        with pytest.raises(al.UdfError, match="'f3' has NULL, NaN or infinite values"):
+            train(table).collectToDataframe()
+    assert len(coefficients(train())[0]) == 7
+
+
+def test_a_warning_is_shown_once(workers, capfd):
+    workers(3)
+    train(maxIter=1).collectToDataframe()
+    assert capfd.readouterr().err.count("warning: not converged after 1 iterations") == 1
+
+
+def test_a_worker_that_has_no_memory_is_named(workers, monkeypatch):
+    workers(2)
+    monkeypatch.setattr(
+        _training.Training,
+        "shipment",
+        lambda self, same_python: Shipment(
+            {"source": "def train(share): return bytearray(3 << 30)", "name": "train"}, (), None
+        ),
+    )
+    with pytest.raises(al.Error, match="LogisticRegressionTrainBatchOp") as caught:
+        train().collectToDataframe()
+    assert "limit" in str(caught.value)
