@@ -15,7 +15,11 @@ from ._types import parse_type
 
 
 class Task(Protocol):
-    """What a step does to a batch; a task with a model has ``load`` too, called with its table."""
+    """What a step does to a batch.
+
+    A task with a model has ``load`` too, called with its table. One that is asked for single
+    rows often may have ``row``: see `alink._algorithms._rows`.
+    """
 
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array] | Expansion:
         """Give the columns of its outputs, as long as the batch, or an expansion."""
@@ -69,38 +73,47 @@ class Step:
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
-        self._operator: str = spec["operator"]
-        self._outputs: list[str] = [name for name, _ in spec["outputs"]]
+        self.operator: str = spec["operator"]
+        self.outputs: list[str] = [name for name, _ in spec["outputs"]]
+        self.result: list[str] = spec["result"]
         self._types = [parse_type(kind) for _, kind in spec["outputs"]]
-        self._result: list[str] = spec["result"]
-        self._task: Task = _task(spec["task"])(spec["params"], self._types)
+        self.task: Task = _task(spec["task"])(spec["params"], self._types)
         self.has_model: bool = spec.get("model", False)
         self._loaded: pa.Table | None = None
 
     def load(self, model: pa.Table) -> None:
         """Give the task its model, unless it has it."""
         if self._loaded is not model:
-            self._task.load(model)  # type: ignore[attr-defined]
+            self.task.load(model)  # type: ignore[attr-defined]
             self._loaded = model
+
+    def schema(self, given: pa.Schema) -> pa.Schema:
+        """Give the columns of the step's result, of those that it is given."""
+        kinds = dict(zip(self.outputs, self._types, strict=True))
+        fields = [
+            pa.field(name, kinds[name]) if name in kinds else given.field(name)
+            for name in self.result
+        ]
+        return pa.schema(fields)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Give the step's result."""
         try:
-            given = self._task(batch)
+            given = self.task(batch)
         except Unreadable as error:
-            raise Unreadable(f"{self._operator}: {error}") from None
+            raise Unreadable(f"{self.operator}: {error}") from None
         columns = given.columns if isinstance(given, Expansion) else given
-        outputs = dict(zip(self._outputs, columns, strict=True))
-        kept = [name for name in self._result if name not in outputs]
+        outputs = dict(zip(self.outputs, columns, strict=True))
+        kept = [name for name in self.result if name not in outputs]
         if isinstance(given, Expansion):
             taken = batch.select(kept).take(given.rows) if kept else None
         else:
             taken = batch
         arrays = [
             outputs[name] if name in outputs else taken.column(name)  # type: ignore[union-attr]
-            for name in self._result
+            for name in self.result
         ]
-        return pa.RecordBatch.from_arrays(arrays, names=self._result)
+        return pa.RecordBatch.from_arrays(arrays, names=self.result)
 
 
 class Chain:

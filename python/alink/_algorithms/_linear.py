@@ -8,6 +8,7 @@ scaled features, the intercept left out: mean loss + ``l1`` · Σ|w| + ``l2`` ·
 from __future__ import annotations
 
 import json
+import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from ._models import BadModel, Model, read_model, write_model
 from ._optimize import Array, minimize
 from ._scalers import numbers
 from ._strings import Unreadable, java_double
+from ._types import VECTOR
 from ._vectors import Vectors
 
 #: Features beyond it are no matter of a matrix of products.
@@ -291,10 +293,10 @@ class Predict:
         if "coefVector" not in data:
             raise BadModel("the model is not a linear one")
         coefficients = np.array(data["coefVector"]["data"], float)
-        begin = 1 if model.get("hasInterceptItem") else 0
+        begin = 1 if model.meta.get("hasInterceptItem", True) else 0
         self._weights = coefficients[begin:]
         self._intercept = float(coefficients[0]) if begin else 0.0
-        self._vector = self._params.get("vectorCol") or model.get("vectorCol")
+        self._vector = self._params.get("vectorCol") or model.meta.get("vectorCol")
         self._names = data.get("featureColNames") or []
 
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
@@ -311,6 +313,53 @@ class Predict:
             columns.append(_details(first, second, probability, missing))
         return columns
 
+    def row(self, names: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        """Give what computes the outputs of one row."""
+        margin = self._row_margin(names)
+        if not self._model.labels:
+            return lambda values: (margin(values),)
+        first, second = pa.array(self._model.labels, self._types[0]).to_pylist()
+        detailed = len(self._types) > 1
+        a, b = _quoted(first), _quoted(second)
+
+        def outcome(values: Sequence[Any]) -> Sequence[Any]:
+            found = margin(values)
+            if found is None:
+                return (None, None) if detailed else (None,)
+            label = second if found < 0 else first
+            return (label, _detail(a, b, float(_logistic(found)))) if detailed else (label,)
+
+        return outcome
+
+    def _row_margin(self, names: Sequence[str]) -> Callable[[Sequence[Any]], float | None]:
+        weights, intercept, size = self._weights, self._intercept, len(self._weights)
+        if self._vector is not None:
+            place = names.index(self._vector)
+
+            def of_vector(values: Sequence[Any]) -> float | None:
+                vector = values[place]
+                if vector is None:
+                    return None
+                if isinstance(vector, dict):
+                    entries, indices = vector["values"], vector["indices"]
+                    if indices is None and len(entries) == size:
+                        return float(np.dot(entries, weights)) + intercept
+                    one = pa.array([vector], VECTOR)
+                else:
+                    one = pa.array([vector])
+                return float(self._vector_margins(Vectors.of(one))[0])
+
+            return of_vector
+        places = [names.index(name) for name in self._names]
+        pick = operator.itemgetter(*places) if len(places) > 1 else None
+
+        def of_columns(values: Sequence[Any]) -> float | None:
+            given = [values[places[0]]] if pick is None else pick(values)
+            found = float(np.dot(np.array(given, np.float64), weights)) + intercept  # None: NaN
+            return None if found != found else found
+
+        return of_columns
+
     def _margins(self, batch: pa.RecordBatch) -> tuple[Array, npt.NDArray[np.bool_]]:
         if self._vector is None:
             values = numbers(batch, self._names)
@@ -319,19 +368,22 @@ class Predict:
             return np.where(missing, 0.0, margin).astype(np.float64, copy=False), missing
         vectors = Vectors.of(batch.column(self._vector))
         missing = np.zeros(len(vectors), np.bool_) if vectors.valid is None else ~vectors.valid
+        return self._vector_margins(vectors), missing
+
+    def _vector_margins(self, vectors: Vectors) -> Array:
         size = len(self._weights)
         if vectors.indices is None:
-            return vectors.matrix(size) @ self._weights + self._intercept, missing
+            return vectors.matrix(size) @ self._weights + self._intercept
         if len(vectors.indices) and int(vectors.indices.max()) >= size:
             raise Unreadable(
                 f"a vector has index {int(vectors.indices.max())}, the model {size} features"
             )
         values = vectors.values * self._weights[vectors.indices]
         of = vectors.rows_of_values
-        return sums(of, values, len(vectors)) + self._intercept, missing
+        return sums(of, values, len(vectors)) + self._intercept
 
 
-def _logistic(margin: Array) -> Array:
+def _logistic(margin: Any) -> Array:
     return np.exp(-np.logaddexp(0, -margin)).astype(np.float64, copy=False)
 
 
@@ -339,9 +391,17 @@ def _details(
     first: Any, second: Any, probability: Array, missing: npt.NDArray[np.bool_]
 ) -> pa.Array:
     """Give the probabilities of both labels as JSON, as Alink writes it."""
-    a, b = json.dumps(str(first), ensure_ascii=False), json.dumps(str(second), ensure_ascii=False)
+    a, b = _quoted(first), _quoted(second)
     texts = [
-        None if lost else f'{{{a}:"{java_double(p)}",{b}:"{java_double(1 - p)}"}}'
+        None if lost else _detail(a, b, p)
         for p, lost in zip(probability.tolist(), missing.tolist(), strict=True)
     ]
     return pa.array(texts, pa.string())
+
+
+def _quoted(label: Any) -> str:
+    return json.dumps(str(label), ensure_ascii=False)
+
+
+def _detail(first: str, second: str, probability: float) -> str:
+    return f'{{{first}:"{java_double(probability)}",{second}:"{java_double(1 - probability)}"}}'

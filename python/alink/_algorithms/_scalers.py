@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,7 +143,7 @@ class _Scale:
     def load(self, table: pa.Table) -> None:
         """Take the model."""
         model = read_model(table)
-        self._names = model.get("selectedCols")
+        self._names = table.schema.names[2:]  # Alink's models name them nowhere else
         self._factor, self._offset = self.line(model)
 
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
@@ -152,6 +152,19 @@ class _Scale:
             self._column(batch.column(name), factor, offset)
             for name, factor, offset in zip(self._names, self._factor, self._offset, strict=True)
         ]
+
+    def row(self, names: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        """Give what computes the scaled values of one row."""
+        places = [names.index(name) for name in self._names]
+        lines = list(zip(places, self._factor.tolist(), self._offset.tolist(), strict=True))
+
+        def scaled(values: Sequence[Any]) -> Sequence[Any]:
+            return [
+                None if (value := values[at]) is None else value * factor + offset
+                for at, factor, offset in lines
+            ]
+
+        return scaled
 
     @staticmethod
     def _column(column: pa.Array, factor: float, offset: float) -> pa.Array:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._rows import RowStep, Rowwise
 from ._strings import Unreadable, java_double, parse_double, parse_vector
-from ._types import is_number
+from ._types import VECTOR, is_number
 from ._vectors import Vectors, numbers, read_vectors, row_max, row_sums
 
 Params = Mapping[str, Any]
@@ -451,7 +452,35 @@ def assemble(params: Params, _types: Types) -> Run:
         parts = [read_vectors(batch, column) for column in columns]
         return [_denser(_joined(parts, valid)).to_arrow()]
 
-    return run
+    return Rowwise(run, lambda names: _assemble_row(run, names, columns))
+
+
+def _assemble_row(run: Run, names: Sequence[str], columns: Sequence[str]) -> RowStep:
+    """Give what assembles one row: numbers and dense vectors by hand, others as a batch."""
+    places = [names.index(column) for column in columns]
+
+    def assembled(values: Sequence[Any]) -> Sequence[Any]:
+        parts: list[float] = []
+        for at in places:
+            value = values[at]
+            if isinstance(value, float):
+                parts.append(value)
+            elif isinstance(value, dict) and value["indices"] is None:
+                parts += value["values"]
+            elif value is None or isinstance(value, (dict, str)):
+                return _as_batch(run, {c: values[p] for c, p in zip(columns, places, strict=True)})
+            else:
+                parts.append(float(value))
+        return ({"size": len(parts), "indices": None, "values": parts},)
+
+    return assembled
+
+
+def _as_batch(run: Run, row: Mapping[str, Any]) -> Sequence[Any]:
+    kinds = {dict: VECTOR, str: pa.string()}
+    arrays = [pa.array([v], kinds.get(type(v), pa.float64())) for v in row.values()]
+    outputs = run(pa.RecordBatch.from_arrays(arrays, names=list(row)))
+    return [output[0].as_py() for output in outputs]
 
 
 def _joined(parts: Sequence[Vectors], valid: npt.NDArray[np.bool_] | None) -> Vectors:

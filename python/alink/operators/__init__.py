@@ -23,6 +23,7 @@ from alink.operators import (
 from alink.operators._base import BatchOperator, StreamOperator
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT
+from alink.operators._local import LocalPredictor
 from alink.operators._session import resetEnv, useLocalEnv
 from alink.operators._stages import Pipeline, PipelineModel
 from alink.operators._unbuilt import unbuilt
@@ -45,6 +46,7 @@ _encoders.declare()
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "BatchOperator",
     "DenseVector",
+    "LocalPredictor",
     "MTable",
     "Pipeline",
     "PipelineModel",

@@ -63,6 +63,21 @@ class Steps(MapBatchesFunction[..., Any]):
         self.tables = [f"model{i}" for i, spec in enumerate(specs) if spec.get("model")]
         self.parameters = ("batch", *self.tables)
 
+    @property
+    def specs(self) -> tuple[Mapping[str, Any], ...]:
+        """The steps, as they were given."""
+        return self._specs
+
+    @property
+    def result(self) -> pa.Schema:
+        """The columns of the last step's result."""
+        return self._result
+
+    @property
+    def computes_only(self) -> bool:
+        """Whether the steps do no more than compute: they may run anywhere."""
+        return self._special is None
+
     def behind(self, before: MapBatchesFunction[..., Any]) -> Steps | None:
         """Give one function of the steps of another one and these."""
         if not isinstance(before, Steps) or self._special is not None:

@@ -22,6 +22,35 @@ if TYPE_CHECKING:
 O = TypeVar("O", bound="AlgoOperator")  # noqa: E741
 
 
+def collect(operators: Sequence[AlgoOperator]) -> list[pa.Table]:
+    """Give the rows of operators, of one job with what waits for ``execute``."""
+    rows: list[pa.Table] = [pa.table({})] * len(operators)
+
+    def keep(place: int) -> Callable[[pa.Table], None]:
+        def done(table: pa.Table) -> None:
+            rows[place] = table
+
+        return done
+
+    waiting = session().waiting
+    for place, item in enumerate(operators):
+        waiting.setdefault(item._kind, []).append(Waiting(item, keep(place)))
+    for kind in dict.fromkeys(item._kind for item in operators):
+        execute(kind)
+    return rows
+
+
+def execute(kind: str) -> None:
+    """Run what waits, of operators of a kind: rows to print and to collect, and sinks."""
+    current = session()
+    waiting = current.waiting.pop(kind, [])
+    sinks = current.sinks.pop(kind, [])
+    tables = [item.operator._table() for item in waiting]
+    rows = run_together(current.context, tables, sinks) if tables or sinks else []
+    for item, table in zip(waiting, rows, strict=True):
+        item.done(table)
+
+
 class AlgoOperator(WithParams):
     """A step that gives rows, linked from the steps whose rows it takes.
 
@@ -136,8 +165,8 @@ class AlgoOperator(WithParams):
 
     @without_our_frames
     def collectToDataframe(self) -> pd.DataFrame:
-        """Run what is needed and give the rows as a DataFrame of pandas."""
-        return _frame.to_pandas(self._table().to_arrow())
+        """Give the rows as a DataFrame of pandas, of one job with what waits for ``execute``."""
+        return _frame.to_pandas(collect([self])[0])
 
     @without_our_frames
     def print(self: O, n: int = -1, title: str | None = None) -> O:
@@ -180,13 +209,7 @@ class AlgoOperator(WithParams):
     @without_our_frames
     def execute(cls, _name: str | None = None) -> None:
         """Run what waits, rows to print and to collect and sinks, as one job."""
-        current = session()
-        waiting = current.waiting.pop(cls._kind, [])
-        sinks = current.sinks.pop(cls._kind, [])
-        tables = [item.operator._table() for item in waiting]
-        rows = run_together(current.context, tables, sinks) if tables or sinks else []
-        for item, table in zip(waiting, rows, strict=True):
-            item.done(table)
+        execute(cls._kind)
 
     # --- further steps ---
 

@@ -27,7 +27,8 @@ from alink.operators._mapping import (
     package,
     with_columns_found,
 )
-from alink.operators._operator import AlgoOperator
+from alink.operators._operator import AlgoOperator, collect
+from alink.operators._session import session
 from alink.operators._stages import PipelineStage, Transformer
 
 Columns = Sequence[tuple[str, pa.DataType]]
@@ -247,9 +248,15 @@ class TrainedModel(Transformer):
     def __init__(self, *args: Mapping[str, Any], **params: Any) -> None:
         super().__init__(*args, **params)
         self._model: Table | None = None
+        #: The rows of the model, where they are in the client.
+        self._rows: pa.Table | None = None
 
     def _with(self, model: Table) -> TrainedModel:
-        self._model = model
+        self._model, self._rows = model, None
+        return self
+
+    def _with_rows(self, rows: pa.Table) -> TrainedModel:
+        self._model, self._rows = None, rows
         return self
 
     def setModelData(self, model: AlgoOperator) -> TrainedModel:
@@ -261,12 +268,24 @@ class TrainedModel(Transformer):
         return TableBatch(self._data())
 
     def _data(self) -> Table:
+        if self._rows is not None:
+            context = session().context
+            if self._model is None or self._model._context is not context:
+                self._model = context.from_arrow(self._rows)
         if self._model is None:
             raise bad_option(self._name, f"{self._name} has no model", "set it with setModelData")
         return self._model
 
     def _transformed(self, table: Table) -> Table:
         return self._trained.apply(self._name, self._all(), self._data(), table)
+
+
+def collected(stages: Sequence[TrainedModel]) -> dict[int, pa.Table]:
+    """Give the rows of models, by the ids of their stages; one job computes what is missing."""
+    found = {id(stage): stage._rows for stage in stages if stage._rows is not None}
+    missing = [stage for stage in stages if stage._rows is None]
+    tables = collect([TableBatch(stage._data()) for stage in missing]) if missing else []
+    return found | {id(s): table for s, table in zip(missing, tables, strict=True)}
 
 
 def trained(definition: Trained) -> None:

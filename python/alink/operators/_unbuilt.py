@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from alink import _codes as codes
 from alink._errors import failure
@@ -13,7 +13,11 @@ class Unbuilt:
     """Refuses to be made."""
 
     def __init__(self, *_args: Any, **_params: Any) -> None:
-        name = type(self).__name__
+        self.refuse(type(self).__name__)
+
+    @staticmethod
+    def refuse(name: str) -> NoReturn:
+        """Raise the error that says that an operator is not built."""
         raise failure(
             codes.INVALID_PLAN,
             f"{name} is not built yet",
