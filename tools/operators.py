@@ -13,6 +13,7 @@ from pathlib import Path
 from alink.operators import BatchOperator, StreamOperator
 from alink.operators._catalogue import Entry, Parameter, catalogue
 from alink.operators._define import BUILT
+from alink.operators._results import ChiSquareTested, Correlated, Summarized, VectorSummarized
 from alink.operators._stages import Transformer
 from alink.operators._training import Estimator, PredictStream, TrainedModel
 
@@ -22,7 +23,18 @@ LIST = ROOT / "docs/operators.md"
 BEGIN, END = "<!-- begin: make generate -->", "<!-- end: make generate -->"
 
 # What a class is for type checkers: the first that it is derived from.
-KINDS = (PredictStream, BatchOperator, StreamOperator, TrainedModel, Transformer, Estimator)
+KINDS = (
+    PredictStream,
+    Summarized,
+    VectorSummarized,
+    Correlated,
+    ChiSquareTested,
+    BatchOperator,
+    StreamOperator,
+    TrainedModel,
+    Transformer,
+    Estimator,
+)
 
 _TYPES = {
     "String": "str",
@@ -45,6 +57,7 @@ from typing_extensions import Self
 
 from alink.operators._base import BatchOperator as BatchOperator
 from alink.operators._base import StreamOperator as StreamOperator
+from alink.operators._results import ChiSquareTested, Correlated, Summarized, VectorSummarized
 from alink.operators._session import resetEnv as resetEnv
 from alink.operators._session import useLocalEnv as useLocalEnv
 from alink.operators._stages import Pipeline as Pipeline
@@ -52,6 +65,7 @@ from alink.operators._stages import PipelineModel as PipelineModel
 from alink.operators._stages import Transformer
 from alink.operators._training import Estimator, PredictStream, TrainedModel
 from alink.operators._unbuilt import Unbuilt
+from alink.operators._values import DenseMatrix as DenseMatrix
 from alink.operators._values import DenseVector as DenseVector
 from alink.operators._values import MTable as MTable
 from alink.operators._values import SparseVector as SparseVector

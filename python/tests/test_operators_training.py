@@ -13,7 +13,7 @@ import pytest
 
 import alink as al
 from alink._algorithms._models import SLICE_CHARS_MAX, BadModel, Model, read_model, write_model
-from alink._algorithms._scalers import Moments
+from alink._algorithms._moments import Moments
 from pyalink import alink as pyalink
 
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 from ._features import Encoding
 from ._group import Group
 from ._models import Model, meta_of, read_model, write_model
+from ._moments import numbers
 from ._quantiles import cut_points
-from ._scalers import numbers as matrix
 from ._strings import Unreadable
 from ._types import is_number, type_name
 
@@ -77,7 +77,7 @@ def equal_intervals(
     """Cut columns between their extremes into intervals of the same width."""
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for batch in rows:
-        values = matrix(batch, names)
+        values = numbers(batch, names)
         low = np.fmin(low, np.fmin.reduce(values, axis=0, initial=np.inf))
         high = np.fmax(high, np.fmax.reduce(values, axis=0, initial=-np.inf))
     result: list[Intervals] = []

@@ -20,8 +20,8 @@ import pyarrow as pa
 from ._blocks import Blocks, Scaling, weighted_mean
 from ._group import Group
 from ._models import BadModel, Model, read_model, write_model
+from ._moments import numbers
 from ._optimize import Array, minimize
-from ._scalers import numbers
 from ._strings import Unreadable, java_double
 from ._types import VECTOR
 from ._vectors import Vectors

@@ -12,65 +12,9 @@ import pyarrow as pa
 
 from ._group import Group
 from ._models import Model, meta_of, read_model, write_model
+from ._moments import Moments, numbers
 
 _Array = npt.NDArray[np.float64]
-
-
-class Moments:
-    """Counts, sums, squares and extremes of columns, NULL and NaN left out.
-
-    Means and squares are kept about the mean of what has come, batch by batch (Chan, Golub and
-    LeVeque 1983), so that large means lose nothing.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.count = np.zeros(size)
-        self.mean = np.zeros(size)
-        self.squares = np.zeros(size)
-        self.low = np.full(size, np.inf)
-        self.high = np.full(size, -np.inf)
-
-    def add(self, values: _Array) -> None:
-        """Take in rows, shape (rows, size)."""
-        known = ~np.isnan(values)
-        count = known.sum(axis=0)
-        some = np.maximum(count, 1)
-        filled = np.where(known, values, 0.0)
-        mean = filled.sum(axis=0) / some
-        squares = (np.where(known, values - mean, 0.0) ** 2).sum(axis=0)
-        total = self.count + count
-        safe = np.maximum(total, 1)
-        delta = mean - self.mean
-        self.squares += squares + delta**2 * self.count * count / safe
-        self.mean += delta * count / safe
-        self.count = total
-        self.low = np.minimum(self.low, np.where(known, values, np.inf).min(axis=0, initial=np.inf))
-        self.high = np.maximum(
-            self.high, np.where(known, values, -np.inf).max(axis=0, initial=-np.inf)
-        )
-
-    def together(self, group: Group) -> None:
-        """Take in what the other workers of a group have."""
-        total, sums = group.sum(self.count, self.mean * self.count)
-        mean = sums / np.maximum(total, 1)
-        (self.squares,) = group.sum(self.squares + self.count * (self.mean - mean) ** 2)
-        self.count, self.mean = total, mean
-        self.low, self.high = group.least(self.low), group.largest(self.high)
-
-    @property
-    def deviation(self) -> _Array:
-        """The standard deviation of each column, of a sample: n - 1 in the denominator."""
-        return np.sqrt(self.squares / np.maximum(self.count - 1, 1))
-
-
-def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> _Array:
-    """Give columns of numbers as a matrix, shape (rows, columns); NULL is NaN."""
-    columns = [
-        batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False) for name in names
-    ]
-    if not columns:
-        return np.empty((batch.num_rows, 0))
-    return np.column_stack(columns)
 
 
 def _trained(params: Mapping[str, Any], group: Group) -> Moments:

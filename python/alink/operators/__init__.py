@@ -18,6 +18,7 @@ from alink.operators import (
     _scalers,
     _sinks,
     _sources,
+    _statistics,
     _vectors,
 )
 from alink.operators._base import BatchOperator, StreamOperator
@@ -27,7 +28,14 @@ from alink.operators._local import LocalPredictor
 from alink.operators._session import resetEnv, useLocalEnv
 from alink.operators._stages import Pipeline, PipelineModel
 from alink.operators._unbuilt import unbuilt
-from alink.operators._values import DenseVector, MTable, SparseVector, Tensor, VectorUtil
+from alink.operators._values import (
+    DenseMatrix,
+    DenseVector,
+    MTable,
+    SparseVector,
+    Tensor,
+    VectorUtil,
+)
 
 _relational.declare()
 _formats.declare()
@@ -42,9 +50,11 @@ _sinks.declare()
 _sampling.declare()
 _indexers.declare()
 _encoders.declare()
+_statistics.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "BatchOperator",
+    "DenseMatrix",
     "DenseVector",
     "LocalPredictor",
     "MTable",

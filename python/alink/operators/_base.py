@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ from alink.operators._session import session
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from alink.operators._summaries import TableSummary
 
 
 class BatchOperator(AlgoOperator):
@@ -83,6 +86,23 @@ class BatchOperator(AlgoOperator):
     def shuffle(self) -> BatchOperator:
         """Put the rows in a random order."""
         return self._then("Shuffle")
+
+    @without_our_frames
+    def collectStatistics(self) -> TableSummary:
+        """Run what is needed and give the summary of the columns."""
+        return self._then("Summarizer").collectSummary()
+
+    @without_our_frames
+    def lazyCollectStatistics(self, *callbacks: Callable[[TableSummary], Any]) -> BatchOperator:
+        """Call functions with the summary of the columns with the next ``execute``."""
+        self._then("Summarizer").lazyCollectSummary(*callbacks)
+        return self
+
+    @without_our_frames
+    def lazyPrintStatistics(self, title: str | None = None) -> BatchOperator:
+        """Print the summary of the columns with the next ``execute``."""
+        self._then("Summarizer").lazyPrintSummary(title)
+        return self
 
     def _of(self, table: Table) -> BatchOperator:
         return TableBatch(table)

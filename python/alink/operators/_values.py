@@ -157,6 +157,52 @@ class SparseVector(Vector):
         return f"SparseVector({self._size}, {self._indices}, {self._values})"
 
 
+class DenseMatrix:
+    """A matrix of doubles.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of float
+    """
+
+    def __init__(self, rows: Sequence[Sequence[float]] = ()) -> None:
+        self._rows = [[float(value) for value in row] for row in rows]
+
+    def numRows(self) -> int:
+        """Give the number of rows."""
+        return len(self._rows)
+
+    def numCols(self) -> int:
+        """Give the number of columns."""
+        return len(self._rows[0]) if self._rows else 0
+
+    def get(self, i: int, j: int) -> float:
+        """Give the value of a row and a column, counted from 0."""
+        return self._rows[i][j]
+
+    def getRow(self, i: int) -> list[float]:
+        """Give a row."""
+        return list(self._rows[i])
+
+    def getColumn(self, j: int) -> list[float]:
+        """Give a column."""
+        return [row[j] for row in self._rows]
+
+    def getArrayCopy2D(self) -> list[list[float]]:
+        """Give the values, row by row."""
+        return [list(row) for row in self._rows]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DenseMatrix) and self._rows == other._rows
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __str__(self) -> str:
+        head = f"mat[{self.numRows()},{self.numCols()}]:"
+        return "\n".join([head, *(f"  {format_dense(row)}" for row in self._rows)])
+
+
 class VectorUtil:
     """Reads vectors of either kind."""
 

@@ -1,0 +1,116 @@
+"""Correlations of columns, or of the values of vectors: Pearson's and Spearman's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ._group import Group
+from ._models import Model, write_model
+from ._moments import Array, Products, numbers
+from ._strings import Unreadable
+from ._vectors import read_vectors
+
+Params = Mapping[str, Any]
+
+#: The size of vectors that a matrix is made for: 8 GiB for a matrix of this many rows.
+SIZE_MAX = 32 * 1024
+
+
+class Matrices:
+    """The rows of a worker as matrices, of columns of numbers or of a column of vectors.
+
+    Parameters
+    ----------
+    rows : Group
+    params : mapping
+        ``selectedCols``, or ``vectorCol``. NULL among numbers is NaN; rows whose vector is NULL
+        are left out.
+    """
+
+    def __init__(self, rows: Group, params: Params) -> None:
+        self._rows = rows
+        self._names: Sequence[str] = params.get("selectedCols") or ()
+        self._vector: str | None = params.get("vectorCol")
+        self.size = len(self._names)
+        if self._vector is not None:
+            own = 0
+            for batch in rows:
+                vectors = read_vectors(batch, self._vector)
+                valid = slice(None) if vectors.valid is None else vectors.valid
+                own = max(own, int(vectors.spans[valid].max(initial=0)))
+            self.size = int(rows.largest(own))
+        if self.size > SIZE_MAX:
+            raise Unreadable(
+                f"column {self._vector!r} has vectors of size {self.size}: their matrix of pairs "
+                f"is too large, at most {SIZE_MAX}"
+            )
+
+    def __iter__(self) -> Iterator[Array]:
+        for batch in self._rows:
+            if self._vector is None:
+                yield numbers(batch, self._names)
+                continue
+            vectors = read_vectors(batch, self._vector)
+            try:
+                matrix = vectors.matrix(self.size)
+            except Unreadable as error:
+                raise Unreadable(f"column {self._vector!r}: {error}") from None
+            yield matrix if vectors.valid is None else matrix[vectors.valid]
+
+    @property
+    def names(self) -> list[str]:
+        """What the columns are called in messages."""
+        return list(self._names) or [str(i) for i in range(self.size)]
+
+
+def products(rows: Group, matrices: Matrices) -> Products:
+    """Give the products of pairs of columns over all rows."""
+    found = Products(matrices.size)
+    for values in matrices:
+        found.add(values)
+    found.together(rows)
+    return found
+
+
+def train(params: Params) -> Any:
+    """Make the correlations: ``method`` says whether of values or of their ranks.
+
+    Pearson's are of the rows that have both values, pair by pair; Spearman's of those that have
+    all of them. Values that are equal share the mean of their ranks.
+    """
+
+    def run(rows: Group) -> pa.Table:
+        matrices = Matrices(rows, params)
+        if params["method"] == "PEARSON":
+            found = products(rows, matrices)
+        else:
+            found = Products(matrices.size)
+            found.add(_ranks(rows, matrices))
+            found.together(rows)
+        meta = {"selectedCols": params.get("selectedCols")}
+        matrix = [json.dumps(row) for row in found.correlation.tolist()]
+        return write_model(Model(meta, matrix))
+
+    return run
+
+
+def _ranks(rows: Group, matrices: Matrices) -> Array:
+    """Give the ranks, among those of all workers, of the values of the worker's whole rows."""
+    own = [values[~np.isnan(values).any(axis=1)] for values in matrices]
+    values = np.concatenate(own) if own else np.empty((0, matrices.size))
+    ranks = np.empty(values.shape)
+    for i in range(matrices.size):
+        distinct, place, counts = np.unique(values[:, i], return_inverse=True, return_counts=True)
+        mine = np.stack([distinct, counts.astype(np.float64)])
+        parts = rows.gather(mine.tobytes())
+        every = [np.frombuffer(part).reshape(2, -1) for part in parts]
+        known, where = np.unique(np.concatenate([part[0] for part in every]), return_inverse=True)
+        total = np.bincount(where, np.concatenate([part[1] for part in every]), len(known))
+        mean = np.cumsum(total) - (total - 1) / 2
+        ranks[:, i] = mean[np.searchsorted(known, distinct)][place]
+    return ranks

@@ -1,0 +1,158 @@
+"""Moments of columns and of pairs of columns, in one pass over rows that workers share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ._group import Group
+
+Array = npt.NDArray[np.float64]
+
+
+class Moments:
+    """Counts, means, squares and extremes of columns, NULL and NaN left out.
+
+    Means and squares are kept about the mean of what has come, batch by batch (Chan, Golub and
+    LeVeque 1983), so that large means lose nothing.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.count = np.zeros(size)
+        self.mean = np.zeros(size)
+        self.squares = np.zeros(size)
+        self.low = np.full(size, np.inf)
+        self.high = np.full(size, -np.inf)
+
+    def add(self, values: Array) -> None:
+        """Take in rows, shape (rows, size)."""
+        known = ~np.isnan(values)
+        count = known.sum(axis=0).astype(np.float64)
+        mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+        with np.errstate(invalid="ignore"):  # infinite values have no squares about their mean
+            squares = (np.where(known, values - mean, 0.0) ** 2).sum(axis=0)
+        low = np.where(known, values, np.inf).min(axis=0, initial=np.inf)
+        high = np.where(known, values, -np.inf).max(axis=0, initial=-np.inf)
+        self.merge(count, mean, squares, low, high)
+
+    def merge(self, count: Array, mean: Array, squares: Array, low: Array, high: Array) -> None:
+        """Take in the moments of other rows."""
+        total = self.count + count
+        safe = np.maximum(total, 1)
+        with np.errstate(invalid="ignore"):
+            delta = mean - self.mean
+            self.squares += squares + delta**2 * self.count * count / safe
+            self.mean += delta * count / safe
+        self.count = total
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+
+    def together(self, group: Group) -> None:
+        """Take in what the other workers of a group have."""
+        with np.errstate(invalid="ignore"):
+            total, sums = group.sum(self.count, self.mean * self.count)
+            mean = sums / np.maximum(total, 1)
+            (self.squares,) = group.sum(self.squares + self.count * (self.mean - mean) ** 2)
+        self.count, self.mean = total, mean
+        self.low, self.high = group.least(self.low), group.largest(self.high)
+
+    @property
+    def variance(self) -> Array:
+        """The variance of each column, of a sample: n - 1 in the denominator."""
+        return self.squares / np.maximum(self.count - 1, 1)
+
+    @property
+    def deviation(self) -> Array:
+        """The standard deviation of each column, of a sample: n - 1 in the denominator."""
+        return np.sqrt(self.variance)
+
+
+class Products:
+    """Products of pairs of columns about their means, over the rows that have both.
+
+    Attributes
+    ----------
+    count, mean, squares, products : arrays, shape (size, size)
+        At [i, j], of the rows in which neither i nor j is missing: how many there are, the mean
+        of i, the sum of its squares about that mean, and that of the products of i and j about
+        their means. They are merged batch by batch, as `Moments` are.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.count = np.zeros((size, size))
+        self.mean = np.zeros((size, size))
+        self.squares = np.zeros((size, size))
+        self.products = np.zeros((size, size))
+
+    def add(self, values: Array) -> None:
+        """Take in rows, shape (rows, size); NaN is missing."""
+        if not len(values):
+            return
+        known = ~np.isnan(values)
+        if known.all():
+            centre = values.mean(axis=0)
+            about = values - centre
+            products = about.T @ about
+            mean = np.repeat(centre[:, None], len(centre), axis=1)
+            squares = np.repeat(np.diag(products)[:, None], len(centre), axis=1)
+            self._merge(np.full(products.shape, float(len(values))), mean, squares, products)
+            return
+        here = known.astype(np.float64)
+        count = here.T @ here
+        safe = np.maximum(count, 1)
+        centre = np.where(known, values, 0.0).sum(axis=0) / np.maximum(here.sum(axis=0), 1)
+        about = np.where(known, values - centre, 0.0)
+        shift = about.T @ here / safe  # from a column's mean to that of the rows of a pair
+        squares = (about**2).T @ here - count * shift**2
+        products = about.T @ about - count * shift * shift.T
+        self._merge(count, shift + centre[:, None], squares, products)
+
+    def _merge(self, count: Array, mean: Array, squares: Array, products: Array) -> None:
+        total = self.count + count
+        safe = np.maximum(total, 1)
+        delta = mean - self.mean
+        weight = self.count * count / safe
+        self.squares += squares + delta**2 * weight
+        self.products += products + delta * delta.T * weight
+        self.mean += delta * count / safe
+        self.count = total
+
+    def together(self, group: Group) -> None:
+        """Take in what the other workers of a group have."""
+        total, sums = group.sum(self.count, self.mean * self.count)
+        mean = sums / np.maximum(total, 1)
+        delta = self.mean - mean
+        self.squares, self.products = group.sum(
+            self.squares + self.count * delta**2,
+            self.products + self.count * delta * delta.T,
+        )
+        self.count, self.mean = total, mean
+
+    @property
+    def covariance(self) -> Array:
+        """The covariances, of a sample: n - 1 in the denominator."""
+        return self.products / np.maximum(self.count - 1, 1)
+
+    @property
+    def correlation(self) -> Array:
+        """Pearson's correlations; NaN with a column of one value, and 1 with itself."""
+        scale = np.sqrt(self.squares) * np.sqrt(self.squares.T)
+        # What is left of a column of one value is rounding.
+        small = (self.count * self.mean * np.finfo(np.float64).eps) ** 2
+        flat = (self.squares <= small) | (self.squares <= small).T
+        result = np.where(flat, np.nan, self.products / np.where(flat, 1.0, scale))
+        np.fill_diagonal(result, 1.0)
+        return np.clip(result, -1.0, 1.0)
+
+
+def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> Array:
+    """Give columns of numbers as a matrix, shape (rows, columns); NULL is NaN."""
+    columns = [
+        batch.column(name).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        for name in names
+    ]
+    if not columns:
+        return np.empty((batch.num_rows, 0))
+    return np.column_stack(columns)

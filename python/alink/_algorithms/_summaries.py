@@ -1,0 +1,215 @@
+"""Summaries of columns and of vectors: counts, sums, moments, norms and extremes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ._group import Group
+from ._models import Model, write_model
+from ._moments import Moments, numbers
+from ._strings import Unreadable
+from ._types import is_number
+from ._vectors import Vectors, read_vectors
+
+Params = Mapping[str, Any]
+
+
+def train(params: Params) -> Any:
+    """Make the summary of columns; of those without numbers what is missing alone is counted."""
+    names: Sequence[str] = params["selectedCols"]
+
+    def run(rows: Group) -> pa.Table:
+        numeric = [name for name in names if is_number(rows.schema.field(name).type)]
+        moments = Moments(len(numeric))
+        missing = dict.fromkeys(names, 0)
+        for batch in rows:
+            moments.add(numbers(batch, numeric))
+            for name in names:
+                missing[name] += batch.column(name).null_count
+        moments.together(rows)
+        total, *nulls = np.concatenate(rows.sum(len(rows), [*missing.values()]), axis=None)
+        found = dict(zip(names, nulls, strict=True))
+        if numeric:
+            # A NaN is missing too.
+            found |= dict(zip(numeric, total - moments.count, strict=True))
+        columns = {name: {"missing": int(found[name])} for name in names}
+        for name, values in zip(numeric, _values(rows, numeric, moments), strict=True):
+            columns[name] |= values
+        data = json.dumps({"count": int(total), "columns": columns}, ensure_ascii=False)
+        return write_model(Model({"selectedCols": list(names)}, [data]))
+
+    return run
+
+
+def _values(rows: Group, names: Sequence[str], moments: Moments) -> list[dict[str, Any]]:
+    """Give what is known of columns of numbers; a second pass adds up powers about the means."""
+    sums = np.zeros((5, len(names)))
+    for batch in rows:
+        values = numbers(batch, names)
+        known = ~np.isnan(values)
+        with np.errstate(invalid="ignore", over="ignore"):
+            about = values - moments.mean
+            for at, part in enumerate((values, abs(values), values**2, about**3, about**4)):
+                sums[at] += np.where(known, part, 0.0).sum(axis=0)
+    (sums,) = rows.sum(sums)
+    extremes = _extremes(rows, names, moments)
+    return [
+        {
+            "sum": float(sums[0, i]),
+            "normL1": float(sums[1, i]),
+            "squareSum": float(sums[2, i]),
+            "mean": float(moments.mean[i]),
+            "moment2": float(moments.squares[i]),
+            "moment3": float(sums[3, i]),
+            "moment4": float(sums[4, i]),
+            "min": extremes[i][0],
+            "max": extremes[i][1],
+        }
+        for i in range(len(names))
+    ]
+
+
+def _extremes(rows: Group, names: Sequence[str], moments: Moments) -> list[tuple[Any, Any]]:
+    """Give the least and the largest value of each column, those of whole numbers exactly."""
+    whole = [name for name in names if pa.types.is_integer(rows.schema.field(name).type)]
+    own: dict[str, list[int]] = {}
+    for batch in rows:
+        for name in whole:
+            extremes = pc.min_max(batch.column(name))
+            both = [extremes["min"].as_py(), extremes["max"].as_py()]
+            if both[0] is not None:
+                own[name] = _wider(own.get(name, both), both)
+    found: dict[str, tuple[Any, Any]] = {
+        name: (low, high)
+        for name, low, high in zip(names, moments.low.tolist(), moments.high.tolist(), strict=True)
+    }
+    parts: list[dict[str, list[int]]] = [
+        json.loads(part) for part in rows.gather(json.dumps(own).encode())
+    ]
+    for name in whole:
+        both = [part[name] for part in parts if name in part]
+        if both:
+            found[name] = min(low for low, _ in both), max(high for _, high in both)
+    return [found[name] for name in names]
+
+
+def _wider(one: list[int], other: list[int]) -> list[int]:
+    return [min(one[0], other[0]), max(one[1], other[1])]
+
+
+# --- vectors ---
+
+
+def train_vector(params: Params) -> Any:
+    """Make the summary of vectors, at each of their indices; rows of NULL are left out."""
+    name: str = params["selectedCol"]
+
+    def run(rows: Group) -> pa.Table:
+        own = _Indices(name)
+        for batch in rows:
+            own.add(read_vectors(batch, name))
+        own.together(rows)
+        data = {
+            "sparse": own.sparse,
+            "count": own.rows,
+            "sum": own.sums[0].tolist(),
+            "normL1": own.sums[1].tolist(),
+            "squareSum": own.sums[2].tolist(),
+            "numNonZero": own.sums[3].astype(int).tolist(),
+            "mean": own.moments.mean.tolist(),
+            "moment2": own.moments.squares.tolist(),
+            "min": own.moments.low.tolist(),
+            "max": own.moments.high.tolist(),
+        }
+        return write_model(Model({"selectedCol": name}, [json.dumps(data)]))
+
+    return run
+
+
+class _Indices:
+    """What is known of the values at each index; those that sparse vectors do not name are 0.
+
+    Attributes
+    ----------
+    name : str
+        The column.
+    rows : int
+    sums : array, shape (4, size)
+        Values, absolute values, squares, and how many are not 0.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rows = 0
+        self.size = 0
+        self.sparse = False
+        self.dense = -1  # the size of dense vectors
+        self.sums = np.zeros((4, 0))
+        self.moments = Moments(0)
+
+    def add(self, vectors: Vectors) -> None:
+        valid = np.ones(len(vectors), bool) if vectors.valid is None else vectors.valid
+        count = int(valid.sum())
+        if not count:
+            return
+        self.sparse = self.sparse or not vectors.dense[valid].all()
+        self._grow(max(self.size, int(vectors.spans[valid].max())))
+        dense = vectors.dense & valid
+        if dense.any():
+            lengths = vectors.lengths[dense]
+            known = self.dense if self.dense >= 0 else int(lengths[0])
+            self.dense = max(known, int(lengths.max()))
+            self._refuse(min(known, int(lengths.min())), self.dense)
+        at, values = vectors.indices_of_values, vectors.values
+        parts = (values, abs(values), values**2, values != 0)
+        for i, part in enumerate(parts):
+            self.sums[i] += np.bincount(at, part, self.size)
+        named = np.bincount(at, minlength=self.size)
+        mean = np.bincount(at, values, self.size) / count
+        squares = np.bincount(at, (values - mean[at]) ** 2, self.size)
+        squares += (count - named) * mean**2
+        low, high = np.where(named < count, [[0.0], [0.0]], [[np.inf], [-np.inf]])
+        np.minimum.at(low, at, values)
+        np.maximum.at(high, at, values)
+        self.moments.merge(np.full(self.size, float(count)), mean, squares, low, high)
+        self.rows += count
+
+    def _grow(self, size: int) -> None:
+        """Take in that further indices were 0 in all rows so far."""
+        more = size - self.size
+        if not more:
+            return
+        self.sums = np.pad(self.sums, ((0, 0), (0, more)))
+        grown, old = Moments(size), self.moments
+        if self.rows:
+            grown.count[:] = self.rows
+            grown.low[:], grown.high[:] = 0.0, 0.0
+        for name in ("mean", "squares", "low", "high"):
+            getattr(grown, name)[: self.size] = getattr(old, name)
+        self.moments, self.size = grown, size
+
+    def together(self, rows: Group) -> None:
+        """Take in what the other workers have."""
+        size, sparse, dense = rows.largest([self.size, self.sparse, self.dense])
+        least = rows.least(self.dense if self.dense >= 0 else np.inf)
+        if dense >= 0:
+            self._refuse(int(least), int(size))
+        self._grow(int(size))
+        self.sparse = bool(sparse)
+        self.moments.together(rows)
+        count, self.sums = rows.sum(self.rows, self.sums)
+        self.rows = int(count)
+
+    def _refuse(self, size: int, expected: int) -> None:
+        """Raise `Unreadable` where a dense vector is of another size."""
+        if size != expected:
+            raise Unreadable(
+                f"column {self.name!r}: a vector of size {size} stands where size {expected} is "
+                "expected"
+            )
