@@ -6,7 +6,9 @@ from typing import NoReturn
 
 from alink._diag import did_you_mean, quote
 from alink.operators import (
+    _clustering,
     _conversions,
+    _densities,
     _discretizers,
     _encoders,
     _features,
@@ -42,6 +44,8 @@ _formats.declare()
 _scalers.declare()
 _linear.declare()
 _discretizers.declare()
+_clustering.declare()
+_densities.declare()
 _vectors.declare()
 _features.declare()
 _conversions.declare()

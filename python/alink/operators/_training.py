@@ -54,6 +54,8 @@ class Training(TrainFunction):
         The columns of the model.
     libraries : bool
         Whether it needs more than numpy. Libraries want all rows in one worker.
+    alone : bool
+        Whether it wants all rows in one worker itself.
     """
 
     def __init__(
@@ -64,10 +66,14 @@ class Training(TrainFunction):
         columns: Sequence[str],
         result: pa.Schema,
         libraries: bool = False,
+        alone: bool = False,
     ) -> None:
         env = algorithm_libraries() if libraries else environment()
         options = FunctionOptions(
-            env=env, timeout=None, timeout_ms_default=0, workers=1 if libraries else WORKERS
+            env=env,
+            timeout=None,
+            timeout_ms_default=0,
+            workers=1 if libraries or alone else WORKERS,
         )
         super().__init__(_unused, result, columns, options)
         self.name = name
