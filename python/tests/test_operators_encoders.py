@@ -318,3 +318,37 @@ def test_features_that_are_there_twice():
         sparse(pd.DataFrame({"f": ["a"]}))
     with pytest.raises(al.Error, match="a feature has no value behind '='"):
         sparse(FEATURES, kvValDelimiter="=")
+
+
+# --- saved, and in the client ---
+
+
+def test_encoders_in_a_saved_pipeline_and_in_a_local_predictor(tmp_path):
+    words = batch(pd.DataFrame({"k": ["x", "y"], "w": [1.5, 2.5]}), "k string, w double")
+    look = pyalink.Lookup(selectedCols=["a"], outputCols=["w"], mapKeyCols=["k"])
+    model = pyalink.Pipeline(
+        pyalink.StringIndexer(selectedCol="a", outputCol="i", modelName="saved"),
+        pyalink.IndexToString(modelName="saved", selectedCol="i", outputCol="b"),
+        pyalink.OneHotEncoder(selectedCols=["a"], outputCols=["v"], dropLast=False),
+        pyalink.CrossFeature(selectedCols=["a", "n"], outputCol="c"),
+        pyalink.TargetEncoder(selectedCols=["a"], labelCol="t", outputCols=["m"]),
+        pyalink.Imputer(selectedCols=["n"], strategy="MAX"),
+        look.setModelData(words),
+    ).fit(batch())
+    path = str(tmp_path / "model.ak")
+    model.save(path)
+    pyalink.BatchOperator.execute()
+    wanted = model.transform(batch(NEW)).collectToDataframe().astype(str)
+    pyalink.resetEnv()
+    loaded = pyalink.PipelineModel.load(path)
+    given = loaded.transform(batch(NEW)).collectToDataframe().astype(str)
+    pd.testing.assert_frame_equal(given, wanted)
+    local: Any = pyalink.LocalPredictor(path, SCHEMA)
+    lines: list[list[Any]] = NEW.astype(object).replace({np.nan: None}).to_numpy().tolist()
+    assert local.getOutputColNames() == list(wanted.columns)
+    shown_rows = wanted.to_numpy().tolist()
+    for line, shown_row in zip(lines, shown_rows, strict=True):
+        row = [
+            "nan" if value is None or value != value else str(value) for value in local.map(line)
+        ]
+        assert row == ["nan" if str(x) in ("nan", "None", "<NA>") else x for x in shown_row]

@@ -13,8 +13,10 @@ from alink.operators import (
     _encoders,
     _features,
     _formats,
+    _imputers,
     _indexers,
     _linear,
+    _lookups,
     _relational,
     _sampling,
     _scalers,
@@ -55,6 +57,8 @@ _sampling.declare()
 _indexers.declare()
 _encoders.declare()
 _statistics.declare()
+_lookups.declare()
+_imputers.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "BatchOperator",

@@ -16,6 +16,7 @@ from alink.operators._define import build, one_of, operator
 from alink.operators._dialect import quoted
 from alink.operators._mapping import find_column, result_schema, with_columns_found
 from alink.operators._session import session
+from alink.operators._stages import Transformer
 from alink.operators._tokens import (
     counted,
     literal,
@@ -115,9 +116,16 @@ def _restored(params: Params, schema: pa.Schema, _model: pa.Schema) -> Columns:
 class IndexToString(TrainedModel):
     """A stage whose model is the one that a StringIndexer has trained under a name."""
 
+    def _fitted(self, table: Table) -> Transformer:
+        """Keep the model that has the name now, whatever is called so later."""
+        del table  # there is nothing to train
+        if self._model is None and self._get("modelName") in session().models:
+            return type(self)(self._values)._with(self._data())
+        return self
+
     def _data(self) -> Table:
-        if self._model is not None:
-            return self._model
+        if self._model is not None or self._rows is not None:
+            return super()._data()
         name, known = self._get("modelName"), session().models
         if name not in known:
             raise bad_option(
