@@ -58,7 +58,10 @@ class Sparse:
     def __init__(self, vectors: Vectors, size: int) -> None:
         self.vectors = vectors
         self.size = size
-        self.indices = vectors.indices_of_values
+        # Of the kind that numpy takes and counts by: others it would convert each time.
+        self.indices = vectors.indices_of_values.astype(np.intp, copy=False)
+        if len(self.indices) and int(self.indices.max()) >= size:
+            raise Unreadable(f"a vector has index {int(self.indices.max())}, the size is {size}")
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -67,10 +70,18 @@ class Sparse:
         """Multiply by weights, shape (d,) or (d, k)."""
         if weights.ndim > 1:
             return np.column_stack([self.times(column) for column in weights.T])
-        offsets = self.vectors.offsets
-        products = np.append(self.vectors.values * weights[self.indices], 0.0)
-        sums = np.add.reduceat(products, offsets[:-1]) if len(self) else np.empty(0)
-        return np.where(np.diff(offsets) == 0, 0.0, sums)
+        if not len(self.indices):
+            return np.zeros(len(self))
+        # "clip" takes without a look at each index; they were looked at above.
+        products = weights.take(self.indices, mode="clip")
+        products *= self.vectors.values
+        begins, lengths = self.vectors.offsets[:-1], self.vectors.lengths
+        if lengths.all():
+            return np.add.reduceat(products, begins)
+        result = np.zeros(len(self))
+        some = lengths > 0
+        result[some] = np.add.reduceat(products, begins[some])
+        return result
 
     def transposed(self, values: Array) -> Array:
         """Multiply the transposed features by values, shape (n,) or (n, k)."""
