@@ -15,7 +15,7 @@ Examples
 
 from __future__ import annotations
 
-from alink import generate
+from alink import generate, ml
 from alink._connection import (
     Context,
     connect,
@@ -114,6 +114,7 @@ __all__ = [
     "map_batches",
     "map_groups",
     "map_table",
+    "ml",
     "params",
     "read_csv",
     "read_generator",

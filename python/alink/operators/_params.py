@@ -62,7 +62,7 @@ class WithParams:
                 f"{self._name} has no parameter {quote(name)}",
                 did_you_mean(name, "its parameters", list(self._parameters)),
             )
-        self._values[name] = _checked(self._name, parameter, value)
+        self._values[name] = checked(self._name, parameter, value)
         return self
 
     def _get(self, name: str) -> Any:
@@ -122,8 +122,14 @@ def _by_setter(parameters: Mapping[str, Parameter]) -> dict[str, str]:
     return known
 
 
-def _checked(owner: str, parameter: Parameter, value: Any) -> Any:
-    """Give the value in the parameter's type."""
+def checked(owner: str, parameter: Parameter, value: Any) -> Any:
+    """Give the value in the parameter's type.
+
+    Raises
+    ------
+    PlanError
+        If it has none.
+    """
     kind = parameter.type
     if value is None:
         if parameter.required:
