@@ -77,6 +77,26 @@ class Binning(Stage):
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
     ) -> None: ...
+class BisectingKMeans(Stage):
+    def __init__(
+        self,
+        *,
+        prediction: str | None = ...,
+        vector: str | None = ...,
+        distance_type: str | None = ...,
+        k: int | None = ...,
+        max_iter: int | None = ...,
+        min_divisible_cluster_size: int | None = ...,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        prediction_detail: str | None = ...,
+        random_seed: int | None = ...,
+        reserved: Sequence[str] | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
 class Bucketizer(Stage):
     def __init__(
         self,
@@ -206,6 +226,22 @@ class DCT(Stage):
         reserved: Sequence[str] | None = ...,
         num_threads: int | None = ...,
     ) -> None: ...
+class Dbscan(Stage):
+    def __init__(
+        self,
+        *,
+        epsilon: float | None = ...,
+        id: str | None = ...,
+        min_points: int | None = ...,
+        prediction: str | None = ...,
+        vector: str | None = ...,
+        distance_type: str | None = ...,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        prediction_detail: str | None = ...,
+        reserved: Sequence[str] | None = ...,
+        num_threads: int | None = ...,
+    ) -> None: ...
 class EqualWidthDiscretizer(Stage):
     def __init__(
         self,
@@ -237,6 +273,48 @@ class FeatureHasher(Stage):
         reserved: Sequence[str] | None = ...,
         num_threads: int | None = ...,
     ) -> None: ...
+class GaussianMixture(Stage):
+    def __init__(
+        self,
+        *,
+        prediction: str | None = ...,
+        vector: str | None = ...,
+        epsilon: float | None = ...,
+        k: int | None = ...,
+        max_iter: int | None = ...,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        prediction_detail: str | None = ...,
+        random_seed: int | None = ...,
+        reserved: Sequence[str] | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
+class GeoKMeans(Stage):
+    def __init__(
+        self,
+        *,
+        latitude: str | None = ...,
+        longitude: str | None = ...,
+        prediction: str | None = ...,
+        epsilon: float | None = ...,
+        init_mode: str | None = ...,
+        init_steps: int | None = ...,
+        k: int | None = ...,
+        max_iter: int | None = ...,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        prediction_detail: str | None = ...,
+        prediction_distance: str | None = ...,
+        random_seed: int | None = ...,
+        reserved: Sequence[str] | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
 class HashCrossFeature(Stage):
     def __init__(
         self,
@@ -245,6 +323,21 @@ class HashCrossFeature(Stage):
         columns: Sequence[str] | None = ...,
         num_features: int | None = ...,
         reserved: Sequence[str] | None = ...,
+    ) -> None: ...
+class Imputer(Stage):
+    def __init__(
+        self,
+        *,
+        columns: Sequence[str] | None = ...,
+        fill_value: str | None = ...,
+        model_file_path: str | None = ...,
+        outputs: Sequence[str] | None = ...,
+        overwrite_sink: bool | None = ...,
+        strategy: str | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
     ) -> None: ...
 class JsonToColumns(Stage):
     def __init__(
@@ -299,6 +392,46 @@ class JsonValue(Stage):
         reserved: Sequence[str] | None = ...,
         skip_failed: bool | None = ...,
         num_threads: int | None = ...,
+    ) -> None: ...
+class KMeans(Stage):
+    def __init__(
+        self,
+        *,
+        prediction: str | None = ...,
+        vector: str | None = ...,
+        distance_type: str | None = ...,
+        epsilon: float | None = ...,
+        init_mode: str | None = ...,
+        init_steps: int | None = ...,
+        k: int | None = ...,
+        max_iter: int | None = ...,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        prediction_detail: str | None = ...,
+        prediction_distance: str | None = ...,
+        random_seed: int | None = ...,
+        reserved: Sequence[str] | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
+class KModes(Stage):
+    def __init__(
+        self,
+        *,
+        features: Sequence[str] | None = ...,
+        prediction: str | None = ...,
+        k: int | None = ...,
+        model_file_path: str | None = ...,
+        num_iter: int | None = ...,
+        overwrite_sink: bool | None = ...,
+        prediction_detail: str | None = ...,
+        reserved: Sequence[str] | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
     ) -> None: ...
 class KvToColumns(Stage):
     def __init__(
