@@ -10,7 +10,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from alink import ml
+from alink import ml, operators
 from alink.operators import BatchOperator, StreamOperator
 from alink.operators._catalogue import Entry, Parameter, catalogue
 from alink.operators._define import BUILT
@@ -57,24 +57,13 @@ from typing import Any, NoReturn
 
 from typing_extensions import Self
 
-from alink.operators._base import BatchOperator as BatchOperator
-from alink.operators._base import StreamOperator as StreamOperator
+"""
+# What the stub needs, and does not give.
+_OWN = """\
 from alink.operators._results import ChiSquareTested, Correlated, Summarized, VectorSummarized
-from alink.operators._session import resetEnv as resetEnv
-from alink.operators._session import useLocalEnv as useLocalEnv
-from alink.operators._stages import Pipeline as Pipeline
-from alink.operators._stages import PipelineModel as PipelineModel
 from alink.operators._stages import Transformer
 from alink.operators._training import Estimator, PredictStream, TrainedModel
 from alink.operators._unbuilt import Unbuilt
-from alink.operators._values import DenseMatrix as DenseMatrix
-from alink.operators._values import DenseVector as DenseVector
-from alink.operators._values import MTable as MTable
-from alink.operators._values import SparseVector as SparseVector
-from alink.operators._values import Tensor as Tensor
-from alink.operators._values import VectorUtil as VectorUtil
-
-__all__: list[str]
 """
 
 
@@ -102,8 +91,8 @@ def main() -> None:
 
 def stub() -> str:
     """Give the types of all operators."""
-    lines = [_HEAD]
-    for name, entry in sorted(catalogue().items()):
+    lines = [f"{_HEAD}{_imports()}\n__all__: list[str]\n"]
+    for name in sorted(catalogue()):
         built = BUILT.get(name)
         if built is None:
             lines.append(f"class {name}(Unbuilt): ...")
@@ -112,7 +101,7 @@ def stub() -> str:
             lines.append(f"from {built.__module__} import {name} as {name}")
             continue
         base = next(kind.__name__ for kind in KINDS if issubclass(built, kind))
-        parameters = entry.parameters.values()
+        parameters: list[Parameter] = list(built._parameters.values())
         lines.append(f"class {name}({base}):")
         lines += ["    def __init__(", "        self,"]
         if base == "PredictStream":
@@ -184,6 +173,17 @@ def ml_stub() -> str:
         lines.append("    ) -> None: ...")
     lines.append("def __getattr__(name: str) -> NoReturn: ...\n")
     return "\n".join(lines)
+
+
+def _imports() -> str:
+    """Give the imports of what is no operator."""
+    lines: set[str] = set(_OWN.splitlines())
+    for name in set(operators.__all__) - set(catalogue()):
+        module = getattr(operators, name).__module__
+        if not module.startswith("alink."):  # of user functions, which travel by value
+            module = "alink.operators._udf"
+        lines.add(f"from {module} import {name} as {name}")
+    return "".join(f"{line}\n" for line in sorted(lines))
 
 
 def _type(parameter: Parameter) -> str:

@@ -23,14 +23,36 @@ from alink.operators import (
     _sinks,
     _sources,
     _statistics,
+    _udf,
     _vectors,
 )
 from alink.operators._base import BatchOperator, StreamOperator
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT
+from alink.operators._environment import (
+    AlinkGlobalConfiguration,
+    FilePath,
+    LocalFileSystem,
+    MLEnv,
+    Params,
+    collectToDataframes,
+    dataframeToOperator,
+    getMLEnv,
+    useCustomEnv,
+    useLocalEnv,
+    useRemoteEnv,
+)
 from alink.operators._local import LocalPredictor
-from alink.operators._session import resetEnv, useLocalEnv
+from alink.operators._session import resetEnv
 from alink.operators._stages import Pipeline, PipelineModel
+from alink.operators._udf import (
+    AlinkDataTypes,
+    DataTypes,
+    ScalarFunction,
+    TableFunction,
+    udf,
+    udtf,
+)
 from alink.operators._unbuilt import unbuilt
 from alink.operators._values import (
     DenseMatrix,
@@ -54,6 +76,7 @@ _conversions.declare()
 _sources.declare()
 _sinks.declare()
 _sampling.declare()
+_udf.declare()
 _indexers.declare()
 _encoders.declare()
 _statistics.declare()
@@ -61,19 +84,35 @@ _lookups.declare()
 _imputers.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
+    "AlinkDataTypes",
+    "AlinkGlobalConfiguration",
     "BatchOperator",
     "DenseMatrix",
+    "DataTypes",
     "DenseVector",
+    "FilePath",
+    "LocalFileSystem",
     "LocalPredictor",
+    "MLEnv",
     "MTable",
+    "Params",
     "Pipeline",
     "PipelineModel",
+    "ScalarFunction",
     "SparseVector",
     "StreamOperator",
+    "TableFunction",
     "Tensor",
     "VectorUtil",
+    "collectToDataframes",
+    "dataframeToOperator",
+    "getMLEnv",
     "resetEnv",
+    "udf",
+    "udtf",
+    "useCustomEnv",
     "useLocalEnv",
+    "useRemoteEnv",
     *catalogue(),
 ]
 for _name in catalogue():

@@ -12,7 +12,6 @@ from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink._table import Table
 from alink.operators import _frame
-from alink.operators._dialect import translate
 from alink.operators._operator import AlgoOperator
 from alink.operators._session import session
 
@@ -42,6 +41,12 @@ class BatchOperator(AlgoOperator):
     def sqlQuery(query: str) -> BatchOperator:
         """Make a table of a query; it knows what `registerTableName` has named."""
         return TableBatch(_query(query))
+
+    @staticmethod
+    @without_our_frames
+    def registerFunction(name: str, func: Any) -> None:
+        """Give a user function a name for ``sqlQuery``; one that had it before is replaced."""
+        _register(name, func)
 
     @without_our_frames
     def distinct(self) -> BatchOperator:
@@ -129,6 +134,12 @@ class StreamOperator(AlgoOperator):
         """Make a stream of a query; it knows what `registerTableName` has named."""
         return TableStream(_query(query))
 
+    @staticmethod
+    @without_our_frames
+    def registerFunction(name: str, func: Any) -> None:
+        """Give a user function a name for ``sqlQuery``; one that had it before is replaced."""
+        _register(name, func)
+
     def print(  # type: ignore[override]
         self, key: Any = None, refreshInterval: int = 0, maxLimit: int = 100
     ) -> StreamOperator:
@@ -191,6 +202,20 @@ def read_schema(name: str, text: str) -> pa.Schema:
         ) from None
 
 
+def _register(name: str, func: Any) -> None:
+    from alink.operators._udf import UserFunction
+
+    if not isinstance(func, UserFunction):
+        raise bad_option(
+            "registerFunction",
+            f"registerFunction takes what udf or udtf gives, not {func!r:.60}",
+            "udf(f, input_types=[…], result_type=DataTypes.DOUBLE()) has the result's type",
+        )
+    session().functions[name.lower()] = func
+
+
 def _query(query: str) -> Table:
+    from alink.operators._sql_functions import run_sql
+
     tables = {name: operator._table() for name, operator in session().named.items()}
-    return session().context.sql(translate(query), tables=tables)
+    return run_sql(session().context, query, tables)

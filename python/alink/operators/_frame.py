@@ -17,6 +17,7 @@ import pyarrow as pa
 from alink._algorithms._strings import Unreadable, text_of
 from alink._algorithms._types import MTABLE, TENSOR, VECTOR, is_kind, type_name
 from alink._diag import quote
+from alink._notebook import in_notebook
 from alink._options import bad_option
 from alink.operators._values import MTable, Tensor, cell, of_cell, vector_cell
 
@@ -182,7 +183,40 @@ def to_pandas(rows: pa.Table) -> pd.DataFrame:
 # --- printing ---
 
 
-def render(rows: pa.Table) -> str:
+def show(rows: pa.Table, title: str | None = None, cut: bool = True) -> None:
+    """Print rows: as text, or in a notebook as HTML, the way that pandas writes it.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+    title : str, optional
+        A line that is printed before.
+    cut : bool, default True
+        Whether of many rows the first and the last are shown alone.
+    """
+    if title is not None:
+        print(title)
+    if not in_notebook():
+        print(render(rows, cut), flush=True)
+        return
+    from IPython.display import HTML, display
+
+    count = rows.num_rows
+    half = _ROWS_SHOWN // 2
+    if cut and count > _ROWS_MAX:
+        ends = to_pandas(pa.concat_tables([rows.slice(0, half), rows.slice(count - half)]))
+        ends.index = [*range(half), *range(count - half, count)]
+        below = f"<p>{count} rows × {rows.num_columns} columns</p>"
+        display(HTML(_html(ends) + below))
+    else:
+        display(HTML(_html(to_pandas(rows))))
+
+
+def _html(frame: pd.DataFrame) -> str:
+    return frame.to_html().replace("\\n", "<br>")
+
+
+def render(rows: pa.Table, cut: bool = True) -> str:
     """Write rows as pandas prints a DataFrame, all columns beside one another."""
     count = rows.num_rows
     names = [_escaped(str(name)) for name in rows.schema.names]
@@ -190,7 +224,7 @@ def render(rows: pa.Table) -> str:
         listed = ", ".join(rows.schema.names[:_NAMES_MAX])
         more = ", ..." if len(names) > _NAMES_MAX else ""
         return f"Empty DataFrame\nColumns: [{listed}{more}]\nIndex: []"
-    cut = count > _ROWS_MAX
+    cut = cut and count > _ROWS_MAX
     half = _ROWS_SHOWN // 2
     labels = [str(i) for i in range(count)] if not cut else []
     shown = rows

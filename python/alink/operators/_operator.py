@@ -175,7 +175,8 @@ class AlgoOperator(WithParams):
         Parameters
         ----------
         n : int, default -1
-            How many rows at most; below 0 all.
+            How many rows at most. Of all, with 0 or less, only the first and the last are
+            shown where there are more than 60.
         title : str, optional
             A line that is printed before.
         """
@@ -185,17 +186,15 @@ class AlgoOperator(WithParams):
 
     def lazyPrint(self: O, n: int = -1, title: str | None = None) -> O:
         """Print the rows with the next ``execute``."""
-        shown = self._table() if n < 0 else self._table().limit(n)
+        shown = self._table() if n <= 0 else self._table().limit(n)
 
         def show(rows: pa.Table) -> None:
-            if title:
-                print(title)
-            print(_frame.render(rows), flush=True)
+            _frame.show(rows, title, cut=n <= 0)
 
         session().waiting.setdefault(self._kind, []).append(Waiting(self._of(shown), show))
         return self
 
-    def lazyCollectToDataframe(self, *callbacks: Callable[[pd.DataFrame], Any]) -> None:
+    def lazyCollectToDataframe(self: O, *callbacks: Callable[[pd.DataFrame], Any]) -> O:
         """Call functions with the rows, as a DataFrame, with the next ``execute``."""
 
         def call(rows: pa.Table) -> None:
@@ -204,6 +203,7 @@ class AlgoOperator(WithParams):
                 callback(frame)
 
         session().waiting.setdefault(self._kind, []).append(Waiting(self, call))
+        return self
 
     @classmethod
     @without_our_frames
@@ -244,6 +244,30 @@ class AlgoOperator(WithParams):
     def split(self, fraction: float) -> Any:
         """Divide the rows in two; what is behind the fraction is the first side output."""
         return self._then("Split", fraction=fraction)
+
+    @without_our_frames
+    def udf(
+        self,
+        func: Any,
+        selectedCols: Sequence[str],
+        outputCol: str,
+        reservedCols: Sequence[str] | None = None,
+    ) -> Any:
+        """Call a user function with columns; what it gives is the last column."""
+        given = {"func": func, "selectedCols": selectedCols, "outputCol": outputCol}
+        return self._then("UDF", **given, reservedCols=reservedCols)
+
+    @without_our_frames
+    def udtf(
+        self,
+        func: Any,
+        selectedCols: Sequence[str],
+        outputCols: Sequence[str],
+        reservedCols: Sequence[str] | None = None,
+    ) -> Any:
+        """Call a user function with columns; each row that it gives makes a row."""
+        given = {"func": func, "selectedCols": selectedCols, "outputCols": outputCols}
+        return self._then("UDTF", **given, reservedCols=reservedCols)
 
     @without_our_frames
     def rebalance(self) -> Any:

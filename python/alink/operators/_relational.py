@@ -9,6 +9,7 @@ from alink._options import bad_option
 from alink._table import Table
 from alink.operators._define import batch_and_stream, operator
 from alink.operators._dialect import quoted, translate
+from alink.operators._sql_functions import run_sql
 from alink.operators._table_aggregates import gather_rows, gathered
 
 Params = Mapping[str, Any]
@@ -19,7 +20,7 @@ def _query(query: str, inputs: Sequence[Table]) -> Table:
     if len(inputs) > len(names):
         raise bad_option("SQL", f"{len(inputs)} inputs are too many: at most {len(names)}")
     tables = dict(zip(names, inputs, strict=False))
-    return inputs[0]._context.sql(query, tables=tables)
+    return run_sql(inputs[0]._context, query, tables)
 
 
 def select(_name: str, params: Params, inputs: Sequence[Table]) -> Table:

@@ -77,19 +77,13 @@ def session() -> Session:
         return _session
 
 
-def useLocalEnv(parallelism: int | None = None, **_: Any) -> Session:
-    """Run operators on an engine of this process.
-
-    Parameters
-    ----------
-    parallelism : int, optional
-        How many processor cores it uses at most; by default all.
-    """
+def begin(parallelism: int | None) -> Session:
+    """Begin a session of its own engine; what the one before had is forgotten."""
     return _replace(Session(parallelism))
 
 
 def resetEnv() -> None:
-    """End the engine of `useLocalEnv`, and forget what has a name or waits."""
+    """End the engine of ``useLocalEnv``, and forget what has a name or waits."""
     _replace(None)
 
 
