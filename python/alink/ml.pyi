@@ -664,6 +664,23 @@ class OneHotEncoder(Stage):
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
     ) -> None: ...
+class PCA(Stage):
+    def __init__(
+        self,
+        *,
+        k: int | None = ...,
+        prediction: str | None = ...,
+        calculation_type: str | None = ...,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        reserved: Sequence[str] | None = ...,
+        columns: Sequence[str] | None = ...,
+        vector: str | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
 class QuantileDiscretizer(Stage):
     def __init__(
         self,

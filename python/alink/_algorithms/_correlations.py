@@ -30,10 +30,13 @@ class Matrices:
     params : mapping
         ``selectedCols``, or ``vectorCol``. NULL among numbers is NaN; rows whose vector is NULL
         are left out.
+    complete : bool, default False
+        Whether rows with NULL, NaN or infinite values are refused.
     """
 
-    def __init__(self, rows: Group, params: Params) -> None:
+    def __init__(self, rows: Group, params: Params, complete: bool = False) -> None:
         self._rows = rows
+        self._complete = complete
         self._names: Sequence[str] = params.get("selectedCols") or ()
         self._vector: str | None = params.get("vectorCol")
         self.size = len(self._names)
@@ -52,20 +55,31 @@ class Matrices:
 
     def __iter__(self) -> Iterator[Array]:
         for batch in self._rows:
-            if self._vector is None:
-                yield numbers(batch, self._names)
-                continue
-            vectors = read_vectors(batch, self._vector)
-            try:
-                matrix = vectors.matrix(self.size)
-            except Unreadable as error:
-                raise Unreadable(f"column {self._vector!r}: {error}") from None
-            yield matrix if vectors.valid is None else matrix[vectors.valid]
+            values = self._matrix(batch)
+            if self._complete and not np.isfinite(values).all():
+                at = int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])
+                self._refuse(self._vector or self._names[at])
+            yield values
 
-    @property
-    def names(self) -> list[str]:
-        """What the columns are called in messages."""
-        return list(self._names) or [str(i) for i in range(self.size)]
+    def _matrix(self, batch: pa.RecordBatch) -> Array:
+        if self._vector is None:
+            return numbers(batch, self._names)
+        vectors = read_vectors(batch, self._vector)
+        try:
+            matrix = vectors.matrix(self.size)
+        except Unreadable as error:
+            raise Unreadable(f"column {self._vector!r}: {error}") from None
+        if vectors.valid is None:
+            return matrix
+        if self._complete:
+            self._refuse(self._vector)
+        return matrix[vectors.valid]
+
+    @staticmethod
+    def _refuse(column: str) -> None:
+        raise Unreadable(
+            f"column {column!r} has NULL, NaN or infinite values: fill or leave out the rows"
+        )
 
 
 def products(rows: Group, matrices: Matrices) -> Products:

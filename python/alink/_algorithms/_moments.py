@@ -131,6 +131,11 @@ class Products:
         self.count, self.mean = total, mean
 
     @property
+    def flat(self) -> npt.NDArray[np.bool_]:
+        """Where a column has one value: what is left of its squares is rounding."""
+        return self.squares <= (self.count * self.mean * np.finfo(np.float64).eps) ** 2
+
+    @property
     def covariance(self) -> Array:
         """The covariances, of a sample: n - 1 in the denominator."""
         return self.products / np.maximum(self.count - 1, 1)
@@ -139,9 +144,7 @@ class Products:
     def correlation(self) -> Array:
         """Pearson's correlations; NaN with a column of one value, and 1 with itself."""
         scale = np.sqrt(self.squares) * np.sqrt(self.squares.T)
-        # What is left of a column of one value is rounding.
-        small = (self.count * self.mean * np.finfo(np.float64).eps) ** 2
-        flat = (self.squares <= small) | (self.squares <= small).T
+        flat = self.flat | self.flat.T
         result = np.where(flat, np.nan, self.products / np.where(flat, 1.0, scale))
         np.fill_diagonal(result, 1.0)
         return np.clip(result, -1.0, 1.0)

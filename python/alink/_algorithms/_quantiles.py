@@ -9,7 +9,7 @@ gathered and sorted. So nothing is estimated, and no reading holds more than a t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,26 @@ def cut_points(rows: Group, names: Sequence[str], parts: Sequence[int]) -> list[
         return [rank(k) for k in range(1, parts[column])]
 
     return [np.unique(found) for found in order_statistics(rows, names, ranks)]
+
+
+def train(params: Mapping[str, Any]) -> Any:
+    """Make the table of the values that cut a column in parts, with the least and the largest."""
+    name, parts, mode = params["selectedCol"], params["quantileNum"], params["roundMode"]
+
+    def run(rows: Group) -> pa.Table:
+        def ranks(_column: int, count: int) -> list[int]:
+            rank = rank_of(mode, count, parts)
+            return [rank(k) for k in range(parts + 1)]
+
+        (found,) = order_statistics(rows, [name], ranks)
+        kind = rows.schema.field(name).type
+        values = pa.array(found)
+        if kind.bit_width == 32 and not _is_real(kind):
+            values = values.cast(pa.int32())
+        columns = [values.cast(kind), pa.array(range(len(found)), pa.int64())]
+        return pa.table(columns, names=[name, "quantile"])
+
+    return run
 
 
 def order_statistics(

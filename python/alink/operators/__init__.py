@@ -7,6 +7,7 @@ from typing import NoReturn
 from alink._diag import did_you_mean, quote
 from alink.operators import (
     _clustering,
+    _components,
     _conversions,
     _densities,
     _discretizers,
@@ -17,6 +18,7 @@ from alink.operators import (
     _indexers,
     _linear,
     _lookups,
+    _rankings,
     _relational,
     _sampling,
     _scalers,
@@ -82,6 +84,8 @@ _encoders.declare()
 _statistics.declare()
 _lookups.declare()
 _imputers.declare()
+_rankings.declare()
+_components.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "AlinkDataTypes",

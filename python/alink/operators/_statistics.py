@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from alink._algorithms._chi_square import SCHEMA as TEST_SCHEMA
 from alink._algorithms._models import model_schema
+from alink._algorithms._types import type_name
+from alink._diag import quote
 from alink._options import bad_option
 from alink._table import Table
 from alink.operators._base import BatchOperator
@@ -22,6 +24,7 @@ from alink.operators._vectors import check_vectors
 Params = Mapping[str, Any]
 Check = Callable[[str, dict[str, Any], pa.Schema], None]
 _MODEL = model_schema()
+_PARTS_MAX = 100_000
 _COLUMNS = ("selectedCols", "selectedCol", "vectorCol", "labelCol")
 
 
@@ -118,6 +121,31 @@ def _tested(name: str, given: dict[str, Any], schema: pa.Schema) -> None:
         raise bad_option(name, f"{name}: 'selectedCols' names no column")
 
 
+def _quantile(name: str, given: dict[str, Any], schema: pa.Schema) -> None:
+    kind = schema.field(given["selectedCol"]).type
+    given["roundMode"] = one_of(name, "roundMode", given["roundMode"], ("ROUND", "FLOOR", "CEIL"))
+    check_parts(name, given["quantileNum"])
+    ordered = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    if not ordered and not pa.types.is_temporal(kind):
+        raise bad_option(
+            name,
+            f"{name}: column {quote(given['selectedCol'])} is {type_name(kind)}",
+            "it takes numbers, dates and times; cast the column to one of them",
+        )
+
+
+def check_parts(name: str, parts: int) -> None:
+    """Refuse a number of quantiles that is too small or too large."""
+    if not 1 <= parts <= _PARTS_MAX:
+        raise bad_option(
+            name, f"{name}: 'quantileNum' cannot be {parts}", f"it is from 1 to {_PARTS_MAX:,}"
+        )
+
+
+def _quantile_columns(given: Params, schema: pa.Schema) -> pa.Schema:
+    return pa.schema([schema.field(given["selectedCol"]), ("quantile", pa.int64())])
+
+
 def declare() -> None:
     """Declare the operators of this module."""
     statistic(
@@ -157,3 +185,12 @@ def declare() -> None:
             _tested,
             f"Select those of {of} that depend most on a label, by chi-square tests.",
         )
+    statistic(
+        "Quantile",
+        "_quantiles.train",
+        _quantile,
+        "Give the values that cut a column in quantileNum parts, with the least, which is "
+        "quantile 0, and the largest: exactly the values at ranks (n - 1) k / quantileNum, rounded "
+        "as roundMode says. NULL and NaN are left out.",
+        result=_quantile_columns,
+    )
