@@ -505,6 +505,32 @@ class LassoRegression(Stage):
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
     ) -> None: ...
+class Lda(Stage):
+    def __init__(
+        self,
+        *,
+        prediction: str | None = ...,
+        column: str | None = ...,
+        topic_num: int | None = ...,
+        alpha: float | None = ...,
+        beta: float | None = ...,
+        learning_decay: float | None = ...,
+        method: str | None = ...,
+        model_file_path: str | None = ...,
+        num_iter: int | None = ...,
+        online_learning_offset: float | None = ...,
+        optimize_doc_concentration: bool | None = ...,
+        overwrite_sink: bool | None = ...,
+        prediction_detail: str | None = ...,
+        random_seed: int | None = ...,
+        reserved: Sequence[str] | None = ...,
+        subsampling_rate: float | None = ...,
+        vocab_size: int | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
 class LinearRegression(Stage):
     def __init__(
         self,

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from ._course import Course
 from ._group import Group
+from ._moments import numbers
 from ._nearest import Array, Block, Dense
 from ._random import uniform
-from ._scalers import numbers
 from ._spaces import Space
 from ._strings import Unreadable
 from ._types import VECTOR

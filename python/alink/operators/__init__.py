@@ -16,6 +16,7 @@ from alink.operators import (
     _formats,
     _imputers,
     _indexers,
+    _kmeans_streams,
     _linear,
     _lookups,
     _rankings,
@@ -25,6 +26,7 @@ from alink.operators import (
     _sinks,
     _sources,
     _statistics,
+    _topics,
     _udf,
     _vectors,
 )
@@ -72,6 +74,8 @@ _linear.declare()
 _discretizers.declare()
 _clustering.declare()
 _densities.declare()
+_topics.declare()
+_kmeans_streams.declare()
 _vectors.declare()
 _features.declare()
 _conversions.declare()
