@@ -14,6 +14,7 @@ from alink import ml, operators
 from alink.operators import BatchOperator, StreamOperator
 from alink.operators._catalogue import Entry, Parameter, catalogue
 from alink.operators._define import BUILT
+from alink.operators._model_info import WithModelInfo
 from alink.operators._results import ChiSquareTested, Correlated, Summarized, VectorSummarized
 from alink.operators._stages import Transformer
 from alink.operators._training import Estimator, PredictStream, TrainedModel
@@ -31,6 +32,7 @@ KINDS = (
     VectorSummarized,
     Correlated,
     ChiSquareTested,
+    WithModelInfo,
     BatchOperator,
     StreamOperator,
     TrainedModel,
@@ -60,6 +62,7 @@ from typing_extensions import Self
 """
 # What the stub needs, and does not give.
 _OWN = """\
+from alink.operators._model_info import WithModelInfo
 from alink.operators._results import ChiSquareTested, Correlated, Summarized, VectorSummarized
 from alink.operators._stages import Transformer
 from alink.operators._training import Estimator, PredictStream, TrainedModel

@@ -12,6 +12,7 @@ from alink._diag import quote
 from alink._options import bad_option
 from alink.operators._define import one_of
 from alink.operators._mapping import find_column
+from alink.operators._model_info import KMeansModelInfo
 from alink.operators._training import Columns, Trained, trained
 from alink.operators._vectors import check_vectors
 
@@ -99,6 +100,7 @@ def declare() -> None:
             nearest,
             ["vectorCol"],
             prepare=of_vectors(("EUCLIDEAN", "COSINE", "HAVERSINE")),
+            info=KMeansModelInfo,
             doc="k-means, by Lloyd's iterations from a start that is found on a sample by "
             "k-means++, whichever initMode is set. Clusters are numbered by size, "
             "the largest first. Rows whose vector is NULL are left out, and predicted as NULL.",

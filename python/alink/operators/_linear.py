@@ -12,6 +12,7 @@ from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
 from alink._options import bad_option
 from alink.operators._mapping import find_column
+from alink.operators._model_info import LinearClassifierModelInfo, LinearRegressorModelInfo
 from alink.operators._training import Columns, Trained, trained
 
 
@@ -113,6 +114,7 @@ def declare() -> None:
                 estimator=estimator,
                 settings={"linearModelType": kind, "modelName": model},
                 prepare=with_features,
+                info=LinearClassifierModelInfo if label else LinearRegressorModelInfo,
                 doc=doc,
             )
         )

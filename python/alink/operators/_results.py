@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from alink._errors import without_our_frames
 from alink.operators._base import BatchOperator
-from alink.operators._session import Waiting, session
+from alink.operators._model_info import later, printing
+from alink.operators._operator import collect
 from alink.operators._summaries import (
     BaseVectorSummary,
     ChiSquareTestResults,
@@ -28,24 +29,14 @@ class WithResult(BatchOperator):
 
     @without_our_frames
     def _collect(self) -> Any:
-        return type(self)._read(self._table().to_arrow())
+        return type(self)._read(collect([self])[0])
 
     def _collect_later(self: R, callbacks: tuple[Callable[[Any], Any], ...]) -> R:
-        def call(rows: pa.Table) -> None:
-            result = type(self)._read(rows)
-            for callback in callbacks:
-                callback(result)
-
-        session().waiting.setdefault(self._kind, []).append(Waiting(self, call))
+        later(self, type(self)._read, callbacks)
         return self
 
     def _print_later(self: R, title: str | None) -> R:
-        def show(result: Any) -> None:
-            if title:
-                print(title)
-            print(result, flush=True)
-
-        return self._collect_later((show,))
+        return self._collect_later((printing(title),))
 
 
 class Summarized(WithResult):

@@ -350,7 +350,7 @@ def format_table(
     """
     columns = _ends(len(heads), max(edge, _COLUMNS_MIN))
     places = _ends(len(rows), edge)
-    lines = [list(heads), *([_text(value) for value in rows[i]] for i in places if i >= 0)]
+    lines = [list(heads), *([format_number(value) for value in rows[i]] for i in places if i >= 0)]
     cells = [[line[j] if j >= 0 else "..." for j in columns] for line in lines]
     if names is not None:
         before = [corner, *(names[i] for i in places if i >= 0)]
@@ -369,7 +369,8 @@ def _ends(count: int, edge: int) -> list[int]:
     return [*range(edge), -1, *range(count - edge, count)]
 
 
-def _text(value: Any) -> str:
+def format_number(value: Any) -> str:
+    """Write a value as PyAlink prints statistics, with at most four digits behind the point."""
     if not isinstance(value, float):
         return "null" if value is None else str(value)
     if not math.isfinite(value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 
@@ -27,11 +27,20 @@ from alink.operators._mapping import (
     package,
     with_columns_found,
 )
+from alink.operators._model_info import (
+    ModelInfo,
+    ReadInfo,
+    ReadModel,
+    WithModelInfo,
+    later,
+    printing,
+)
 from alink.operators._operator import AlgoOperator, collect
 from alink.operators._session import session
 from alink.operators._stages import PipelineStage, Transformer
 
 Columns = Sequence[tuple[str, pa.DataType]]
+E = TypeVar("E", bound="Estimator")
 
 #: How many workers train a model together; None leaves it to the engine, which goes by the rows.
 WORKERS: int | None = None
@@ -137,6 +146,9 @@ class Trained:
     query : callable, optional
         Makes the table of the model of the operator's name, its parameters and the rows, where
         the engine computes it by queries; there is no task ``train`` then.
+    info : callable
+        Reads what a model says of itself, of its rows, for ``collectModelInfo`` and its like:
+        mostly a class derived from `ModelInfo`. It runs in the client.
     doc : str
         What the algorithm does, and where it is from.
     """
@@ -155,6 +167,7 @@ class Trained:
     libraries: bool = False
     prepare: Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]] | None = None
     query: Callable[[str, Mapping[str, Any], Table], Table] | None = None
+    info: ReadInfo = ModelInfo
     doc: str = ""
 
     def fit(self, name: str, params: Mapping[str, Any], inputs: Sequence[Table]) -> Table:
@@ -243,7 +256,30 @@ class Estimator(PipelineStage):
             if name in self._model_class._parameters
         }
         # It is computed by the first job that needs it, once.
-        return self._model_class(values)._with(model.cache())
+        made = self._model_class(values)._with(model.cache())
+        made._lazily = {k: v for k, v in self._lazily.items() if k.startswith("lazyPrintTransform")}
+        self._print_trained(made)
+        return made
+
+    def _print_trained(self, model: TrainedModel) -> None:
+        """Print what was asked for of the model."""
+        for what in ("lazyPrintModelInfo", "lazyPrintTrainInfo"):
+            if self._lazily.get(f"{what}Enabled"):
+                shown = printing(self._lazily.get(f"{what}Title"))
+                later(model.getModelData(), self._trained.info, [shown])
+
+    def enableLazyPrintModelInfo(self: E, title: str | None = None) -> E:
+        """Print what the model says of itself, with the ``execute`` after ``fit``."""
+        return self._lazy("ModelInfo", title)
+
+    def enableLazyPrintTrainInfo(self: E, title: str | None = None) -> E:
+        """Print what is known of the training, with the ``execute`` after ``fit``."""
+        return self._lazy("TrainInfo", title)
+
+    @without_our_frames
+    def fitAndTransform(self, data: AlgoOperator) -> Any:
+        """Train the stage, and apply it to the same rows."""
+        return self.fit(data).transform(data)
 
 
 class TrainedModel(Transformer):
@@ -306,13 +342,18 @@ def trained(definition: Trained) -> None:
     for name, base in names.items():
         if name in catalogue():
             build(name, base, definition.doc, _trained=definition)
-    build(train, _TrainBatch, definition.doc, _trained=definition)
+    read = staticmethod(definition.info)
+    build(train, _TrainBatch, definition.doc, _trained=definition, _info=read)
+    told = f"{definition.name}ModelInfoBatchOp"
+    if told in catalogue():
+        doc = f"Say what the model of {train} says of itself."
+        build(told, ReadModel, doc, _info=read)
     if estimator in catalogue():
         model = BUILT[f"{estimator}Model"]
         build(estimator, Estimator, definition.doc, _trained=definition, _model_class=model)
 
 
-class _TrainBatch(BatchOperator):
+class _TrainBatch(WithModelInfo):
     _trained: ClassVar[Trained]
 
     def _link(self) -> Table:

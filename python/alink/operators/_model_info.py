@@ -1,0 +1,353 @@
+"""What models say of themselves: objects with PyAlink's methods, printed as PyAlink prints them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import pyarrow as pa
+
+from alink._algorithms._models import BadModel, read_model
+from alink._errors import without_our_frames
+from alink._options import bad_option
+from alink.operators._base import BatchOperator, TableBatch
+from alink.operators._operator import AlgoOperator, collect
+from alink.operators._session import Waiting, session
+from alink.operators._summaries import format_number, format_table
+from alink.operators._values import DenseVector
+
+W = TypeVar("W", bound="WithModelInfo")
+
+_LINE_CHARS = 75
+_ENDS_SHOWN = 3  # of a list, so many values at each end
+_WEIGHTS_SHOWN = 10
+
+#: Reads what a model says of itself, of its rows.
+ReadInfo = Callable[[pa.Table], Any]
+
+
+class ModelInfo:
+    """What a model says of itself: the parameters that it keeps.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+        The model.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+        try:
+            model = read_model(rows)
+        except BadModel:  # of a form of its own
+            self._meta, self._data, self._labels = {}, list[str](), list[Any]()
+        else:
+            self._meta, self._data, self._labels = model.meta, model.data, model.labels
+
+    def getMeta(self) -> dict[str, Any]:
+        """Give the parameters that the model keeps."""
+        return dict(self._meta)
+
+    def __str__(self) -> str:
+        return headline("model meta info", "-") + mapped(
+            {**self._meta, "rows": self._rows.num_rows}
+        )
+
+
+class LinearRegressorModelInfo(ModelInfo):
+    """A linear model: its weights."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        super().__init__(rows)
+        self._content: dict[str, Any] = json.loads(self._data[0])
+
+    def hasInterceptItem(self) -> bool:
+        """Tell whether the first weight is the intercept."""
+        return bool(self._meta.get("hasInterceptItem", True))
+
+    def getFeatureNames(self) -> list[str] | None:
+        """Give the columns of the features; None where they are a vector."""
+        return self._content.get("featureColNames")
+
+    def getVectorColName(self) -> str | None:
+        """Give the column of the vectors; None where the features are columns."""
+        return self._meta.get("vectorCol")
+
+    def getWeight(self) -> DenseVector:
+        """Give the weights, the intercept first where there is one."""
+        return DenseVector(self._content["coefVector"]["data"])
+
+    def getVectorSize(self) -> int:
+        """Give the number of features."""
+        return int(self._meta.get("vectorSize") or 0)
+
+    def getModelName(self) -> str:
+        """Give the name of the kind of model."""
+        return self._meta["modelName"]
+
+    def __str__(self) -> str:
+        meta: dict[str, Any] = {
+            "model name": self.getModelName(),
+            "num feature": self.getVectorSize(),
+        }
+        if (vector := self.getVectorColName()) is not None:
+            meta["vector colName"] = vector
+        meta["hasInterception"] = self.hasInterceptItem()
+        text = headline("model meta info", "-") + mapped(meta) + "\n"
+        if len(self._labels) > 1:
+            text += headline("model label values", "-") + listed(self._labels) + "\n"
+        return text + headline("model weight info", "-") + self._weights() + "\n"
+
+    def _weights(self) -> str:
+        values = self.getWeight().getData()
+        begin = 1 if self.hasInterceptItem() else 0
+        names = self.getFeatureNames()
+        heads = ["intercept"][:begin]
+        cells: list[Any] = values[:begin]
+        cut = len(values) >= _WEIGHTS_SHOWN
+        for i in range(begin, _WEIGHTS_SHOWN - 1 if cut else len(values)):
+            heads.append(str(i) if names is None else names[i - begin])
+            cells.append(f"{values[i]:.8f}")
+        if cut:
+            heads.append("... ...")
+            cells.append("... ...")
+        return format_table([cells], heads)
+
+
+class LinearClassifierModelInfo(LinearRegressorModelInfo):
+    """A linear model of a label with two values: its weights and the label's values."""
+
+    def getLabelValues(self) -> list[Any]:
+        """Give the values of the label; the first is the one that weights speak for."""
+        return list(self._labels)
+
+
+class StandardScalerModelInfo(ModelInfo):
+    """Means and standard deviations of columns."""
+
+    def getMeans(self) -> list[float]:
+        """Give the means."""
+        return json.loads(self._data[0])
+
+    def getStdDevs(self) -> list[float]:
+        """Give the standard deviations."""
+        return json.loads(self._data[1])
+
+    def isWithMeans(self) -> bool:
+        """Tell whether means are taken off."""
+        return bool(self._meta["withMean"])
+
+    def isWithStdDevs(self) -> bool:
+        """Tell whether columns are divided by their standard deviations."""
+        return bool(self._meta["withStd"])
+
+    def __str__(self) -> str:
+        text = headline("StandardScalerModelInfo", "-") + "\n"
+        for what, kept, values, words in (
+            ("means information", self.isWithMeans(), self.getMeans(), "mean"),
+            (
+                "standard deviation information",
+                self.isWithStdDevs(),
+                self.getStdDevs(),
+                "standard deviation",
+            ),
+        ):
+            text += headline(what, "=") + "\n"
+            text += (listed(values) if kept else f"The {words} values are not calculated.") + "\n"
+        return text
+
+
+class MinMaxScalerModelInfo(ModelInfo):
+    """The extremes of columns."""
+
+    def getMins(self) -> list[float]:
+        """Give the least values."""
+        return json.loads(self._data[0])
+
+    def getMaxs(self) -> list[float]:
+        """Give the largest values."""
+        return json.loads(self._data[1])
+
+    def __str__(self) -> str:
+        text = headline("MinMaxScalerModelInfo", "-") + "\n"
+        text += headline("lower bound information", "=") + f"\n{listed(self.getMins())}\n"
+        return text + headline("upper bound information", "=") + f"\n{listed(self.getMaxs())}\n"
+
+
+class MaxAbsScalarModelInfo(ModelInfo):
+    """The largest absolute values of columns."""
+
+    def getMaxAbs(self) -> list[float]:
+        """Give the largest absolute values."""
+        return json.loads(self._data[0])
+
+    def __str__(self) -> str:
+        text = headline("MaxAbsScalarModelInfo", "-") + "\n"
+        return text + headline("max abs information", "=") + f"\n{listed(self.getMaxAbs())}\n"
+
+
+class KMeansModelInfo(ModelInfo):
+    """Clusters: their centres, and how many rows each has."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        super().__init__(rows)
+        clusters = [json.loads(text) for text in self._data]
+        self._clusters = {cluster["clusterId"]: cluster for cluster in clusters}
+
+    def getClusterNumber(self) -> int:
+        """Tell how many clusters there are."""
+        return len(self._clusters)
+
+    def getClusterCenter(self, clusterId: int) -> DenseVector:
+        """Give the centre of a cluster."""
+        return DenseVector(self._clusters[clusterId]["vec"]["data"])
+
+    def getClusterWeight(self, clusterId: int) -> float:
+        """Give the number of rows of a cluster."""
+        return float(self._clusters[clusterId]["weight"])
+
+    def __str__(self) -> str:
+        total = sum(self.getClusterWeight(i) for i in self._clusters)
+        text = headline("KMeansInfo", "-")
+        text += (
+            f"KMeans clustering with {self.getClusterNumber()} clusters. Clustering on "
+            f"{int(total)} samples of {self._meta.get('vectorSize')} dimension based on "
+            f"{self._meta.get('distanceType')}.\n"
+        )
+        centres = {i: self.getClusterCenter(i).getData() for i in sorted(self._clusters)}
+        return text + headline("ClusterCenters", "=") + mapped(centres, lines=True, edge=10) + "\n"
+
+
+# --- printing ---
+
+
+def headline(text: str, pad: str) -> str:
+    """Write a line with a text in its middle."""
+    inner = f" {text} "
+    side = pad * ((_LINE_CHARS - len(inner)) // 2)
+    return f"{side}{inner}{side}\n"
+
+
+def listed(values: Sequence[Any]) -> str:
+    """Write a list; of a long one the first and the last values."""
+    shown = [displayed(value) for value in values]
+    if len(shown) > 2 * _ENDS_SHOWN:
+        shown = [*shown[:_ENDS_SHOWN], "...", *shown[-_ENDS_SHOWN:]]
+    return f"[{', '.join(shown)}]"
+
+
+def mapped(values: Mapping[Any, Any], lines: bool = False, edge: int = 10) -> str:
+    """Write a map, in the order that Java gives it; of a long one the first and the last."""
+    shown = [
+        f"{displayed(k)}: {displayed(values[k])}"
+        for k in (_java_order(values) if not lines else values)
+    ]
+    if len(shown) > 2 * edge:
+        shown = [*shown[:edge], "...", *shown[-edge:]]
+    return "{" + (",\n " if lines else ", ").join(shown) + "}"
+
+
+def displayed(value: Any) -> str:
+    """Write a value as Alink prints models: numbers with at most four digits behind the point."""
+    if isinstance(value, (list, tuple)):
+        return listed(value)
+    if isinstance(value, Mapping):
+        return mapped(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return format_number(value)
+
+
+def _java_order(keys: Iterable[str]) -> list[str]:
+    """Order texts as a HashMap of Java does."""
+    given = list(keys)
+    size = 16
+    while len(given) > size * 3 // 4:
+        size *= 2
+
+    def place(text: str) -> int:
+        code = 0
+        for unit in str(text):
+            code = (31 * code + ord(unit)) & 0xFFFFFFFF
+        return (code ^ code >> 16) & (size - 1)
+
+    return sorted(given, key=place)
+
+
+# --- operators ---
+
+
+def later(rows: AlgoOperator, read: ReadInfo, callbacks: Iterable[Callable[[Any], Any]]) -> None:
+    """Call functions with what a model's rows say, with the next ``execute``."""
+    called = list(callbacks)
+
+    def done(table: pa.Table) -> None:
+        info = read(table)
+        for callback in called:
+            callback(info)
+
+    session().waiting.setdefault(rows._kind, []).append(Waiting(rows, done))
+
+
+def printing(title: str | None) -> Callable[[Any], None]:
+    """Give the function that prints an object, below a title."""
+
+    def show(info: Any) -> None:
+        if title is not None:
+            print(title)
+        print(info, flush=True)
+
+    return show
+
+
+class WithModelInfo(BatchOperator):
+    """An operator that gives a model, which says something of itself."""
+
+    _info: ClassVar[ReadInfo] = ModelInfo
+
+    @without_our_frames
+    def collectModelInfo(self) -> Any:
+        """Train the model and give what it says of itself."""
+        return type(self)._info(collect([self])[0])
+
+    def lazyCollectModelInfo(self: W, *callbacks: Callable[[Any], Any]) -> W:
+        """Call functions with what the model says of itself, with the next ``execute``."""
+        later(self, type(self)._info, callbacks)
+        return self
+
+    def lazyPrintModelInfo(self: W, title: str | None = None) -> W:
+        """Print what the model says of itself, with the next ``execute``."""
+        return self.lazyCollectModelInfo(printing(title))
+
+    def getModelInfoBatchOp(self) -> BatchOperator:
+        """Give the rows of the model, as an operator."""
+        return TableBatch(self._table())
+
+    @without_our_frames
+    def collectTrainInfo(self) -> Any:
+        """Train the model and give what is known of the training: what the model says of it."""
+        return self.collectModelInfo()
+
+    def lazyCollectTrainInfo(self: W, *callbacks: Callable[[Any], Any]) -> W:
+        """Call functions with what is known of the training, with the next ``execute``."""
+        return self.lazyCollectModelInfo(*callbacks)
+
+    def lazyPrintTrainInfo(self: W, title: str | None = None) -> W:
+        """Print what is known of the training, with the next ``execute``."""
+        return self.lazyPrintModelInfo(title)
+
+
+class ReadModel(WithModelInfo):
+    """Says what the model that it is linked from says of itself."""
+
+    def _link(self) -> Any:
+        table = self._inputs[0]._table()
+        if "model_id" not in table.schema.names:
+            raise bad_option(
+                self._name,
+                f"{self._name} is linked from rows of {', '.join(table.schema.names)[:60]}, "
+                "which are no model",
+                "link it from a training: train.link(info)",
+            )
+        return table

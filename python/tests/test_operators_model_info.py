@@ -1,0 +1,151 @@
+"""What models say of themselves, and what is printed of trainings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import alink as al
+from alink.operators._model_info import _java_order, headline, listed, mapped
+from pyalink import alink as pyalink
+
+FRAME = pd.DataFrame(
+    [[2, 1, 1], [3, 2, 1], [4, 3, 2], [2, 4, 1], [2, 2, 1], [4, 3, 2], [1, 2, 1], [5, 3, 2]],
+    columns=["f0", "f1", "label"],
+)
+
+
+def source():
+    return pyalink.BatchOperator.fromDataframe(FRAME, "f0 int, f1 int, label int")
+
+
+def train(name, **params):
+    return getattr(pyalink, f"{name}TrainBatchOp")(**params).linkFrom(source())
+
+
+def test_linear_models_tell_their_weights():
+    info = train("LinearReg", featureCols=["f0", "f1"], labelCol="label").collectModelInfo()
+    found = np.linalg.lstsq(
+        np.column_stack([np.ones(8), FRAME[["f0", "f1"]]]), FRAME["label"], rcond=None
+    )[0]
+    np.testing.assert_allclose(info.getWeight().getData(), found, rtol=1e-6)
+    assert info.getFeatureNames() == ["f0", "f1"]
+    assert info.hasInterceptItem() is True
+    assert (info.getVectorSize(), info.getVectorColName()) == (2, None)
+    assert info.getModelName() == "Linear Regression"
+    assert str(info).splitlines() == [
+        "----------------------------- model meta info -----------------------------",
+        "{hasInterception: true, model name: Linear Regression, num feature: 2}",
+        "---------------------------- model weight info ----------------------------",
+        "|intercept|        f0|        f1|",
+        "|---------|----------|----------|",
+        f"|{found[0]:9.4f}|{found[1]:.8f}|{found[2]:.8f}|",
+    ]
+
+
+def test_classifiers_tell_their_labels(capsys):
+    vectors = pyalink.VectorAssemblerBatchOp(selectedCols=["f0", "f1"], outputCol="v")
+    op = pyalink.LogisticRegressionTrainBatchOp(vectorCol="v", labelCol="label")
+    op.linkFrom(vectors.linkFrom(source())).lazyPrintModelInfo("title")
+    assert capsys.readouterr().out == ""
+    pyalink.BatchOperator.execute()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "title"
+    assert "vector colName: v" in lines[2]
+    assert lines[3:5] == [headline("model label values", "-").rstrip("\n"), "[2, 1]"]
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_of_many_weights_the_first_are_shown(intercept):
+    frame = pd.DataFrame(np.random.default_rng(1).normal(size=(40, 12)))
+    names = [f"c{i}" for i in range(12)]
+    rows = pyalink.BatchOperator.fromDataframe(frame, ", ".join(f"{n} double" for n in names))
+    op = pyalink.LinearRegTrainBatchOp(
+        featureCols=names[:11], labelCol="c11", withIntercept=intercept
+    )
+    last = str(op.linkFrom(rows).collectModelInfo()).splitlines()[-3]
+    heads = [head.strip() for head in last.strip("|").split("|")]
+    first = ["intercept"] if intercept else []
+    assert heads == [*first, *names[: 9 - len(first)], "... ..."]
+
+
+def test_scalers():
+    info = train("StandardScaler", selectedCols=["f0", "f1"]).collectModelInfo()
+    assert info.getMeans() == [2.875, 2.5]
+    np.testing.assert_allclose(info.getStdDevs(), FRAME[["f0", "f1"]].std(ddof=1))
+    assert (info.isWithMeans(), info.isWithStdDevs()) == (True, True)
+    assert "[2.875, 2.5]" in str(info)
+    without = train("StandardScaler", selectedCols=["f0"], withMean=False).collectModelInfo()
+    assert "The mean values are not calculated." in str(without)
+    info = train("MinMaxScaler", selectedCols=["f0", "f1"]).collectModelInfo()
+    assert (info.getMins(), info.getMaxs()) == ([1, 1], [5, 4])
+    assert str(info).split("\n")[2:] == [
+        "========================= lower bound information =========================",
+        "",
+        "[1, 1]",
+        "========================= upper bound information =========================",
+        "",
+        "[5, 4]",
+        "",
+    ]
+    info = train("MaxAbsScaler", selectedCols=["f0", "f1"]).collectModelInfo()
+    assert info.getMaxAbs() == [5, 4]
+    assert "[5, 4]" in str(info)
+
+
+def test_clusters():
+    vectors = pyalink.VectorAssemblerBatchOp(selectedCols=["f0", "f1"], outputCol="v")
+    op = pyalink.KMeansTrainBatchOp(vectorCol="v", k=2).linkFrom(vectors.linkFrom(source()))
+    info = op.collectModelInfo()
+    assert info.getClusterNumber() == 2
+    weights = [info.getClusterWeight(i) for i in range(2)]
+    assert sum(weights) == 8
+    whole = sum(w * np.array(info.getClusterCenter(i).getData()) for i, w in enumerate(weights))
+    np.testing.assert_allclose(whole / 8, [2.875, 2.5])
+    assert "with 2 clusters. Clustering on 8 samples of 2 dimension" in str(info)
+
+
+def test_other_models_tell_what_they_keep():
+    op = pyalink.BucketizerBatchOp  # has no model
+    assert not hasattr(op, "collectModelInfo")
+    info = train("QuantileDiscretizer", selectedCols=["f0"], numBuckets=2).collectModelInfo()
+    assert "rows: " in str(info)
+    assert isinstance(info.getMeta(), dict)
+
+
+def test_stages_print_when_they_are_trained(capsys):
+    stage = pyalink.StandardScaler(selectedCols=["f0"]).enableLazyPrintModelInfo("model")
+    stage.enableLazyPrintTrainInfo().enableLazyPrintTransformData(1, "rows")
+    model = pyalink.Pipeline(stage).fit(source())
+    pyalink.BatchOperator.execute()
+    out = capsys.readouterr().out
+    assert out.startswith("model\n")
+    assert out.count("StandardScalerModelInfo") == 2
+    assert "rows" not in out
+    model.getTransformers()[0].transform(source()).collectToDataframe()
+    assert capsys.readouterr().out.startswith("rows\n")
+    assert stage.fitAndTransform(source()).collectToDataframe().shape == (8, 3)
+
+
+def test_an_operator_that_reads_models(capsys):
+    model = train("StandardScaler", selectedCols=["f0"])
+    model.link(pyalink.StandardScalerModelInfoBatchOp()).lazyPrintModelInfo()
+    found = []
+    model.lazyCollectModelInfo(found.append)
+    pyalink.BatchOperator.execute()
+    assert "StandardScalerModelInfo" in capsys.readouterr().out
+    assert found[0].getMeans() == [2.875]
+    assert model.getModelInfoBatchOp().getColNames()[:2] == ["model_id", "model_info"]
+    with pytest.raises(al.Error, match="which are no model"):
+        source().link(pyalink.StandardScalerModelInfoBatchOp())
+
+
+def test_forms():
+    assert listed([1.0, 2.5, None, "a"]) == "[1, 2.5, null, a]"
+    assert listed(list(range(9))) == "[0, 1, 2, ..., 6, 7, 8]"
+    assert mapped({"a": True, "b": [0.12344]}) == "{a: true, b: [0.1234]}"
+    # As java.util.HashMap gives them, of 16 and of 32 places.
+    given = ["model name", "num feature", "hasInterception"]
+    assert _java_order(given) == ["hasInterception", "model name", "num feature"]
+    assert _java_order([chr(97 + i) for i in range(13)]) == list("abcdefghijklm")
