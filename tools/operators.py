@@ -15,7 +15,13 @@ from alink.operators import BatchOperator, StreamOperator
 from alink.operators._catalogue import Entry, Parameter, catalogue
 from alink.operators._define import BUILT
 from alink.operators._model_info import WithModelInfo
-from alink.operators._results import ChiSquareTested, Correlated, Summarized, VectorSummarized
+from alink.operators._results import (
+    ChiSquareTested,
+    Correlated,
+    Evaluated,
+    Summarized,
+    VectorSummarized,
+)
 from alink.operators._stages import Transformer
 from alink.operators._training import Estimator, PredictStream, TrainedModel
 
@@ -33,6 +39,7 @@ KINDS = (
     Correlated,
     ChiSquareTested,
     WithModelInfo,
+    Evaluated,
     BatchOperator,
     StreamOperator,
     TrainedModel,
@@ -63,7 +70,13 @@ from typing_extensions import Self
 # What the stub needs, and does not give.
 _OWN = """\
 from alink.operators._model_info import WithModelInfo
-from alink.operators._results import ChiSquareTested, Correlated, Summarized, VectorSummarized
+from alink.operators._results import (
+    ChiSquareTested,
+    Correlated,
+    Evaluated,
+    Summarized,
+    VectorSummarized,
+)
 from alink.operators._stages import Transformer
 from alink.operators._training import Estimator, PredictStream, TrainedModel
 from alink.operators._unbuilt import Unbuilt

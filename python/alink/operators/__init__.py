@@ -12,6 +12,7 @@ from alink.operators import (
     _densities,
     _discretizers,
     _encoders,
+    _evaluation,
     _features,
     _formats,
     _imputers,
@@ -90,6 +91,7 @@ _lookups.declare()
 _imputers.declare()
 _rankings.declare()
 _components.declare()
+_evaluation.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "AlinkDataTypes",

@@ -109,3 +109,19 @@ class ChiSquareTested(WithResult):
     def lazyPrintChiSquareTest(self: R, title: str | None = None) -> R:
         """Print the results with the next ``execute``."""
         return self._print_later(title)
+
+
+class Evaluated(WithResult):
+    """Gives the metrics of an evaluation."""
+
+    def collectMetrics(self) -> Any:
+        """Run what is needed and give the metrics, ``collectMetrics().getAuc()``."""
+        return self._collect()
+
+    def lazyCollectMetrics(self: R, *callbacks: Callable[[Any], Any]) -> R:
+        """Call functions with the metrics with the next ``execute``."""
+        return self._collect_later(callbacks)
+
+    def lazyPrintMetrics(self: R, title: str | None = None) -> R:
+        """Print the metrics with the next ``execute``."""
+        return self._print_later(title)

@@ -348,8 +348,8 @@ def format_table(
     edge : int
         So many rows and columns at each end are shown.
     """
-    columns = _ends(len(heads), max(edge, _COLUMNS_MIN))
-    places = _ends(len(rows), edge)
+    columns = ends(len(heads), max(edge, _COLUMNS_MIN))
+    places = ends(len(rows), edge)
     lines = [list(heads), *([format_number(value) for value in rows[i]] for i in places if i >= 0)]
     cells = [[line[j] if j >= 0 else "..." for j in columns] for line in lines]
     if names is not None:
@@ -362,7 +362,7 @@ def format_table(
     return "\n".join([head, "|".join(["", *("-" * width for width in widths), ""]), *written])
 
 
-def _ends(count: int, edge: int) -> list[int]:
+def ends(count: int, edge: int) -> list[int]:
     """Give the places that are shown, and -1 for those between them that are not."""
     if count <= 2 * edge:
         return list(range(count))

@@ -1,0 +1,168 @@
+"""How scores order positive and negative rows: what is read of rows, and metrics of curves.
+
+Between the two the engine groups and sorts the scores (``alink.operators._evaluation``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ._confusion import class_metrics, loss, rates, read_detail
+from ._metrics import descending, metrics_json, texts
+from ._strings import Unreadable
+
+
+class Scores:
+    """Gives, of a label and the probabilities of two labels, what curves are made of.
+
+    The outputs are the two labels, the positive one first, as JSON; whether the row is positive;
+    the probability of the positive label; its loss; and whether positive is predicted. All are
+    NULL where the label or the detail is.
+    """
+
+    def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
+        self._label, self._detail = params["labelCol"], params["predictionDetailCol"]
+        self._kind: str = params["labelType"]
+        self._positive: str | None = params.get("positiveLabelValueString")
+        self._types = types
+        self._known: dict[tuple[str, ...], tuple[str, str, str]] = {}
+
+    def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
+        """Give the outputs of a batch."""
+        rows: list[tuple[Any, ...]] = []
+        details = batch.column(self._detail).to_pylist()
+        for real, text in zip(texts(batch.column(self._label)), details, strict=True):
+            if real is None or text is None:
+                rows.append((None,) * 5)
+                continue
+            given = read_detail(text, self._kind)
+            names = tuple(given)
+            if names not in self._known:
+                self._known[names] = self._pair(names)
+            positive, negative, pair = self._known[names]
+            if real not in given:
+                raise Unreadable(
+                    f"the label {real!r:.40} of {self._label!r} is none of {positive!r:.40} and "
+                    f"{negative!r:.40}, which {self._detail!r} has"
+                )
+            score = given[positive]
+            rows.append((pair, real == positive, score, loss(given[real]), score >= 0.5))
+        columns = zip(*rows, strict=True) if rows else [()] * 5
+        return [pa.array(c, kind) for c, kind in zip(columns, self._types, strict=True)]
+
+    def _pair(self, names: Sequence[str]) -> tuple[str, str, str]:
+        if len(names) != 2:
+            raise Unreadable(
+                f"{self._detail!r} has probabilities of {len(names)} labels where 2 are needed: "
+                "EvalMultiClassBatchOp evaluates more"
+            )
+        pair = descending(names)
+        if self._positive is not None:
+            if self._positive not in pair:
+                raise Unreadable(
+                    f"positiveLabelValueString {self._positive!r:.40} is none of the labels "
+                    f"{pair[0]!r:.40} and {pair[1]!r:.40}"
+                )
+            pair.sort(key=lambda label: label != self._positive)
+        return pair[0], pair[1], json.dumps(pair, ensure_ascii=False)
+
+
+class OutlierScores:
+    """Gives the same of the details of detectors of outliers; instead of two labels the row's."""
+
+    def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
+        self._label, self._detail = params["labelCol"], params["predictionDetailCol"]
+        self._outliers = frozenset(params["outlierValueStrings"])
+        self._types = types
+
+    def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
+        """Give the outputs of a batch."""
+        rows: list[tuple[Any, ...]] = []
+        details = batch.column(self._detail).to_pylist()
+        for real, text in zip(texts(batch.column(self._label)), details, strict=True):
+            if real is None or text is None:
+                rows.append((None,) * 5)
+                continue
+            score, said = _outlier(text)
+            rows.append((real, real in self._outliers, score, 0.0, said))
+        columns = zip(*rows, strict=True) if rows else [()] * 5
+        return [pa.array(c, kind) for c, kind in zip(columns, self._types, strict=True)]
+
+
+def _outlier(text: str) -> tuple[float, bool]:
+    try:
+        given = json.loads(text)
+        score, said = float(given["outlier_score"]), str(given["is_outlier"]).lower() == "true"
+    except (ValueError, TypeError, KeyError):
+        raise Unreadable(
+            f"{text!r:.80} is no detail of a detector: it needs outlier_score and is_outlier"
+        ) from None
+    if not math.isfinite(score):
+        raise Unreadable(f"the score of {text!r:.80} is not finite")
+    return score, said
+
+
+class Curves:
+    """Gives the metrics, as JSON, of what the engine has made of sorted scores."""
+
+    def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
+        del types
+        self._outliers: list[str] | None = params.get("outlierValueStrings")
+
+    def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
+        """Give the metrics of each row."""
+        return [pa.array([self._metrics(row) for row in batch.to_pylist()], pa.string())]
+
+    def _metrics(self, row: Mapping[str, Any]) -> str:
+        positive, negative = row["positives"], row["negatives"]
+        if not positive and not negative:
+            raise Unreadable("no row has both a label and a predictionDetail")
+        if self._outliers is None:
+            if len(row["labels"]) > 1:
+                pairs = sorted(", ".join(json.loads(pair)) for pair in row["labels"])
+                raise Unreadable(f"the details are of different labels: {'; '.join(pairs)}")
+            labels: list[str] = json.loads(row["labels"][0])
+        else:
+            labels = ["Outlier", "Normal"]
+        tp, fp = row["true_positives"], row["false_positives"]
+        matrix = np.array([[tp, fp], [positive - tp, negative - fp]], np.int64)
+        found = class_metrics(matrix, labels)
+        found |= rates(tp, fp, positive - tp, negative - fp)
+        found["LogLoss"] = row["loss"] / (positive + negative)
+        if self._outliers is not None:
+            del found["LogLoss"]
+            found["OutlierValueArray"] = self._outliers
+            found["LabelArray"] = descending(row["labels"])
+        one_class = not positive or not negative
+        found["AUC"] = math.nan if one_class else row["area"] / positive / negative
+        found |= {"K-S": row["ks"], "PRC": row["prc"], "GINI": 2 * row["lorenz"] - 1}
+        return metrics_json(found | _curves(row, positive, negative))
+
+
+def _curves(row: Mapping[str, Any], positive: int, negative: int) -> dict[str, Any]:
+    """Give the points of curves, from above all scores downwards."""
+    scores = np.array(row["scores"], np.float64)
+    start = 1.0 if scores[0] <= 1 else math.inf
+    thresholds = np.concatenate(([start], scores))
+    tp = np.array([0, *row["tp"]], np.float64)
+    fp = np.array([0, *row["fp"]], np.float64)
+    tpr = tp / positive if positive else np.ones(len(tp))
+    fpr = fp / negative if negative else np.ones(len(fp))
+    share = (tp + fp) / (positive + negative)
+    precision = rates(tp, fp, positive - tp, negative - fp)["Precision"]
+    precision[0] = precision[1]
+    found: dict[str, Any] = {
+        "ThresholdArray": thresholds,
+        "RocCurve": [fpr.tolist(), tpr.tolist()],
+        "PrecisionRecallCurve": [tpr.tolist(), precision.tolist()],
+        "LiftChart": [share.tolist(), tp.tolist()],
+        "LorenzCurve": [share.tolist(), tpr.tolist()],
+    }
+    by_threshold = rates(tp, fp, positive - tp, negative - fp)
+    return found | {f"{name}Array": values for name, values in by_threshold.items()}
