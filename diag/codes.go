@@ -37,6 +37,7 @@ const (
 	OutputTooLarge    Code = "ALK2032"
 	NotRunAgain       Code = "ALK2033"
 	NoSandbox         Code = "ALK2034"
+	RowsRefused       Code = "ALK2035"
 	NotResolved       Code = "ALK3001"
 	BuildFailed       Code = "ALK3002"
 	NoInterpreter     Code = "ALK3003"
@@ -197,6 +198,10 @@ var Entries = []Entry{
 	{
 		NoSandbox, "UdfError", "A worker could not be shut in as was asked.",
 		"Functions run in a sandbox: level L2 has namespaces and a root of its own, L1 Landlock and a filter of system calls, L0 neither. sandbox=\"auto\" takes the best that the machine offers, sandbox=\"strict\" starts nothing below L2, sandbox=\"off\" is L0. The message says which layer is missing, or which of the function's mounts= cannot be shown. pyrunner doctor lists all layers, and why there are not more.",
+	},
+	{
+		RowsRefused, "UdfError", "An operator cannot take what it was given.",
+		"The rows, or a model, are not what the operator works on: a NULL among the features of a training, a label with one value where two are needed, a text that is no vector, a model of another kind. The message names the operator and what is wrong.",
 	},
 	{
 		NotResolved, "EnvironmentBuildError", "The requirements of an environment cannot be satisfied.",

@@ -218,7 +218,7 @@ func readVerdict(text string) (ofARow, outOfMemory bool) {
 	if json.Unmarshal([]byte(text), &f) != nil {
 		return false, false
 	}
-	return !f.Loading && slices.Contains([]string{"raised", "type", "length", "output"}, f.Error), f.OutOfMemory
+	return !f.Loading && slices.Contains([]string{"raised", "refused", "type", "length", "output"}, f.Error), f.OutOfMemory
 }
 
 // againLocked has a bundle that the worker has answered run again, behind those

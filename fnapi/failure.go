@@ -42,13 +42,14 @@ type failure struct {
 
 // failureCodes says which diagnostic a kind of failure is.
 var failureCodes = map[string]diag.Code{
-	"raised": diag.FunctionRaised,
-	"load":   diag.FunctionRaised,
-	"type":   diag.WrongResultType,
-	"length": diag.WrongResultLength,
-	"module": diag.ModuleMissing,
-	"output": diag.OutputTooLarge,
-	"many":   diag.TooManyErrors,
+	"raised":  diag.FunctionRaised,
+	"refused": diag.RowsRefused,
+	"load":    diag.FunctionRaised,
+	"type":    diag.WrongResultType,
+	"length":  diag.WrongResultLength,
+	"module":  diag.ModuleMissing,
+	"output":  diag.OutputTooLarge,
+	"many":    diag.TooManyErrors,
 }
 
 // failureOf makes a diagnostic of what a worker said of a bundle whose first
@@ -113,6 +114,8 @@ func hintOf(f *failure) string {
 		return "give less at a time, or raise the limit: output_max=\"1GiB\""
 	case "many":
 		return "mend the function, or allow more: errors_max=100_000"
+	case "refused":
+		return "look at what it was given: print() or show() its input"
 	case "raised":
 		if f.Row != nil {
 			return fmt.Sprintf("call %s.local(...) with the values of this row", f.Name)

@@ -28,6 +28,10 @@ func TestFailures(t *testing.T) {
 			diag.FunctionRaised, 9,
 			[]string{"ALK2001: other raised KeyError: 'a'", "row 103", "hint: call other.local(...) with the values of this row"},
 		},
+		"refused": {
+			`{"error":"refused","function":"f1","name":"made_up","message":"made_up: 'x' is NULL"}`,
+			diag.RowsRefused, 7, []string{"ALK2035: made_up: 'x' is NULL"},
+		},
 		"raised in a vectorised function": {
 			`{"error":"raised","function":"f1","name":"made_up","message":"made_up raised ValueError: no\nmore"}`,
 			diag.FunctionRaised, 7,

@@ -30,6 +30,7 @@ TOO_MANY_ERRORS = "ALK2031"
 OUTPUT_TOO_LARGE = "ALK2032"
 NOT_RUN_AGAIN = "ALK2033"
 NO_SANDBOX = "ALK2034"
+ROWS_REFUSED = "ALK2035"
 NOT_RESOLVED = "ALK3001"
 BUILD_FAILED = "ALK3002"
 NO_INTERPRETER = "ALK3003"
@@ -180,6 +181,10 @@ CODES: dict[str, tuple[str, str]] = {
     NO_SANDBOX: (
         "UdfError",
         "A worker could not be shut in as was asked.",
+    ),
+    ROWS_REFUSED: (
+        "UdfError",
+        "An operator cannot take what it was given.",
     ),
     NOT_RESOLVED: (
         "EnvironmentBuildError",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from ._group import Group, Share
+from ._models import BadModel
 from ._strings import Unreadable
 from ._threads import threads
 from ._types import parse_type
@@ -49,15 +51,24 @@ def _task(name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(f".{module}", __package__), attribute)
 
 
-def training(task: str, params: Mapping[str, Any]) -> Callable[[Share], pa.Table]:
+def training(operator: str, task: str, params: Mapping[str, Any]) -> Callable[[Share], pa.Table]:
     """Make a training: a function of a worker's share that gives the table of a model."""
     train = _task(task)(params)
 
     def run(share: Share) -> pa.Table:
-        with threads(share.size):
+        with threads(share.size), _named(operator):
             return train(Group(share))
 
     return run
+
+
+@contextlib.contextmanager
+def _named(operator: str) -> Generator[None, None, None]:
+    """Begin what is refused with the name of the operator."""
+    try:
+        yield
+    except (BadModel, Unreadable) as error:
+        raise type(error)(f"{operator}: {error}") from None
 
 
 class Step:
@@ -84,7 +95,8 @@ class Step:
     def load(self, model: pa.Table) -> None:
         """Give the task its model, unless it has it."""
         if self._loaded is not model:
-            self.task.load(model)  # type: ignore[attr-defined]
+            with _named(self.operator):
+                self.task.load(model)  # type: ignore[attr-defined]
             self._loaded = model
 
     def schema(self, given: pa.Schema) -> pa.Schema:
@@ -98,10 +110,8 @@ class Step:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Give the step's result."""
-        try:
+        with _named(self.operator):
             given = self.task(batch)
-        except Unreadable as error:
-            raise Unreadable(f"{self.operator}: {error}") from None
         columns = given.columns if isinstance(given, Expansion) else given
         outputs = dict(zip(self.outputs, columns, strict=True))
         kept = [name for name in self.result if name not in outputs]

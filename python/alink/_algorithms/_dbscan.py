@@ -38,6 +38,8 @@ def clusters(points: Array, metric: Metric, epsilon: float, least: int) -> tuple
         Numbers of clusters, in the order of their first cores, or `NOISE`.
     core : array of bool
     """
+    if not len(points):  # which have no size either
+        return np.empty(0, np.int64), np.empty(0, np.bool_)
     near = Neighbours(points, metric, epsilon)
     counts = np.zeros(len(points), np.int64)
     for rows, _, apart in near.around(points):

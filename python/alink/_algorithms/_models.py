@@ -19,6 +19,9 @@ LABEL = "label_value"
 class BadModel(ValueError):
     """A table is no model, or none of the kind that is expected."""
 
+    #: The worker tells the user its sentence alone.
+    refusal = True
+
 
 @dataclass
 class Model:

@@ -13,7 +13,10 @@ BLANKS = " \t\n\v\f\r"
 
 
 class Unreadable(ValueError):
-    """A text is not what it should be; the message names it."""
+    """Rows, or texts in them, are not what they should be; the message names what is wrong."""
+
+    #: The worker tells the user its sentence alone.
+    refusal = True
 
 
 def java_double(value: float) -> str:

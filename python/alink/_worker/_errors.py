@@ -29,7 +29,7 @@ class Failure(Exception):
     Parameters
     ----------
     error
-        Its kind: raised, type, length, load, module or protocol.
+        Its kind: raised, refused, type, length, load, module or protocol.
     message
         One sentence with the user's own names.
     details
@@ -58,9 +58,14 @@ def raised(exception: BaseException, what: str, error: str = "raised", **details
         What the exception ended, as the beginning of the sentence: "made_up raised".
     error
         The kind of the failure. A module that is missing makes it "module", whatever it was.
+
+    An exception that says ``refusal`` of itself is a sentence for the user, and tells nothing of
+    where it was raised.
     """
     kind = type(exception)
     text = message_of(exception)
+    if getattr(kind, "refusal", None) is True:
+        return Failure("refused", _cut(text, TEXT_CHARS_MAX), **details)
     if isinstance(exception, ModuleNotFoundError):
         error = "module"
         details["missing"] = exception.name or ""

@@ -98,7 +98,7 @@ class Training(TrainFunction):
         source = (
             "import json\n"
             f"from {PACKAGE}._chain import training\n"
-            f"run = training({self._task!r}, json.loads({params}))\n"
+            f"run = training({json.dumps(self.name)}, {self._task!r}, json.loads({params}))\n"
             "def train(share):\n"
             "    return run(share)\n"
         )
