@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._nearest import ROUNDING, Array, Dense, Labels, Step
+from ._threads import ALONE, threads
 
 
 class Course:
@@ -33,10 +34,11 @@ class Course:
         """Give, for each centre, the sum and the number of the points nearest to it."""
         before, self._centres = self._centres, centres
         self._error = 4 * ROUNDING * float(np.einsum("ij,ij->i", centres, centres).max())
-        if before is None or before.shape != centres.shape:
-            self._begin(centres)
-        else:
-            self._move(before, centres)
+        with threads(ALONE):
+            if before is None or before.shape != centres.shape:
+                self._begin(centres)
+            else:
+                self._move(before, centres)
         return self._totals[:, :-1], self._totals[:, -1]
 
     def _begin(self, centres: Array) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ._threads import ALONE, threads
 from ._vectors import Vectors
 
 Array = npt.NDArray[np.float64]
@@ -154,22 +155,27 @@ class Dense:
         squares = np.empty(len(self))
         numbers = np.arange(len(centres), dtype=np.float64)
         at = 0
-        for found in self.steps(centres):
-            end = at + len(found.part)
-            labels[at:end] = numbers @ found.hits
-            squares[at:end] = found.least
-            at = end
+        with threads(ALONE):
+            for found in self.steps(centres):
+                end = at + len(found.part)
+                labels[at:end] = numbers @ found.hits
+                squares[at:end] = found.least
+                at = end
         return labels, _without_rounding(squares, self.squared(), centres, labels)
 
     def sweep(self, centres: Array) -> tuple[Array, Array]:
         """Give, for each centre, the sum and the number of the points nearest to it."""
         total = np.zeros((len(centres), self.table.shape[1]))
-        for found in self.steps(centres):
-            total += found.hits @ found.part
+        with threads(ALONE):
+            for found in self.steps(centres):
+                total += found.hits @ found.part
         return total[:, :-1], total[:, -1]
 
     def steps(self, centres: Array, which: Labels | None = None) -> Iterator[Step]:
         """Compare points with centres, some points at a time; the arrays are used again.
+
+        Products are small: who calls has them done in one thread, as others would wait for one
+        another more than they work.
 
         Parameters
         ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 #: The names under which builds of OpenBLAS have its functions.
 _PREFIXES = ("scipy_openblas_", "openblas_")
 _SUFFIXES = ("64_", "")
+#: As if so many processes shared the cores that there is one thread for each.
+ALONE = 2**20
 
 
 @contextlib.contextmanager
@@ -34,6 +37,7 @@ def threads(sharing: int) -> Generator[None, None, None]:
         set_(before)
 
 
+@functools.cache
 def _openblas() -> tuple[Any, Any] | None:
     """Find the functions of the OpenBLAS that numpy has loaded, which get and set the number."""
     try:
