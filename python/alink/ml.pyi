@@ -893,6 +893,21 @@ class VectorFunction(Stage):
         reserved: Sequence[str] | None = ...,
         num_threads: int | None = ...,
     ) -> None: ...
+class VectorImputer(Stage):
+    def __init__(
+        self,
+        *,
+        column: str | None = ...,
+        fill_value: float | None = ...,
+        model_file_path: str | None = ...,
+        output: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        strategy: str | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
 class VectorInteraction(Stage):
     def __init__(
         self,
@@ -901,6 +916,34 @@ class VectorInteraction(Stage):
         columns: Sequence[str] | None = ...,
         reserved: Sequence[str] | None = ...,
         num_threads: int | None = ...,
+    ) -> None: ...
+class VectorMaxAbsScaler(Stage):
+    def __init__(
+        self,
+        *,
+        column: str | None = ...,
+        model_file_path: str | None = ...,
+        output: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
+class VectorMinMaxScaler(Stage):
+    def __init__(
+        self,
+        *,
+        column: str | None = ...,
+        max: float | None = ...,
+        min: float | None = ...,
+        model_file_path: str | None = ...,
+        output: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
     ) -> None: ...
 class VectorNormalizer(Stage):
     def __init__(
@@ -942,6 +985,21 @@ class VectorSlicer(Stage):
         output: str | None = ...,
         reserved: Sequence[str] | None = ...,
         num_threads: int | None = ...,
+    ) -> None: ...
+class VectorStandardScaler(Stage):
+    def __init__(
+        self,
+        *,
+        column: str | None = ...,
+        model_file_path: str | None = ...,
+        output: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        with_mean: bool | None = ...,
+        with_std: bool | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
     ) -> None: ...
 class VectorToColumns(Stage):
     def __init__(

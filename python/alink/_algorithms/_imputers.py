@@ -11,30 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._encoders import column_of
-from ._models import read_model
+from ._fill import fill_value
+from ._group import Group
+from ._models import Model, meta_of, read_model, write_model
+from ._moments import VectorMoments
+from ._scalers import read_numbers, write_numbers
 from ._strings import Unreadable
-
-
-def fill_value(text: str | None, kind: pa.DataType) -> pa.Scalar:
-    """Read what a column of a type is filled with; a real number loses its fraction in whole ones.
-
-    Raises
-    ------
-    Unreadable
-        If it cannot stand in such a column.
-    """
-    if text is None:
-        return pa.scalar(None, kind)
-    try:
-        if pa.types.is_integer(kind):
-            try:
-                return pc.cast(pa.scalar(text), kind)
-            except pa.ArrowInvalid:
-                real = np.trunc(float(text))
-                return pc.cast(pa.scalar(int(real)), kind)
-        return pc.cast(pa.scalar(text), kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError):
-        raise Unreadable(f"{text!r:.80} is no value of type {kind}") from None
+from ._vectors import Vectors, read_vectors
 
 
 class Impute:
@@ -72,3 +55,67 @@ class Impute:
         if not fill.is_valid or not pc.any(missing).as_py():
             return column
         return pc.if_else(missing, fill, column)
+
+
+def train_vectors(params: Mapping[str, Any]) -> Any:
+    """Make the training of what vectors are filled with, index by index."""
+    name, strategy = params["selectedCol"], params["strategy"].upper()
+
+    def train(rows: Group) -> pa.Table:
+        data: list[str] = []
+        if strategy != "VALUE":
+            known = VectorMoments(name, nan_missing=True)
+            for batch in rows:
+                known.add(read_vectors(batch, name))
+            known.together(rows)
+            moments = known.moments
+            fills = {"MEAN": moments.mean, "MIN": moments.low, "MAX": moments.high}[strategy]
+            # There is nothing to fill with where all is missing.
+            data = [write_numbers(np.where(moments.count > 0, fills, np.nan))]
+        meta = meta_of(params, ["selectedCol", "strategy", "fillValue"])
+        return write_model(Model(meta, data), columns=[(name, pa.float64())])
+
+    return train
+
+
+class ImputeVectors:
+    """Fills the NaN of vectors."""
+
+    def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
+        self._model = Model()
+        self._name = ""
+        self._fills: np.ndarray[Any, np.dtype[np.float64]] = np.empty(0)
+
+    def load(self, table: pa.Table) -> None:
+        """Take the model: a number for each index, if it is not one for all."""
+        self._model = model = read_model(table)
+        self._name = table.schema.names[2]
+        self._fills = read_numbers(model.data[0]) if model.data else np.empty(0)
+
+    def __call__(self, batch: pa.RecordBatch) -> list[pa.Array]:
+        """Give the vectors without NaN; NULL stays NULL."""
+        vectors = vectors_of(batch, self._name)
+        missing = np.isnan(vectors.values)
+        if not missing.any():
+            return [vectors.to_arrow()]
+        values = vectors.values.copy()
+        if not self._model.data:
+            values[missing] = self._model.get("fillValue")
+            return [vectors.with_values(values).to_arrow()]
+        at = vectors.indices_of_values[missing]
+        last, size = int(at.max()), len(self._fills)
+        if last >= size:
+            raise Unreadable(
+                f"column {self._name!r} has NaN at index {last}, the vectors of the training had "
+                f"size {size}"
+            )
+        values[missing] = self._fills[at]
+        return [vectors.with_values(values).to_arrow()]
+
+
+def vectors_of(batch: pa.RecordBatch, name: str) -> Vectors:
+    """Read the vectors of the column that a model was trained on."""
+    try:
+        return Vectors.of(column_of(batch, name))
+    except Unreadable as error:
+        raise Unreadable(f"column {name!r}: {error}") from None

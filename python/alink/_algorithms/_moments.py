@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ._group import Group
+from ._strings import Unreadable
+from ._vectors import Vectors
 
 Array = npt.NDArray[np.float64]
 
@@ -67,6 +69,104 @@ class Moments:
     def deviation(self) -> Array:
         """The standard deviation of each column, of a sample: n - 1 in the denominator."""
         return np.sqrt(self.variance)
+
+
+class VectorMoments:
+    """Moments of vectors, index by index; what sparse vectors do not name is 0.
+
+    Parameters
+    ----------
+    name : str
+        The column.
+    nan_missing : bool, default False
+        Whether NaN is left out, as NULL is of columns. Else it is in all that it is part of.
+
+    Attributes
+    ----------
+    rows : int
+        How many vectors there are; NULL is none.
+    size : int
+        Of the largest one.
+    sparse : bool
+        Whether one of them is sparse.
+    moments : Moments
+    """
+
+    def __init__(self, name: str, nan_missing: bool = False) -> None:
+        self.name = name
+        self.rows = 0
+        self.size = 0
+        self.sparse = False
+        self.moments = Moments(0)
+        self._dense = -1  # the size of dense vectors
+        self._nan_missing = nan_missing
+
+    def add(self, vectors: Vectors) -> None:
+        """Take in vectors."""
+        valid = np.ones(len(vectors), bool) if vectors.valid is None else vectors.valid
+        count = int(valid.sum())
+        if not count:
+            return
+        self.sparse = self.sparse or not vectors.dense[valid].all()
+        self.grow(max(self.size, int(vectors.spans[valid].max())))
+        dense = vectors.dense & valid
+        if dense.any():
+            lengths = vectors.lengths[dense]
+            known = self._dense if self._dense >= 0 else int(lengths[0])
+            self._dense = max(known, int(lengths.max()))
+            self._refuse(min(known, int(lengths.min())), self._dense)
+        if self._nan_missing and vectors.width == self.size:
+            self.moments.add(vectors.values.reshape(count, self.size))
+        else:
+            self._add_named(vectors, count)
+        self.rows += count
+
+    def _add_named(self, vectors: Vectors, rows: int) -> None:
+        at, values = vectors.indices_of_values, vectors.values
+        count = np.full(self.size, float(rows))
+        if self._nan_missing:
+            missing = np.isnan(values)
+            count -= np.bincount(at[missing], minlength=self.size)
+            at, values = at[~missing], values[~missing]
+        zeros = count - np.bincount(at, minlength=self.size)
+        mean = np.bincount(at, values, self.size) / np.maximum(count, 1)
+        squares = np.bincount(at, (values - mean[at]) ** 2, self.size) + zeros * mean**2
+        low, high = np.where(zeros > 0, [[0.0], [0.0]], [[np.inf], [-np.inf]])
+        np.minimum.at(low, at, values)
+        np.maximum.at(high, at, values)
+        self.moments.merge(count, mean, squares, low, high)
+
+    def grow(self, size: int) -> None:
+        """Take in that further indices were 0 in all rows so far."""
+        if size == self.size:
+            return
+        grown, old = Moments(size), self.moments
+        if self.rows:
+            grown.count[:] = self.rows
+            grown.low[:], grown.high[:] = 0.0, 0.0
+        for name in ("count", "mean", "squares", "low", "high"):
+            getattr(grown, name)[: self.size] = getattr(old, name)
+        self.moments, self.size = grown, size
+
+    def together(self, rows: Group) -> None:
+        """Take in what the other workers have."""
+        size, sparse, dense = rows.largest([self.size, self.sparse, self._dense])
+        least = rows.least(self._dense if self._dense >= 0 else np.inf)
+        if dense >= 0:
+            self._refuse(int(least), int(size))
+        self.grow(int(size))
+        self.sparse = bool(sparse)
+        self.moments.together(rows)
+        (count,) = rows.sum(self.rows)
+        self.rows = int(count)
+
+    def _refuse(self, size: int, expected: int) -> None:
+        """Raise `Unreadable` where a dense vector is of another size."""
+        if size != expected:
+            raise Unreadable(
+                f"column {self.name!r}: a vector of size {size} stands where size {expected} is "
+                "expected"
+            )
 
 
 class Products:

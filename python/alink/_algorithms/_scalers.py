@@ -80,9 +80,8 @@ class _Scale:
         self._factor: _Array = np.empty(0)
         self._offset: _Array = np.empty(0)
 
-    def line(self, model: Model) -> tuple[_Array, _Array]:
-        """Give factors and offsets."""
-        raise NotImplementedError
+    #: Gives factors and offsets of a model.
+    line: Callable[[Model], tuple[_Array, _Array]]
 
     def load(self, table: pa.Table) -> None:
         """Take the model."""
@@ -117,38 +116,64 @@ class _Scale:
         return pa.array(values, pa.float64(), mask=mask)
 
 
+def write_numbers(values: _Array) -> str:
+    """Write numbers as a list, or, where most of them are 0, as the others with their places."""
+    some = np.flatnonzero(values)
+    if 2 * len(some) >= len(values):
+        return json.dumps(values.tolist())
+    sparse = {"size": len(values), "indices": some.tolist(), "values": values[some].tolist()}
+    return json.dumps(sparse)
+
+
+def read_numbers(text: str) -> _Array:
+    """Read what `write_numbers` has written."""
+    given = json.loads(text)
+    if not isinstance(given, dict):
+        return np.array(given, np.float64)
+    values = np.zeros(given["size"])
+    values[given["indices"]] = given["values"]
+    return values
+
+
+def standard_line(model: Model) -> tuple[_Array, _Array]:
+    """Give factors and offsets by mean and standard deviation."""
+    mean, deviation = map(read_numbers, model.data)
+    constant = deviation == 0
+    factor = np.ones(len(mean))
+    if model.get("withStd"):
+        factor = np.where(constant, 1.0, 1 / np.where(constant, 1.0, deviation))
+    return factor, -mean * factor if model.get("withMean") else np.zeros(len(mean))
+
+
+def min_max_line(model: Model) -> tuple[_Array, _Array]:
+    """Give factors and offsets onto an interval."""
+    low, high = map(read_numbers, model.data)
+    smallest, largest = model.get("min"), model.get("max")
+    constant = high == low
+    factor = np.where(constant, 0.0, (largest - smallest) / np.where(constant, 1.0, high - low))
+    middle = (largest + smallest) / 2
+    return factor, np.where(constant, middle, smallest - low * factor)
+
+
+def max_abs_line(model: Model) -> tuple[_Array, _Array]:
+    """Give factors and offsets by the largest absolute value."""
+    largest = read_numbers(model.data[0])
+    return 1 / np.where(largest == 0, 1.0, largest), np.zeros(len(largest))
+
+
 class Standard(_Scale):
     """By mean and standard deviation; a column of one value becomes 0."""
 
-    def line(self, model: Model) -> tuple[_Array, _Array]:
-        """Give factors and offsets."""
-        mean, deviation = (np.array(json.loads(part), float) for part in model.data)
-        constant = deviation == 0
-        factor = np.ones(len(mean))
-        if model.get("withStd"):
-            factor = np.where(constant, 1.0, 1 / np.where(constant, 1.0, deviation))
-        return factor, -mean * factor if model.get("withMean") else np.zeros(len(mean))
+    line = staticmethod(standard_line)
 
 
 class MinMax(_Scale):
     """Onto an interval; a column of one value goes to its middle."""
 
-    def line(self, model: Model) -> tuple[_Array, _Array]:
-        """Give factors and offsets."""
-        low, high = (np.array(json.loads(part), float) for part in model.data)
-        smallest, largest = model.get("min"), model.get("max")
-        constant = high == low
-        factor = np.where(constant, 0.0, (largest - smallest) / np.where(constant, 1.0, high - low))
-        middle = (largest + smallest) / 2
-        return factor, np.where(constant, middle, smallest - low * factor)
+    line = staticmethod(min_max_line)
 
 
 class MaxAbs(_Scale):
     """By the largest absolute value; a column of zeros stays as it is."""
 
-    def line(self, model: Model) -> tuple[_Array, _Array]:
-        """Give factors and offsets."""
-        largest = np.array(json.loads(model.data[0]), float)
-        return np.where(largest == 0, 1.0, 1 / np.where(largest == 0, 1.0, largest)), np.zeros(
-            len(largest)
-        )
+    line = staticmethod(max_abs_line)

@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 
 from ._group import Group
 from ._models import Model, write_model
-from ._moments import Moments, numbers
-from ._strings import Unreadable
+from ._moments import Moments, VectorMoments, numbers
 from ._types import is_number
 from ._vectors import Vectors, read_vectors
 
@@ -111,7 +110,7 @@ def train_vector(params: Params) -> Any:
     name: str = params["selectedCol"]
 
     def run(rows: Group) -> pa.Table:
-        own = _Indices(name)
+        own = _Sums(name)
         for batch in rows:
             own.add(read_vectors(batch, name))
         own.together(rows)
@@ -132,84 +131,32 @@ def train_vector(params: Params) -> Any:
     return run
 
 
-class _Indices:
-    """What is known of the values at each index; those that sparse vectors do not name are 0.
+class _Sums(VectorMoments):
+    """Moments of vectors, and sums.
 
     Attributes
     ----------
-    name : str
-        The column.
-    rows : int
     sums : array, shape (4, size)
         Values, absolute values, squares, and how many are not 0.
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.rows = 0
-        self.size = 0
-        self.sparse = False
-        self.dense = -1  # the size of dense vectors
+        super().__init__(name)
         self.sums = np.zeros((4, 0))
-        self.moments = Moments(0)
 
     def add(self, vectors: Vectors) -> None:
-        valid = np.ones(len(vectors), bool) if vectors.valid is None else vectors.valid
-        count = int(valid.sum())
-        if not count:
-            return
-        self.sparse = self.sparse or not vectors.dense[valid].all()
-        self._grow(max(self.size, int(vectors.spans[valid].max())))
-        dense = vectors.dense & valid
-        if dense.any():
-            lengths = vectors.lengths[dense]
-            known = self.dense if self.dense >= 0 else int(lengths[0])
-            self.dense = max(known, int(lengths.max()))
-            self._refuse(min(known, int(lengths.min())), self.dense)
+        """Take in vectors."""
+        super().add(vectors)
         at, values = vectors.indices_of_values, vectors.values
-        parts = (values, abs(values), values**2, values != 0)
-        for i, part in enumerate(parts):
+        for i, part in enumerate((values, abs(values), values**2, values != 0)):
             self.sums[i] += np.bincount(at, part, self.size)
-        named = np.bincount(at, minlength=self.size)
-        mean = np.bincount(at, values, self.size) / count
-        squares = np.bincount(at, (values - mean[at]) ** 2, self.size)
-        squares += (count - named) * mean**2
-        low, high = np.where(named < count, [[0.0], [0.0]], [[np.inf], [-np.inf]])
-        np.minimum.at(low, at, values)
-        np.maximum.at(high, at, values)
-        self.moments.merge(np.full(self.size, float(count)), mean, squares, low, high)
-        self.rows += count
 
-    def _grow(self, size: int) -> None:
+    def grow(self, size: int) -> None:
         """Take in that further indices were 0 in all rows so far."""
-        more = size - self.size
-        if not more:
-            return
-        self.sums = np.pad(self.sums, ((0, 0), (0, more)))
-        grown, old = Moments(size), self.moments
-        if self.rows:
-            grown.count[:] = self.rows
-            grown.low[:], grown.high[:] = 0.0, 0.0
-        for name in ("mean", "squares", "low", "high"):
-            getattr(grown, name)[: self.size] = getattr(old, name)
-        self.moments, self.size = grown, size
+        self.sums = np.pad(self.sums, ((0, 0), (0, size - self.size)))
+        super().grow(size)
 
     def together(self, rows: Group) -> None:
         """Take in what the other workers have."""
-        size, sparse, dense = rows.largest([self.size, self.sparse, self.dense])
-        least = rows.least(self.dense if self.dense >= 0 else np.inf)
-        if dense >= 0:
-            self._refuse(int(least), int(size))
-        self._grow(int(size))
-        self.sparse = bool(sparse)
-        self.moments.together(rows)
-        count, self.sums = rows.sum(self.rows, self.sums)
-        self.rows = int(count)
-
-    def _refuse(self, size: int, expected: int) -> None:
-        """Raise `Unreadable` where a dense vector is of another size."""
-        if size != expected:
-            raise Unreadable(
-                f"column {self.name!r}: a vector of size {size} stands where size {expected} is "
-                "expected"
-            )
+        super().together(rows)
+        (self.sums,) = rows.sum(self.sums)

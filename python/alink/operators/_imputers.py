@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from alink._algorithms._imputers import fill_value
+from alink._algorithms._fill import fill_value
 from alink._algorithms._strings import Unreadable
 from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
@@ -18,8 +18,10 @@ from alink.operators._define import one_of
 from alink.operators._dialect import quoted
 from alink.operators._indexers import outputs_of
 from alink.operators._mapping import find_column
+from alink.operators._scalers import trained_column
 from alink.operators._tokens import literal, selected
 from alink.operators._training import Columns, Trained, trained
+from alink.operators._vectors import check_vectors
 
 Params = Mapping[str, Any]
 
@@ -75,6 +77,16 @@ def _imputed(params: Params, schema: pa.Schema, model: pa.Schema) -> Columns:
     return list(zip(outputs, kinds, strict=True))
 
 
+def _check_vectors(name: str, params: Params, schema: pa.Schema) -> dict[str, Any]:
+    strategy = one_of(name, "strategy", params["strategy"], STRATEGIES)
+    if strategy == "VALUE" and params["fillValue"] is None:
+        raise bad_option(
+            name, f"{name} needs the parameter 'fillValue'", "it is what VALUE fills with"
+        )
+    check_vectors(name, schema, [find_column(name, schema, params["selectedCol"])])
+    return dict(params)
+
+
 def declare() -> None:
     """Declare the operators of this module."""
     trained(
@@ -88,5 +100,18 @@ def declare() -> None:
             doc="Fill NULL and NaN with a column's mean, smallest or largest value, or with "
             "fillValue. The mean loses its fraction in a column of whole numbers. A column "
             "without a value stays as it is.",
+        )
+    )
+    trained(
+        Trained(
+            "VectorImputer",
+            "_imputers.train_vectors",
+            "_imputers.ImputeVectors",
+            trained_column,
+            ["selectedCol"],
+            kept="selectedCol",
+            prepare=_check_vectors,
+            doc="Fill the NaN of vectors with the mean, smallest or largest value at their index, "
+            "or with fillValue. What a sparse vector does not name is 0, and not filled.",
         )
     )
