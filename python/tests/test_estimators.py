@@ -240,7 +240,7 @@ def test_sparse_vectors_are_as_good_as_dense_ones(estimator):
     given = catalogue()[estimator].parameters
     if "vectorCol" not in given or settings(estimator).get("vectorCol") == "counts":
         pytest.skip("it takes no such vectors")
-    more = {"featureCols": None} if "featureCols" in given else {}
+    more = dict.fromkeys({"featureCols", "selectedCols"} & set(given))
     dense, sparse = (applied(fitted(estimator, vectorCol=v, **more)) for v in ("dense", "sparse"))
     compare(dense, sparse)
 
