@@ -70,13 +70,8 @@ from typing_extensions import Self
 # What the stub needs, and does not give.
 _OWN = """\
 from alink.operators._model_info import WithModelInfo
-from alink.operators._results import (
-    ChiSquareTested,
-    Correlated,
-    Evaluated,
-    Summarized,
-    VectorSummarized,
-)
+from alink.operators._results import ChiSquareTested, Correlated, Evaluated
+from alink.operators._results import Summarized, VectorSummarized
 from alink.operators._stages import Transformer
 from alink.operators._training import Estimator, PredictStream, TrainedModel
 from alink.operators._unbuilt import Unbuilt

@@ -278,26 +278,15 @@ class Blocks:
     def labels(self) -> list[Any]:
         """Give the distinct labels of all workers, the largest first."""
         assert self._label is not None
-        kind = self.group.schema.field(self._label).type
-        mine = pa.chunked_array([b.column(self._label) for b in self.group], kind).unique()
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, pa.schema([("label", kind)])) as writer:
-            writer.write_batch(pa.record_batch([mine], names=["label"]))
-        values: set[Any] = set()
-        for part in self.group.gather(sink.getvalue().to_pybytes()):
-            values.update(pa.ipc.open_stream(part).read_all().column(0).to_pylist())
-        return sorted(values, reverse=True)
+        return labels_of(self.group, self._label)
 
     def codes(self, labels: Sequence[Any]) -> npt.NDArray[Any]:
         """Give for each of the worker's rows the place of its label among all labels."""
         kind = np.dtype(np.int8 if len(labels) <= np.iinfo(np.int8).max else np.int32)
-        places = {value: place for place, value in enumerate(labels)}
         codes = np.empty(len(self), kind)
         start = 0
         for batch in self.group:
-            encoded = self._labels(batch).dictionary_encode()
-            table = np.array([places[value] for value in encoded.dictionary.to_pylist()], kind)
-            codes[start : start + batch.num_rows] = table[encoded.indices.to_numpy()]
+            codes[start : start + batch.num_rows] = codes_of(self._labels(batch), labels)
             start += batch.num_rows
         return codes
 
@@ -307,6 +296,27 @@ class Blocks:
         if not np.isfinite(values).all():
             raise Unreadable(f"the label {self._label!r} has NaN or infinite values")
         return values
+
+
+def labels_of(group: Group, column: str) -> list[Any]:
+    """Give the distinct values of a column, over all workers, the largest first."""
+    kind = group.schema.field(column).type
+    mine = pa.chunked_array([batch.column(column) for batch in group], kind).unique()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, pa.schema([("label", kind)])) as writer:
+        writer.write_batch(pa.record_batch([mine], names=["label"]))
+    values: set[Any] = set()
+    for part in group.gather(sink.getvalue().to_pybytes()):
+        values.update(pa.ipc.open_stream(part).read_all().column(0).to_pylist())
+    return sorted(values, reverse=True)
+
+
+def codes_of(column: pa.Array, labels: Sequence[Any]) -> npt.NDArray[np.int64]:
+    """Give for each value of a column its place among all labels."""
+    places = {value: place for place, value in enumerate(labels)}
+    encoded = column.dictionary_encode()
+    table = np.array([places[value] for value in encoded.dictionary.to_pylist()], np.int64)
+    return table[encoded.indices.to_numpy()]
 
 
 def _numbers(column: pa.Array) -> Array:

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from alink._diag import did_you_mean, quote
 from alink.operators import (
+    _classifiers,
     _clustering,
     _components,
     _conversions,
@@ -92,6 +93,7 @@ _imputers.declare()
 _rankings.declare()
 _components.declare()
 _evaluation.declare()
+_classifiers.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "AlinkDataTypes",

@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from alink._diag import did_you_mean, quote
 from alink._options import bad_option
+from alink.operators._model_info import headline, listed
 from alink.operators._summaries import ends, format_number, format_table
 
-_WIDTH = 75  # of the line above metrics
 _LABELS_SHOWN = 3  # at each end of a confusion matrix
 _CLUSTERS_SHOWN = 10
+_HEAD = headline("Metrics:", "-")
 
 
 class Metrics:
@@ -60,11 +61,7 @@ class Metrics:
         return values[index]
 
     def __str__(self) -> str:
-        return self._headline() + self._line(self._shown) + "\n"
-
-    def _headline(self) -> str:
-        pad = "-" * ((_WIDTH - len(" Metrics: ")) // 2)
-        return f"{pad} Metrics: {pad}\n"
+        return _HEAD + self._line(self._shown) + "\n"
 
     def _line(self, shown: Sequence[tuple[str, str]]) -> str:
         return "\t".join(f"{head}:{format_number(self.value(name))}" for head, name in shown)
@@ -120,16 +117,9 @@ class OutlierMetrics(BinaryClassMetrics):
         outliers = self.value("OutlierValueArray")
         others = [label for label in self.value("LabelArray") if label not in outliers]
         return (
-            f"{self._headline()}Outlier values: {_list(outliers)}\t\tNormal values: "
-            f"{_list(others)}\n{self._line(self._shown)}\n{self._matrix(['Outlier', 'Normal'])}"
+            f"{_HEAD}Outlier values: {listed(outliers)}\t\tNormal values: "
+            f"{listed(others)}\n{self._line(self._shown)}\n{self._matrix(['Outlier', 'Normal'])}"
         )
-
-
-def _list(values: Sequence[str]) -> str:
-    shown = list(values)
-    if len(shown) > 2 * _LABELS_SHOWN:
-        shown[_LABELS_SHOWN:-_LABELS_SHOWN] = ["..."]
-    return f"[{', '.join(shown)}]"
 
 
 class MultiClassMetrics(ClassMetrics):
@@ -204,7 +194,7 @@ class MultiClassMetrics(ClassMetrics):
         line = self._line(self._shown) + "\t"
         if self.value("LogLoss") is not None:
             line += self._line([("LogLoss", "LogLoss")])
-        return f"{self._headline()}{line}\n{self._matrix(self.value('LabelArray'))}"
+        return f"{_HEAD}{line}\n{self._matrix(self.value('LabelArray'))}"
 
 
 class RegressionMetrics(Metrics):
@@ -220,7 +210,7 @@ class TimeSeriesMetrics(Metrics):
     _shown = (*RegressionMetrics._shown[:-1], ("SMAPE", "SMAPE"), ("ND", "ND"))
 
     def __str__(self) -> str:
-        return f"{self._headline()}{self._line(self._shown)}\t"
+        return f"{_HEAD}{self._line(self._shown)}\t"
 
 
 _CLUSTER_METRICS = (
@@ -249,7 +239,7 @@ class ClusterMetrics(Metrics):
             self._getters[_method(name)] = name
 
     def __str__(self) -> str:
-        text = f"{self._headline()}k:{self.value('k')}\n"
+        text = f"{_HEAD}k:{self.value('k')}\n"
         if self.value("vrc") is not None:
             silhouette = ("SilhouetteCoefficient", "silhouetteCoefficient")
             shown = [("VRC", "vrc"), ("DB", "db"), silhouette]

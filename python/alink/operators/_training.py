@@ -134,8 +134,9 @@ class Trained:
     schema : pyarrow.Schema, optional
         The columns of the model, where it has not those of `model_schema`.
     estimator : str
-        The name of the pipeline stage, if it is another one; its model is called
-        ``<estimator>Model``.
+        The name of the pipeline stage, if it is another one.
+    model : str
+        The name of the stage's model, if it is not ``<estimator>Model``.
     settings : mapping
         What the training is told besides the operator's parameters.
     libraries : bool
@@ -163,6 +164,7 @@ class Trained:
     applied: Sequence[str] = ()
     schema: pa.Schema | None = None
     estimator: str = ""
+    model: str = ""
     settings: Mapping[str, Any] | None = None
     libraries: bool = False
     prepare: Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]] | None = None
@@ -333,11 +335,12 @@ def collected(stages: Sequence[TrainedModel]) -> dict[int, pa.Table]:
 def trained(definition: Trained) -> None:
     """Declare the operators and stages of an algorithm, as far as Alink has them."""
     estimator = definition.estimator or definition.name
+    trained_model = definition.model or f"{estimator}Model"
     train = f"{definition.name}TrainBatchOp"
     names: dict[str, type] = {
         f"{definition.name}PredictBatchOp": PredictBatch,
         f"{definition.name}PredictStreamOp": PredictStream,
-        f"{estimator}Model": TrainedModel,
+        trained_model: TrainedModel,
     }
     for name, base in names.items():
         if name in catalogue():
@@ -349,7 +352,7 @@ def trained(definition: Trained) -> None:
         doc = f"Say what the model of {train} says of itself."
         build(told, ReadModel, doc, _info=read)
     if estimator in catalogue():
-        model = BUILT[f"{estimator}Model"]
+        model = BUILT[trained_model]
         build(estimator, Estimator, definition.doc, _trained=definition, _model_class=model)
 
 
