@@ -103,6 +103,18 @@ def test_tables_are_printed_as_pyalink_prints_them():
     assert long.splitlines()[2:] == ["|  v|  1|", "|  w|NaN|", "...", "|  y|  ∞|", "|  z|  0|"]
 
 
+def test_large_batches_are_read_in_blocks():
+    rows = pa.table({"x": RANDOM.normal(size=20_001), "y": RANDOM.normal(size=20_001)})
+    frame = rows.to_pandas()
+    found = TableSummary(train(_summaries.train({"selectedCols": ["x", "y"]}), rows))
+    assert found.sum("y") == pytest.approx(frame["y"].sum())
+    about = frame["x"] - frame["x"].mean()
+    assert found.centralMoment4("x") == pytest.approx((about**4).mean())
+    params = {"selectedCols": ["x", "y"], "method": "PEARSON"}
+    model = train(_correlations.train(params), rows)
+    np.testing.assert_allclose(CorrelationResult(model).getCorrelation(), frame.corr(), atol=1e-12)
+
+
 # --- vectors ---
 
 MATRIX = np.array([[1.0, 0.0, -2.0], [3.0, 0.0, 5.0], [2.0, 0.0, 4.0], [5.0, 0.0, -1.0]])

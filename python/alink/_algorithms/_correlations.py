@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ._group import Group
 from ._models import Model, write_model
-from ._moments import Array, Products, numbers
+from ._moments import BLOCK_ROWS, Array, Products, numbers
 from ._strings import Unreadable
 from ._vectors import read_vectors
 
@@ -19,6 +20,7 @@ Params = Mapping[str, Any]
 
 #: The size of vectors that a matrix is made for: 8 GiB for a matrix of this many rows.
 SIZE_MAX = 32 * 1024
+_CELLS_MAX = 2**20  # of a block of rows, 8 MiB
 
 
 class Matrices:
@@ -54,12 +56,17 @@ class Matrices:
             )
 
     def __iter__(self) -> Iterator[Array]:
+        rows = min(BLOCK_ROWS, max(_CELLS_MAX // max(self.size, 1), 1))
         for batch in self._rows:
-            values = self._matrix(batch)
-            if self._complete and not np.isfinite(values).all():
-                at = int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])
-                self._refuse(self._vector or self._names[at])
-            yield values
+            for begin in range(0, batch.num_rows, rows):
+                yield self._checked(batch.slice(begin, rows))
+
+    def _checked(self, batch: pa.RecordBatch) -> Array:
+        values = self._matrix(batch)
+        if self._complete and not np.isfinite(values).all():
+            at = int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])
+            self._refuse(self._vector or self._names[at])
+        return values
 
     def _matrix(self, batch: pa.RecordBatch) -> Array:
         if self._vector is None:
@@ -119,12 +126,24 @@ def _ranks(rows: Group, matrices: Matrices) -> Array:
     values = np.concatenate(own) if own else np.empty((0, matrices.size))
     ranks = np.empty(values.shape)
     for i in range(matrices.size):
-        distinct, place, counts = np.unique(values[:, i], return_inverse=True, return_counts=True)
-        mine = np.stack([distinct, counts.astype(np.float64)])
-        parts = rows.gather(mine.tobytes())
-        every = [np.frombuffer(part).reshape(2, -1) for part in parts]
-        known, where = np.unique(np.concatenate([part[0] for part in every]), return_inverse=True)
-        total = np.bincount(where, np.concatenate([part[1] for part in every]), len(known))
-        mean = np.cumsum(total) - (total - 1) / 2
-        ranks[:, i] = mean[np.searchsorted(known, distinct)][place]
+        order = np.argsort(values[:, i])
+        rising = values[order, i]
+        new = np.ones(len(rising), np.bool_)
+        new[1:] = rising[1:] != rising[:-1]
+        starts = np.flatnonzero(new)
+        counts = np.diff(np.append(starts, len(rising)))
+        mean = _mean_ranks(rows, rising[starts], counts)
+        ranks[order, i] = np.repeat(mean, counts)
     return ranks
+
+
+def _mean_ranks(rows: Group, distinct: Array, counts: npt.NDArray[np.int64]) -> Array:
+    """Give the mean rank of each distinct value of a worker, among the values of all workers."""
+    if rows.size == 1:
+        return np.cumsum(counts) - (counts - 1) / 2
+    parts = rows.gather(np.stack([distinct, counts.astype(np.float64)]).tobytes())
+    every = [np.frombuffer(part).reshape(2, -1) for part in parts]
+    known, where = np.unique(np.concatenate([part[0] for part in every]), return_inverse=True)
+    total = np.bincount(where, np.concatenate([part[1] for part in every]), len(known))
+    mean = np.cumsum(total) - (total - 1) / 2
+    return mean[np.searchsorted(known, distinct)]

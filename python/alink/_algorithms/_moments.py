@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +31,21 @@ class Moments:
 
     def add(self, values: Array) -> None:
         """Take in rows, shape (rows, size)."""
+        size = self.count.shape
         known = ~np.isnan(values)
-        count = known.sum(axis=0).astype(np.float64)
-        mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+        if known.all():
+            count = np.full(size, float(len(values)))
+            mean, filled = values.sum(axis=0) / max(len(values), 1), values
+            low, high = (filled.min(axis=0, initial=np.inf), filled.max(axis=0, initial=-np.inf))
+        else:
+            count = known.sum(axis=0).astype(np.float64)
+            mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+            filled = np.where(known, values, mean)
+            low = np.where(known, values, np.inf).min(axis=0, initial=np.inf)
+            high = np.where(known, values, -np.inf).max(axis=0, initial=-np.inf)
         with np.errstate(invalid="ignore"):  # infinite values have no squares about their mean
-            squares = (np.where(known, values - mean, 0.0) ** 2).sum(axis=0)
-        low = np.where(known, values, np.inf).min(axis=0, initial=np.inf)
-        high = np.where(known, values, -np.inf).max(axis=0, initial=-np.inf)
+            about = filled - mean
+            squares = np.einsum("ij,ij->j", about, about)
         self.merge(count, mean, squares, low, high)
 
     def merge(self, count: Array, mean: Array, squares: Array, low: Array, high: Array) -> None:
@@ -248,6 +256,17 @@ class Products:
         result = np.where(flat, np.nan, self.products / np.where(flat, 1.0, scale))
         np.fill_diagonal(result, 1.0)
         return np.clip(result, -1.0, 1.0)
+
+
+#: Rows of a block: so that what is computed of it stays in the processor's cache.
+BLOCK_ROWS = 8192
+
+
+def blocks(rows: Group, names: Sequence[str]) -> Iterator[Array]:
+    """Give a worker's columns of numbers as matrices of some rows each; NULL is NaN."""
+    for batch in rows:
+        for begin in range(0, batch.num_rows, BLOCK_ROWS):
+            yield numbers(batch.slice(begin, BLOCK_ROWS), names)
 
 
 def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> Array:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ._group import Group
 from ._models import Model, meta_of, read_model, write_model
-from ._moments import Moments, numbers
+from ._moments import Moments, blocks
 
 _Array = npt.NDArray[np.float64]
 
@@ -20,8 +20,8 @@ _Array = npt.NDArray[np.float64]
 def _trained(params: Mapping[str, Any], group: Group) -> Moments:
     names = params["selectedCols"]
     moments = Moments(len(names))
-    for batch in group:
-        moments.add(numbers(batch, names))
+    for values in blocks(group, names):
+        moments.add(values)
     moments.together(group)
     return moments
 

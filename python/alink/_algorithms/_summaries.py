@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ._group import Group
 from ._models import Model, write_model
-from ._moments import Moments, VectorMoments, numbers
+from ._moments import Moments, VectorMoments, blocks
 from ._types import is_number
 from ._vectors import Vectors, read_vectors
 
@@ -27,8 +27,9 @@ def train(params: Params) -> Any:
         numeric = [name for name in names if is_number(rows.schema.field(name).type)]
         moments = Moments(len(numeric))
         missing = dict.fromkeys(names, 0)
+        for values in blocks(rows, numeric):
+            moments.add(values)
         for batch in rows:
-            moments.add(numbers(batch, numeric))
             for name in names:
                 missing[name] += batch.column(name).null_count
         moments.together(rows)
@@ -49,13 +50,19 @@ def train(params: Params) -> Any:
 def _values(rows: Group, names: Sequence[str], moments: Moments) -> list[dict[str, Any]]:
     """Give what is known of columns of numbers; a second pass adds up powers about the means."""
     sums = np.zeros((5, len(names)))
-    for batch in rows:
-        values = numbers(batch, names)
-        known = ~np.isnan(values)
+    for values in blocks(rows, names):
+        missing = np.isnan(values)
+        # What is missing is 0, and the mean where powers about it are taken.
+        given = np.where(missing, 0.0, values) if missing.any() else values
         with np.errstate(invalid="ignore", over="ignore"):
             about = values - moments.mean
-            for at, part in enumerate((values, abs(values), values**2, about**3, about**4)):
-                sums[at] += np.where(known, part, 0.0).sum(axis=0)
+            about[missing] = 0.0
+            square = about * about
+            sums[0] += given.sum(axis=0)
+            sums[1] += np.abs(given).sum(axis=0)
+            sums[2] += np.einsum("ij,ij->j", given, given)
+            sums[3] += np.einsum("ij,ij->j", square, about)
+            sums[4] += np.einsum("ij,ij->j", square, square)
     (sums,) = rows.sum(sums)
     extremes = _extremes(rows, names, moments)
     return [
