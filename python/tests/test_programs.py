@@ -14,22 +14,15 @@ import nbclient
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from alink.operators._define import BUILT
-
 from .conftest import PACKAGE_PARENT
 
 FOLDER = Path(__file__).with_name("programs")
 PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py"))
 TIMEOUT_S = 180
-_NAME = re.compile(r"\b[A-Z]\w*(?:BatchOp|StreamOp)\b")
 
 
 def _source(name: str) -> str:
-    """Read a program; it is skipped where it needs what is not built yet."""
-    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
-    if missing := sorted(set(_NAME.findall(text)) - BUILT.keys()):
-        pytest.skip(f"not built yet: {', '.join(missing)}")
-    return text
+    return (FOLDER / f"{name}.py").read_text(encoding="utf-8")
 
 
 def _expected(name: str) -> str:
@@ -48,7 +41,6 @@ def environment(pyrunner: str, tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_as_a_script(name: str, environment: dict[str, str], tmp_path: Path) -> None:
-    _source(name)
     done = subprocess.run(
         [sys.executable, FOLDER / f"{name}.py"],
         cwd=tmp_path,
@@ -63,14 +55,14 @@ def test_as_a_script(name: str, environment: dict[str, str], tmp_path: Path) -> 
     assert done.stdout == _expected(name)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_as_a_notebook(
-    name: str, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_as_notebooks(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cells = _source(name).split("# %%\n")
+    """One after the other in one kernel, which is the longest to start."""
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
-    notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    cells = [(name, cell) for name in PROGRAMS for cell in _source(name).split("# %%\n")]
+    notebook = new_notebook(cells=[new_code_cell(cell) for _, cell in cells])
     client = nbclient.NotebookClient(
         notebook,
         timeout=TIMEOUT_S,
@@ -78,11 +70,13 @@ def test_as_a_notebook(
         resources={"metadata": {"path": str(tmp_path)}},
     )
     client.execute()  # raises where a cell does
-    shown = [output for cell in notebook.cells for output in cell.outputs]
-    words = " ".join(map(_text, shown)).split()
-    assert sorted(words) == sorted(_expected(name).split())
-    tables = [_html(output) for output in shown]
-    assert any("<table" in table for table in tables), "print shows rows as HTML"
+    shown: dict[str, list[Any]] = {name: [] for name in PROGRAMS}
+    for (name, _), cell in zip(cells, notebook.cells, strict=True):
+        shown[name] += cell.outputs
+    for name, outputs in shown.items():
+        words = " ".join(map(_text, outputs)).split()
+        assert sorted(words) == sorted(_expected(name).split()), name
+        assert any("<table" in _html(output) for output in outputs), "rows are shown as HTML"
 
 
 def _html(output: Any) -> str:

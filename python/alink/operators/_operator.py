@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 O = TypeVar("O", bound="AlgoOperator")  # noqa: E741
 
 
+_FLINK_NAMES = {"STRING": "VARCHAR"}
+
+
 def collect(operators: Sequence[AlgoOperator]) -> list[pa.Table]:
     """Give the rows of operators, of one job with what waits for ``execute``."""
     rows: list[pa.Table] = [pa.table({})] * len(operators)
@@ -154,8 +157,8 @@ class AlgoOperator(WithParams):
         return list(self._schema.names)
 
     def getColTypes(self) -> list[str]:
-        """Give the types of the columns."""
-        return [type_name(field.type) for field in self._schema]
+        """Give the types of the columns, as Flink names them: a text is VARCHAR."""
+        return [_FLINK_NAMES.get(t, t) for t in map(type_name, self._schema.types)]
 
     def getSchemaStr(self) -> str:
         """Give the schema as a string, ``"id INT,vec VECTOR"``."""
