@@ -94,6 +94,22 @@ def test_scalers():
     assert "[5, 4]" in str(info)
 
 
+def test_trainings_tell_their_course():
+    given = {"featureCols": ["f0", "f1"], "labelCol": "label"}
+    info = train("LogisticRegression", l2=0.1, **given).collectTrainInfo()
+    losses = [float(line.split("loss:")[1].split()[0]) for line in info.getConvInfo()]
+    assert losses[0] == pytest.approx(np.log(2), abs=1e-6)
+    assert losses == sorted(losses, reverse=True)
+    assert len(losses) > 2
+    assert info.getColNames() == ["intercept", "f0", "f1"]
+    assert str(info).count("step:") == len(losses)
+    assert "gradNorm" in str(info)
+    info = train("LinearReg", **given).collectTrainInfo()
+    assert info.getConvInfo() == []
+    info = train("LassoReg", **{"lambda": 0.01, **given}).collectTrainInfo()
+    assert len(info.getConvInfo()) > 1
+
+
 def test_clusters():
     vectors = pyalink.VectorAssemblerBatchOp(selectedCols=["f0", "f1"], outputCol="v")
     op = pyalink.KMeansTrainBatchOp(vectorCol="v", k=2).linkFrom(vectors.linkFrom(source()))

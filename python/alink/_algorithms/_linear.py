@@ -21,7 +21,7 @@ from ._blocks import Blocks, Scaling, weighted_mean
 from ._group import Group
 from ._models import BadModel, Model, read_model, write_model
 from ._moments import numbers
-from ._optimize import Array, minimize
+from ._optimize import Array, Minimum, minimize
 from ._strings import Unreadable, java_double
 from ._types import VECTOR
 from ._vectors import Vectors
@@ -58,7 +58,7 @@ _LOSSES = {"LR": _log_loss, "SVM": _hinge}
 
 def _fit_binary(
     blocks: Blocks, codes: npt.NDArray[Any], params: Mapping[str, Any], kind: str
-) -> tuple[Array, float]:
+) -> tuple[Array, float, Minimum]:
     """Find weights and intercept by which the margins of rows have the sign of their labels.
 
     The label with code 0 is the positive one.
@@ -91,7 +91,8 @@ def _fit_binary(
         return float(total) + l2 * float(w @ w), full
 
     found = _minimum(objective, blocks.size + intercept, intercept, params)
-    return scaling.weights(found[intercept:], float(found[0]) if intercept else 0.0)
+    bias = float(found.at[0]) if intercept else 0.0
+    return *scaling.weights(found.at[intercept:], bias), found
 
 
 def _scaling(blocks: Blocks, params: Mapping[str, Any]) -> Scaling:
@@ -100,7 +101,7 @@ def _scaling(blocks: Blocks, params: Mapping[str, Any]) -> Scaling:
     return Scaling.none(blocks.size)
 
 
-def _minimum(objective: Any, size: int, free: int, params: Mapping[str, Any]) -> Array:
+def _minimum(objective: Any, size: int, free: int, params: Mapping[str, Any]) -> Minimum:
     """Minimise an objective with the penalties of the parameters; `free` have none."""
     l1 = None
     if params.get("l1"):
@@ -116,7 +117,7 @@ def _minimum(objective: Any, size: int, free: int, params: Mapping[str, Any]) ->
             file=sys.stderr,
             flush=True,
         )
-    return found.at
+    return found
 
 
 def train_binary(params: Mapping[str, Any]) -> Any:
@@ -135,10 +136,11 @@ def train_binary(params: Mapping[str, Any]) -> Any:
         if positive is not None and str(values[1]) == positive:
             values.reverse()
         codes = blocks.codes(values)
-        weights, intercept = _fit_binary(blocks, codes, params, params["linearModelType"])
+        kind = params["linearModelType"]
+        weights, intercept, found = _fit_binary(blocks, codes, params, kind)
         coefficients = [intercept, *weights] if params["withIntercept"] else list(weights)
         label = group.schema.field(params["labelCol"]).type
-        return _write(params, blocks.size, coefficients, label, values)
+        return _write(params, blocks.size, coefficients, label, values, found.course)
 
     return train
 
@@ -149,6 +151,7 @@ def _write(
     coefficients: Sequence[float],
     label: pa.DataType | None,
     labels: Sequence[Any],
+    course: Sequence[float] | None,
     **more: Any,
 ) -> pa.Table:
     meta = {
@@ -167,7 +170,7 @@ def _write(
         "featureColTypes": None if names is None else params.get("featureTypes"),
         "coefVector": {"data": [float(c) for c in coefficients]},
         "coefVectors": None,
-        "convergenceInfo": None,
+        "convergenceInfo": course,
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return write_model(Model(meta, [text], list(labels)), label)
@@ -186,14 +189,15 @@ def train_squares(params: Mapping[str, Any]) -> Any:
         blocks = Blocks(group, params)
         if blocks.total == 0:
             raise Unreadable("there are no rows to train with")
-        weights, intercept = _fit_squares(blocks, params)
+        weights, intercept, found = _fit_squares(blocks, params)
         coefficients = [intercept, *weights] if params["withIntercept"] else list(weights)
-        return _write(params, blocks.size, coefficients, None, ())
+        course = None if found is None else found.course
+        return _write(params, blocks.size, coefficients, None, (), course)
 
     return train
 
 
-def _fit_squares(blocks: Blocks, params: Mapping[str, Any]) -> tuple[Array, float]:
+def _fit_squares(blocks: Blocks, params: Mapping[str, Any]) -> tuple[Array, float, Minimum | None]:
     kind, penalty = params["linearModelType"], params.get("lambda") or 0.0
     l1 = penalty if kind == "LASSO" else params.get("l1") or 0.0
     l2 = penalty if kind == "Ridge" else params.get("l2") or 0.0
@@ -207,6 +211,7 @@ def _fit_squares(blocks: Blocks, params: Mapping[str, Any]) -> tuple[Array, floa
             scaling = Scaling(weighted_mean(blocks), np.ones(size))
     squares = _products if size <= _PRODUCTS_MAX else _residuals
     objective, solve = squares(blocks, scaling, middle)
+    found: Minimum | None = None
     if solve is not None and l1 == 0:
         weights = solve(l2)
     else:
@@ -215,8 +220,9 @@ def _fit_squares(blocks: Blocks, params: Mapping[str, Any]) -> tuple[Array, floa
             value, gradient = objective(at)
             return value + l2 * float(at @ at), gradient + 2 * l2 * at
 
-        weights = _minimum(penalised, size, 0, {**params, "l1": l1})
-    return scaling.weights(weights, middle)
+        found = _minimum(penalised, size, 0, {**params, "l1": l1})
+        weights = found.at
+    return *scaling.weights(weights, middle), found
 
 
 _Objective = Callable[[Array], tuple[float, Array]]

@@ -29,6 +29,9 @@ class Minimum:
         Whether the gradient is as small as was asked for, or nothing lower is found.
     slope : float
         The largest component of the gradient.
+    course : list of float
+        Of the start and each iteration three numbers: the value, the largest component of the
+        gradient, and how far along its direction the step before has gone.
     """
 
     at: Array
@@ -36,6 +39,7 @@ class Minimum:
     iterations: int
     converged: bool
     slope: float
+    course: list[float]
 
 
 def minimize(
@@ -74,14 +78,17 @@ def minimize(
     value = smooth + float(weights @ np.abs(at))
     steps: list[Array] = []
     changes: list[Array] = []
-    done = 0
+    done, length = 0, 1.0
+    course: list[float] = []
     while True:
         steepest = _pseudo_gradient(at, gradient, weights) if sparse else gradient
         slope = float(np.abs(steepest).max(initial=0.0))
+        if len(course) == 3 * done:
+            course += [value, slope, length]
         if slope <= tolerance * max(1.0, abs(value)):
-            return Minimum(at, value, done, True, slope)
+            return Minimum(at, value, done, True, slope, course)
         if done == iterations_max:
-            return Minimum(at, value, done, False, slope)
+            return Minimum(at, value, done, False, slope, course)
         direction = -_inverse_hessian(steepest, steps, changes)
         if sparse:
             direction = np.where(direction * -steepest > 0, direction, 0.0)
@@ -105,7 +112,7 @@ def minimize(
             if steps:  # perhaps what is known of the curvature is no good
                 steps, changes = [], []
                 continue
-            return Minimum(at, value, done, True, slope)
+            return Minimum(at, value, done, True, slope, course)
         step, change = there - at, new_gradient - gradient
         if float(step @ change) > 1e-10 * float(step @ step):
             steps, changes = [*steps[1 - _MEMORY :], step], [*changes[1 - _MEMORY :], change]

@@ -12,7 +12,11 @@ from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
 from alink._options import bad_option
 from alink.operators._mapping import find_column
-from alink.operators._model_info import LinearClassifierModelInfo, LinearRegressorModelInfo
+from alink.operators._model_info import (
+    LinearClassifierModelInfo,
+    LinearModelTrainInfo,
+    LinearRegressorModelInfo,
+)
 from alink.operators._training import Columns, Trained, trained
 
 
@@ -115,6 +119,7 @@ def declare() -> None:
                 settings={"linearModelType": kind, "modelName": model},
                 prepare=with_features,
                 info=LinearClassifierModelInfo if label else LinearRegressorModelInfo,
+                train_info=LinearModelTrainInfo,
                 doc=doc,
             )
         )

@@ -22,6 +22,7 @@ W = TypeVar("W", bound="WithModelInfo")
 _LINE_CHARS = 75
 _ENDS_SHOWN = 3  # of a list, so many values at each end
 _WEIGHTS_SHOWN = 10
+_STEPS_SHOWN = 10  # of a training, at each end
 
 #: Reads what a model says of itself, of its rows.
 ReadInfo = Callable[[pa.Table], Any]
@@ -121,6 +122,42 @@ class LinearClassifierModelInfo(LinearRegressorModelInfo):
     def getLabelValues(self) -> list[Any]:
         """Give the values of the label; the first is the one that weights speak for."""
         return list(self._labels)
+
+
+class LinearModelTrainInfo(LinearRegressorModelInfo):
+    """How a linear model was trained: its weights, and the course of the objective."""
+
+    def getColNames(self) -> list[str]:
+        """Give the names of the weights, the intercept's first where there is one."""
+        begin = 1 if self.hasInterceptItem() else 0
+        count = self.getWeight().size() - begin
+        names = self.getFeatureNames() or [str(i) for i in range(count)]
+        return ["intercept"][:begin] + names
+
+    def getConvInfo(self) -> list[str]:
+        """Give a line for each iteration; none where the weights are found in one step."""
+        course = self._content.get("convergenceInfo") or []
+        return [
+            f"step:{i} loss:{loss:.8f} gradNorm:{slope:.8f} learnRate:{length:.8f}"
+            for i, (loss, slope, length) in enumerate(
+                zip(course[::3], course[1::3], course[2::3], strict=True)
+            )
+        ]
+
+    def __str__(self) -> str:
+        meta = {"model name": self.getModelName(), "num feature": self.getVectorSize()}
+        text = headline("train meta info", "-") + mapped(meta) + "\n"
+        pairs = zip(self.getColNames(), self.getWeight().getData(), strict=True)
+        ordered = sorted(pairs, key=lambda pair: -pair[1])
+        cells = [[name, f"{weight:.8f}"] for name, weight in ordered]
+        if len(cells) > 2 * _ENDS_SHOWN:
+            cells = [*cells[:_ENDS_SHOWN], ["... ...", "... ..."], *cells[-_ENDS_SHOWN:]]
+        text += headline("train weight info", "-") + format_table(cells, ["colName", "weightValue"])
+        lines = self.getConvInfo()
+        if len(lines) >= 2 * _STEPS_SHOWN:
+            lines = [*lines[:_STEPS_SHOWN], "... ... ... ...", *lines[-_STEPS_SHOWN:]]
+        text += "\n" + headline("train convergence info", "-")
+        return text + "".join(f"{line}\n" for line in lines)
 
 
 class StandardScalerModelInfo(ModelInfo):
@@ -305,6 +342,7 @@ class WithModelInfo(BatchOperator):
     """An operator that gives a model, which says something of itself."""
 
     _info: ClassVar[ReadInfo] = ModelInfo
+    _train_info: ClassVar[ReadInfo] = ModelInfo
 
     @without_our_frames
     def collectModelInfo(self) -> Any:
@@ -326,16 +364,17 @@ class WithModelInfo(BatchOperator):
 
     @without_our_frames
     def collectTrainInfo(self) -> Any:
-        """Train the model and give what is known of the training: what the model says of it."""
-        return self.collectModelInfo()
+        """Train the model and give what is known of the training."""
+        return type(self)._train_info(collect([self])[0])
 
     def lazyCollectTrainInfo(self: W, *callbacks: Callable[[Any], Any]) -> W:
         """Call functions with what is known of the training, with the next ``execute``."""
-        return self.lazyCollectModelInfo(*callbacks)
+        later(self, type(self)._train_info, callbacks)
+        return self
 
     def lazyPrintTrainInfo(self: W, title: str | None = None) -> W:
         """Print what is known of the training, with the next ``execute``."""
-        return self.lazyPrintModelInfo(title)
+        return self.lazyCollectTrainInfo(printing(title))
 
 
 class ReadModel(WithModelInfo):

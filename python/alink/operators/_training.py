@@ -150,6 +150,8 @@ class Trained:
     info : callable
         Reads what a model says of itself, of its rows, for ``collectModelInfo`` and its like:
         mostly a class derived from `ModelInfo`. It runs in the client.
+    train_info : callable, optional
+        Reads what a model says of its training; by default `info`.
     doc : str
         What the algorithm does, and where it is from.
     """
@@ -170,6 +172,7 @@ class Trained:
     prepare: Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]] | None = None
     query: Callable[[str, Mapping[str, Any], Table], Table] | None = None
     info: ReadInfo = ModelInfo
+    train_info: ReadInfo | None = None
     doc: str = ""
 
     def fit(self, name: str, params: Mapping[str, Any], inputs: Sequence[Table]) -> Table:
@@ -265,10 +268,12 @@ class Estimator(PipelineStage):
 
     def _print_trained(self, model: TrainedModel) -> None:
         """Print what was asked for of the model."""
-        for what in ("lazyPrintModelInfo", "lazyPrintTrainInfo"):
-            if self._lazily.get(f"{what}Enabled"):
-                shown = printing(self._lazily.get(f"{what}Title"))
-                later(model.getModelData(), self._trained.info, [shown])
+        info = self._trained.info
+        reads = {"ModelInfo": info, "TrainInfo": self._trained.train_info or info}
+        for what, read in reads.items():
+            if self._lazily.get(f"lazyPrint{what}Enabled"):
+                shown = printing(self._lazily.get(f"lazyPrint{what}Title"))
+                later(model.getModelData(), read, [shown])
 
     def enableLazyPrintModelInfo(self: E, title: str | None = None) -> E:
         """Print what the model says of itself, with the ``execute`` after ``fit``."""
@@ -346,11 +351,19 @@ def trained(definition: Trained) -> None:
         if name in catalogue():
             build(name, base, definition.doc, _trained=definition)
     read = staticmethod(definition.info)
-    build(train, _TrainBatch, definition.doc, _trained=definition, _info=read)
+    of_training = staticmethod(definition.train_info or definition.info)
+    build(
+        train,
+        _TrainBatch,
+        definition.doc,
+        _trained=definition,
+        _info=read,
+        _train_info=of_training,
+    )
     told = f"{definition.name}ModelInfoBatchOp"
     if told in catalogue():
         doc = f"Say what the model of {train} says of itself."
-        build(told, ReadModel, doc, _info=read)
+        build(told, ReadModel, doc, _info=read, _train_info=of_training)
     if estimator in catalogue():
         model = BUILT[trained_model]
         build(estimator, Estimator, definition.doc, _trained=definition, _model_class=model)
