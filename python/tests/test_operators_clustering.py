@@ -304,6 +304,31 @@ def test_places_are_predicted_in_kilometres():
     np.testing.assert_allclose(found["km"][:3].astype(float), [wanted, wanted, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("distance", ["EUCLIDEAN", "COSINE"])
+def test_single_rows_are_predicted_as_batches_are(distance):
+    stage = pyalink.KMeans(vectorCol="v", k=4, distanceType=distance, predictionCol="p")
+    stage.setPredictionDetailCol("d").setPredictionDistanceCol("far").setReservedCols([])
+    fitted = stage.fit(rows(count=41))
+    texts = [*VECTORS, None, "NaN 1 2", "0 0 0", "$3$", "$3$1:8.0 0:8.0"]
+    frame = pd.DataFrame({"v": texts})
+    given = pyalink.BatchOperator.fromDataframe(frame, schemaStr="v string")
+    wanted = fitted.transform(given).collectToDataframe()
+    vectors = pyalink.VectorNormalizer(selectedCol="v", p=2.0) if distance == "COSINE" else None
+    for model in [fitted] if vectors is None else [fitted, pyalink.PipelineModel(vectors, fitted)]:
+        predictor = model.collectLocalPredictor("v string")
+        for text, line in zip(texts, wanted.itertuples(index=False), strict=True):
+            if model is not fitted and (text is None or "NaN" in text or text in ("0 0 0", "$3$")):
+                continue
+            found = predictor.map([text])[-3:]
+            if text is None or "NaN" in text:
+                assert list(found) == [None] * 3
+                continue
+            assert found[0] == line.p
+            np.testing.assert_allclose(found[2], line.far, rtol=1e-6, atol=1e-9)
+            shares = [[float(x) for x in t.split()] for t in (found[1], line.d)]
+            np.testing.assert_allclose(*shares, rtol=1e-6, atol=1e-9)
+
+
 def test_categories_are_predicted_with_how_many_differ():
     frame = pd.DataFrame({"a": ["x", "x", "y", "z", None], "b": [1, 1, 2, 3, 9]})
     op = pyalink.BatchOperator.fromDataframe(frame, schemaStr="a string, b int")

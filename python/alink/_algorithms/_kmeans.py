@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from ._points import Points, Reader, Sample, distinct, points_of, taken
 from ._random import uniform
 from ._spaces import SPACES, Space
 from ._strings import Unreadable, format_dense
+from ._types import VECTOR
 from ._vectors import Vectors
 
 #: Iterations on the sample, before those on all rows.
@@ -109,7 +110,7 @@ def _plus_plus(sample: Sample, count: int, seed: int) -> Array:
     draws = uniform(seed, 1, np.arange(1 + trials * count))
     first = int(draws[0] * len(sample))
     chosen = [sample.block.rows(np.array([first]))]
-    squares = sample.squares(chosen[0])
+    squares = sample.apart(chosen[0])[0]
     for number in range(1, count):
         if (total := float(squares.sum())) <= 0:
             break
@@ -117,16 +118,20 @@ def _plus_plus(sample: Sample, count: int, seed: int) -> Array:
         places = np.searchsorted(np.cumsum(squares), wanted, side="right")
         places = np.unique(np.minimum(places, len(sample) - 1))
         rows = sample.block.rows(places)
-        options = [np.minimum(squares, sample.squares(row[None, :])) for row in rows]
-        best = int(np.argmin([option.sum() for option in options]))
+        options = np.minimum(squares, sample.apart(rows))
+        best = int(options.sum(axis=1).argmin())
         squares = options[best]
         chosen.append(rows[best : best + 1])
     return distinct(np.concatenate(chosen), count)
 
 
 def _improved(sample: Sample, centres: Array, epsilon: float) -> Array:
+    course = sample.course()
     for _ in range(_SAMPLE_ITERATIONS_MAX):
-        sums, counts = sample.sweep(centres)
+        if course is not None:
+            sums, counts = course.sweep(sample.space.places(centres))
+        else:
+            sums, counts = sample.space.sweep(sample.block, centres)
         after = sample.space.settled(sums, counts, centres)
         moved = sample.space.moved(centres, after)
         centres = after
@@ -311,6 +316,48 @@ class Predict:
         if self._distance:
             columns.append(pa.array(least))
         return [spread(column, places, batch.num_rows) for column in columns]
+
+    def row(self, names: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        """Give what computes the outputs of one row."""
+        fitted = self._fitted
+        assert fitted is not None
+        reader, space, size = fitted.reader, fitted.space, fitted.size
+        columns = reader.columns if reader.vector is None else [reader.vector]
+        places = [names.index(name) for name in columns]
+        middles, order = space.places(fitted.centres), np.argsort(fitted.ids)
+        nothing = (None,) * (1 + self._detail + self._distance)
+
+        def of_batch(vector: Any) -> Sequence[Any]:
+            kind = VECTOR if isinstance(vector, dict) else None
+            batch = pa.RecordBatch.from_arrays([pa.array([vector], kind)], names=columns)
+            return [column[0].as_py() for column in self(batch)]
+
+        def outcome(values: Sequence[Any]) -> Sequence[Any]:
+            given: Any = [values[place] for place in places]
+            if any(value is None for value in given):
+                return nothing
+            if reader.vector is not None:
+                vector = given[0]
+                if not isinstance(vector, dict) or vector["indices"] is not None:
+                    return of_batch(vector)
+                given = vector["values"]
+                if len(given) != size:
+                    return of_batch(vector)
+            point = np.array(given, np.float64)
+            if not np.isfinite(point).all():
+                return nothing
+            squares = space.apart(point, middles)
+            at = int(squares.argmin())
+            result: list[Any] = [int(fitted.ids[at])]
+            if self._detail or self._distance:
+                distances = space.distances(squares)
+                if self._detail:
+                    result.append(format_dense(nearness(distances[None])[0][order].tolist()))
+                if self._distance:
+                    result.append(float(distances[at]))
+            return result
+
+        return outcome
 
 
 def _details(fitted: Fitted, rows: Array | Vectors) -> pa.Array:

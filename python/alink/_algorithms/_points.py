@@ -14,7 +14,7 @@ import pyarrow as pa
 from ._course import Course
 from ._group import Group
 from ._moments import numbers
-from ._nearest import Array, Block, Dense
+from ._nearest import ROUNDING, Array, Block, Dense
 from ._random import uniform
 from ._spaces import Space
 from ._strings import Unreadable
@@ -332,13 +332,18 @@ class Sample:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def sweep(self, centres: Array) -> tuple[Array, Array]:
-        """Give sums and numbers of the points nearest to each centre."""
-        return self.space.sweep(self.block, centres)
+    def course(self) -> Course | None:
+        """Give Lloyd's iterations over the points, where they are such as have them."""
+        if isinstance(self.block, Dense) and self.space.straight:
+            return Course(self.block)
+        return None
 
-    def squares(self, centres: Array) -> Array:
-        """Give the squared distance of each point from the nearest centre."""
-        return self.block.nearest(self.space.places(centres))[1]
+    def apart(self, centres: Array) -> Array:
+        """Give the squared distances of the points from centres, shape (k, n)."""
+        places = self.space.places(centres)
+        own = self.block.squared() + np.einsum("ij,ij->i", places, places)[:, None]
+        squares = own - 2 * self.block.products(places).T
+        return np.where(squares <= ROUNDING * own, 0.0, squares)
 
 
 def distinct(rows: Array, wanted: int) -> Array:

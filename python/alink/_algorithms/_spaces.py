@@ -42,6 +42,11 @@ class Space:
         """Give the points that blocks are compared with for centres."""
         return centres
 
+    def apart(self, row: Array, places: Array) -> Array:
+        """Give the squared distances of a row from the points of centres."""
+        apart = places - self.places(row[None])
+        return np.einsum("ij,ij->i", apart, apart)
+
     def sweep(self, block: Block, centres: Array) -> tuple[Array, Array]:
         """Give sums and numbers of the points nearest to each centre."""
         return block.sweep(self.places(centres))
@@ -88,6 +93,10 @@ class Cosine(Space):
     def places(self, centres: Array) -> Array:
         """Give the points that blocks are compared with for centres."""
         return to_unit(centres)
+
+    def apart(self, row: Array, places: Array) -> Array:
+        """Give the squared distances of a row from the points of centres."""
+        return super().apart(row, places) if row.any() else np.full(len(places), 2.0)
 
     def settled(self, sums: Array, counts: Array, before: Array) -> Array:
         """Give the centres of sums of points; one whose points point nowhere stays."""
