@@ -37,6 +37,27 @@ class Loaded(Stage):
 
 def _classes() -> dict[str, type[Stage]]: ...
 
+class AftSurvivalRegression(Stage):
+    def __init__(
+        self,
+        *,
+        censor: str | None = ...,
+        label: str | None = ...,
+        epsilon: float | None = ...,
+        features: Sequence[str] | None = ...,
+        l1: float | None = ...,
+        l2: float | None = ...,
+        max_iter: int | None = ...,
+        vector: str | None = ...,
+        with_intercept: bool | None = ...,
+        prediction: str | None = ...,
+        model_file_path: str | None = ...,
+        prediction_detail: str | None = ...,
+        quantile_probabilities: Sequence[float] | None = ...,
+        reserved: Sequence[str] | None = ...,
+        num_threads: int | None = ...,
+        overwrite_sink: bool | None = ...,
+    ) -> None: ...
 class Binarizer(Stage):
     def __init__(
         self,
@@ -292,6 +313,32 @@ class GaussianMixture(Stage):
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
     ) -> None: ...
+class GeneralizedLinearRegression(Stage):
+    def __init__(
+        self,
+        *,
+        features: Sequence[str] | None = ...,
+        label: str | None = ...,
+        prediction: str | None = ...,
+        epsilon: float | None = ...,
+        family: str | None = ...,
+        fit_intercept: bool | None = ...,
+        link: str | None = ...,
+        link_power: float | None = ...,
+        link_pred_result: str | None = ...,
+        max_iter: int | None = ...,
+        model_file_path: str | None = ...,
+        offset: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        reg_param: float | None = ...,
+        reserved: Sequence[str] | None = ...,
+        variance_power: float | None = ...,
+        weight: str | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
 class GeoKMeans(Stage):
     def __init__(
         self,
@@ -334,6 +381,24 @@ class Imputer(Stage):
         outputs: Sequence[str] | None = ...,
         overwrite_sink: bool | None = ...,
         strategy: str | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
+class IsotonicRegression(Stage):
+    def __init__(
+        self,
+        *,
+        label: str | None = ...,
+        prediction: str | None = ...,
+        feature: str | None = ...,
+        feature_index: int | None = ...,
+        isotonic: bool | None = ...,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        vector: str | None = ...,
+        weight: str | None = ...,
         num_threads: int | None = ...,
         model_stream_file_path: str | None = ...,
         model_stream_scan_interval: int | None = ...,
@@ -822,6 +887,32 @@ class RidgeRegression(Stage):
         model_file_path: str | None = ...,
         optim_method: str | None = ...,
         overwrite_sink: bool | None = ...,
+        reserved: Sequence[str] | None = ...,
+        standardization: bool | None = ...,
+        vector: str | None = ...,
+        weight: str | None = ...,
+        with_intercept: bool | None = ...,
+        num_threads: int | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
+class Softmax(Stage):
+    def __init__(
+        self,
+        *,
+        label: str | None = ...,
+        prediction: str | None = ...,
+        epsilon: float | None = ...,
+        features: Sequence[str] | None = ...,
+        l1: float | None = ...,
+        l2: float | None = ...,
+        learning_rate: float | None = ...,
+        max_iter: int | None = ...,
+        model_file_path: str | None = ...,
+        optim_method: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        prediction_detail: str | None = ...,
         reserved: Sequence[str] | None = ...,
         standardization: bool | None = ...,
         vector: str | None = ...,

@@ -22,6 +22,7 @@ from alink.operators import (
     _linear,
     _lookups,
     _rankings,
+    _regressions,
     _relational,
     _sampling,
     _scalers,
@@ -73,6 +74,7 @@ _relational.declare()
 _formats.declare()
 _scalers.declare()
 _linear.declare()
+_regressions.declare()
 _discretizers.declare()
 _clustering.declare()
 _densities.declare()
