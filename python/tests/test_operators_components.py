@@ -162,6 +162,10 @@ def test_scaling_keeps_distances(source):
     np.testing.assert_allclose(points.mean(axis=0), 0, atol=1e-9)
     more = pyalink.MdsBatchOp(selectedCols=["b"], dim=2, outputColPrefix="m").linkFrom(source)
     assert (more.collectToDataframe()["m1"] == 0).all()
+    rows = pa.table({"ä b": [1.0, 3.0]})
+    spaced = pyalink.BatchOperator.fromTable(al.from_arrow(rows)).link(pyalink.MdsBatchOp(dim=1))
+    assert spaced.getColNames() == ["coord0", "ä b"]
+    assert sorted(spaced.collectToDataframe()["coord0"]) == [-1, 1]
 
 
 @WORKERS

@@ -15,6 +15,7 @@ from alink._options import bad_option
 from alink._table import Table
 from alink.operators._base import BatchOperator
 from alink.operators._define import build, one_of, operator
+from alink.operators._dialect import quoted
 from alink.operators._discretizers import check_numbers
 from alink.operators._mapping import apply_step, find_column
 from alink.operators._statistics import check_some, compute, statistic
@@ -73,7 +74,7 @@ def scale(name: str, params: Params, inputs: Sequence[Table]) -> Table:
     scaled = apply_step(
         table, name, "_pca.Scale", {"selectedCols": columns}, outputs, params["reservedCols"], model
     )
-    return scaled.select(*names, *(c for c in scaled.columns if c not in names))
+    return scaled.select(*map(quoted, [*names, *(c for c in scaled.columns if c not in names)]))
 
 
 def _collinearity(params: Params, _schema: pa.Schema) -> pa.Schema:
