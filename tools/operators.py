@@ -67,7 +67,7 @@ from typing import Any, NoReturn
 from typing_extensions import Self
 
 """
-# What the stub needs, and does not give.
+# What the stub needs, and does not give; an import a line, since they are sorted.
 _OWN = """\
 from alink.operators._model_info import WithModelInfo
 from alink.operators._results import ChiSquareTested, Correlated, Evaluated
