@@ -320,6 +320,27 @@ def test_features_that_are_there_twice():
         sparse(FEATURES, kvValDelimiter="=")
 
 
+# --- what models say ---
+
+
+def test_encoders_tell_what_they_know(capsys):
+    info = pyalink.OneHotTrainBatchOp(selectedCols=["n", "a"]).linkFrom(batch()).collectModelInfo()
+    assert info.getSelectedColsInModel() == ["n", "a"]
+    assert info.getTokens("a") == ["x", "y", "z"]
+    assert info.getDistinctTokenNumber("n") == 3
+    assert str(info).splitlines()[1] == "OneHotModelInfo on 2 features: [n, a]"
+    with pytest.raises(al.Error, match="the model has no column 'q'"):
+        info.getTokens("q")
+    train = pyalink.MultiHotTrainBatchOp(selectedCols=["a"], delimiter=",").linkFrom(batch(PARTS))
+    info = train.collectModelInfo()
+    assert info.getTokens("a") == ["a", "b", "c", "ä"]
+    pyalink.OneHotModelInfoBatchOp().linkFrom(
+        pyalink.OneHotTrainBatchOp(selectedCols=["a"]).linkFrom(batch())
+    ).lazyPrintModelInfo("told")
+    pyalink.BatchOperator.execute()
+    assert capsys.readouterr().out.splitlines()[0] == "told"
+
+
 # --- saved, and in the client ---
 
 

@@ -189,6 +189,26 @@ def test_what_is_refused():
         pyalink.VectorImputerPredictBatchOp().linkFrom(rows, rows)
 
 
+def test_what_models_say():
+    frame = pd.DataFrame({"v": ["$5$3:2.0", "$5$3:-4.0", "$5$"]})
+    rows = pyalink.BatchOperator.fromDataframe(frame, schemaStr="v string")
+
+    def info(name: str, **params: Any) -> Any:
+        train = getattr(pyalink, f"{name}TrainBatchOp")(selectedCol="v", **params)
+        return train.linkFrom(rows).collectModelInfo()
+
+    standard = info("VectorStandardScaler")
+    np.testing.assert_allclose(standard.getMeans(), [0, 0, 0, -2 / 3, 0])
+    np.testing.assert_allclose(standard.getStdDevs()[3], np.std([2, -4, 0], ddof=1))
+    assert standard.isWithMeans()
+    assert info("VectorMinMaxScaler").getMaxs() == [0.0, 0.0, 0.0, 2.0, 0.0]
+    assert info("VectorMaxAbsScaler").getMaxsAbs() == [0.0, 0.0, 0.0, 4.0, 0.0]
+    imputer = info("VectorImputer", strategy="min")
+    assert [imputer.getStrategy(), imputer.getFillValues()[3]] == ["MIN", -4.0]
+    for told in (standard, imputer, info("VectorImputer", strategy="VALUE", fillValue=1.5)):
+        assert "ModelInfo" in str(told).splitlines()[0]
+
+
 # --- however the rows are cut ---
 
 

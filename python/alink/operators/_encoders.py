@@ -15,6 +15,7 @@ from alink._options import bad_option
 from alink._table import Table
 from alink.operators._define import one_of
 from alink.operators._dialect import quoted
+from alink.operators._encoder_info import MultiHotModelInfo, OneHotModelInfo
 from alink.operators._features import encoded
 from alink.operators._indexers import check_invalid
 from alink.operators._mapping import find_column
@@ -268,6 +269,7 @@ def declare() -> None:
             columns,
             estimator="OneHotEncoder",
             query=_train_one_hot,
+            info=OneHotModelInfo,
             applied=["selectedCols", "reservedCols"],
             doc="Write categories as sparse vectors with one 1, or as numbers. Values that are "
             "there less than discreteThresholds times share a category. What is invalid, NULL "
@@ -285,6 +287,7 @@ def declare() -> None:
             columns,
             estimator="MultiHotEncoder",
             query=_train_multi_hot,
+            info=MultiHotModelInfo,
             applied=["selectedCols", "reservedCols"],
             doc="Write the parts of texts, between delimiters, as sparse vectors with a 1 for "
             "each. Parts that the model does not know have a place behind the others, or are "

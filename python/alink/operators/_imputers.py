@@ -16,6 +16,7 @@ from alink._options import bad_option
 from alink._table import Table
 from alink.operators._define import one_of
 from alink.operators._dialect import quoted
+from alink.operators._encoder_info import VectorImputerModelInfo
 from alink.operators._indexers import outputs_of
 from alink.operators._mapping import find_column
 from alink.operators._scalers import trained_column
@@ -111,6 +112,7 @@ def declare() -> None:
             ["selectedCol"],
             kept="selectedCol",
             prepare=_check_vectors,
+            info=VectorImputerModelInfo,
             doc="Fill the NaN of vectors with the mean, smallest or largest value at their index, "
             "or with fillValue. What a sparse vector does not name is 0, and not filled.",
         )

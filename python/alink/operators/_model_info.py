@@ -382,7 +382,7 @@ class ReadModel(WithModelInfo):
 
     def _link(self) -> Any:
         table = self._inputs[0]._table()
-        if "model_id" not in table.schema.names:
+        if not {"model_id", "column_index"} & {*table.schema.names}:
             raise bad_option(
                 self._name,
                 f"{self._name} is linked from rows of {', '.join(table.schema.names)[:60]}, "

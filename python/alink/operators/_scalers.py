@@ -9,6 +9,11 @@ import pyarrow as pa
 
 from alink._algorithms._types import VECTOR
 from alink._options import bad_option
+from alink.operators._encoder_info import (
+    VectorMaxAbsScalerModelInfo,
+    VectorMinMaxScalerModelInfo,
+    VectorStandardScalerModelInfo,
+)
 from alink.operators._mapping import find_column
 from alink.operators._model_info import (
     MaxAbsScalarModelInfo,
@@ -80,22 +85,25 @@ def declare() -> None:
                 doc=doc,
             )
         )
-    for name, kind, doc in (
+    for name, kind, info, doc in (
         (
             "VectorStandardScaler",
             "standard",
+            VectorStandardScalerModelInfo,
             "Scale vectors, index by index, to mean 0 and standard deviation 1. Sparse vectors "
             "stay sparse without withMean.",
         ),
         (
             "VectorMinMaxScaler",
             "min_max",
+            VectorMinMaxScalerModelInfo,
             "Scale vectors, index by index, onto an interval, by default from 0 to 1. Sparse "
             "vectors stay sparse where 0 stays 0.",
         ),
         (
             "VectorMaxAbsScaler",
             "max_abs",
+            VectorMaxAbsScalerModelInfo,
             "Scale vectors, index by index, by the largest absolute value.",
         ),
     ):
@@ -108,6 +116,7 @@ def declare() -> None:
                 ["selectedCol"],
                 kept="selectedCol",
                 prepare=_check_vectors,
+                info=info,
                 doc=doc,
             )
         )
