@@ -243,7 +243,7 @@ def test_more_neighbours_than_rows():
     predict = pyalink.KnnPredictBatchOp(predictionCol="p", k=10, predictionDetailCol="d")
     frame = predict.linkFrom(op, source(rows)).collectToDataframe()
     assert frame["p"].tolist() == [2, 2, 2]
-    assert json.loads(frame["d"][0]) == {"2": approx(2 / 3), "1": approx(1 / 3)}
+    assert json.loads(frame["d"].tolist()[0]) == {"2": approx(2 / 3), "1": approx(1 / 3)}
     with told("'k' is 1 or more"):
         pyalink.KnnPredictBatchOp(predictionCol="p", k=0).linkFrom(op, source(rows))
     with told("'distanceType' cannot be 'JACCARD'|\"distanceType\" cannot be 'JACCARD'"):
@@ -338,7 +338,7 @@ def test_networks_as_operators():
     again = predict.linkFrom(op.linkFrom(source(rows)), source(rows)).collectToDataframe()
     assert frame["p"].tolist() == again["p"].tolist()
     start = op.setInitialWeights([0.0] * 22).setMaxIter(0).linkFrom(source(rows))
-    zeros = json.loads(start.collectToDataframe()["model_info"][1])["data"]
+    zeros = json.loads(start.collectToDataframe()["model_info"].tolist()[1])["data"]
     assert zeros == [0.0] * 22
     with told("'initialWeights' has 3 numbers, but layers of these sizes have 22 weights"):
         op.setInitialWeights("1 2 3").linkFrom(source(rows))

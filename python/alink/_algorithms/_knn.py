@@ -173,7 +173,7 @@ class Predict:
             self._origin = np.zeros(self._size)
             return
         count = sum(len(chunk.labels) for chunk in self._chunks)
-        self._origin = sum(chunk.points.sum(axis=0) for chunk in self._chunks) / count
+        self._origin = np.sum([chunk.points.sum(axis=0) for chunk in self._chunks], axis=0) / count
         for chunk in self._chunks:
             chunk.points = chunk.points - self._origin
             chunk.squares = np.einsum("ij,ij->i", chunk.points, chunk.points)
@@ -192,15 +192,15 @@ class Predict:
         return predictions(shares, self._labels, missing, len(self._types) > 1, best)
 
     def _features(self, batch: pa.RecordBatch) -> tuple[Array, npt.NDArray[np.bool_]]:
+        lost = np.zeros(batch.num_rows, np.bool_)
         if self._vector is None:
             values = numbers(batch, self._names)
-            lost = np.isnan(values).any(axis=1)
         else:
             vectors = read_vectors(batch, self._vector)
             values = vectors.matrix(self._size)
-            lost = np.isnan(values).any(axis=1)
             if vectors.valid is not None:
                 lost |= ~vectors.valid
+        lost |= np.isnan(values).any(axis=1)
         return np.where(lost[:, None], 0.0, values), lost
 
     def _shares(self, rows: Array) -> tuple[Array, Places]:

@@ -99,10 +99,9 @@ def _count(
     sums = np.bincount(
         places[some] * labels + codes[some], weights[some], len(known) * labels
     ).reshape(len(known), labels)
-    for token, row in zip(known, sums.tolist(), strict=True):
+    for token, row in zip(known, sums, strict=True):
         if token is not None:
-            before = into.get(token)
-            into[token] = row if before is None else [a + b for a, b in zip(before, row)]  # noqa: B905
+            into[token] = (row + into.get(token, 0.0)).tolist()
 
 
 def _gaussian(

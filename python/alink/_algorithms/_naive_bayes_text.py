@@ -34,8 +34,8 @@ def train(params: Mapping[str, Any]) -> Any:
         codes = blocks.codes(labels)
         sums, weights = np.zeros((blocks.size, len(labels))), np.zeros(len(labels))
         for block in blocks:
-            dense = isinstance(block.features, Dense)
-            values = block.features.values if dense else block.features.vectors.values
+            features = block.features
+            values = features.values if isinstance(features, Dense) else features.vectors.values
             _check(values, params["modelType"], params["vectorCol"])
             of = np.zeros((len(block.features), len(labels)))
             of[np.arange(len(of)), codes[block.rows]] = block.weight

@@ -207,4 +207,6 @@ class Predict:
             lost = np.zeros(len(vectors), np.bool_) if vectors.valid is None else ~vectors.valid
             return vectors.matrix(self._layers[0]), lost
         values = numbers(batch, self._names)
-        return np.nan_to_num(values), np.isnan(values).any(axis=1)
+        missing = np.zeros(batch.num_rows, np.bool_)
+        missing |= np.isnan(values).any(axis=1)
+        return np.nan_to_num(values), missing
