@@ -24,6 +24,7 @@ from alink.operators._results import (
 )
 from alink.operators._stages import Transformer
 from alink.operators._training import Estimator, PredictStream, TrainedModel
+from alink.operators._tuning import Search, SearchModel, TuningEvaluator
 
 ROOT = Path(__file__).resolve().parents[1]
 STUB = ROOT / "python/alink/operators/__init__.pyi"
@@ -43,8 +44,11 @@ KINDS = (
     BatchOperator,
     StreamOperator,
     TrainedModel,
+    SearchModel,
     Transformer,
     Estimator,
+    Search,
+    TuningEvaluator,
 )
 
 _TYPES = {
@@ -74,6 +78,7 @@ from alink.operators._results import ChiSquareTested, Correlated, Evaluated
 from alink.operators._results import Summarized, VectorSummarized
 from alink.operators._stages import Transformer
 from alink.operators._training import Estimator, PredictStream, TrainedModel
+from alink.operators._tuning import Search, SearchModel, TuningEvaluator
 from alink.operators._unbuilt import Unbuilt
 """
 

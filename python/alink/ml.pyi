@@ -362,6 +362,20 @@ class GeoKMeans(Stage):
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
     ) -> None: ...
+class GridSearchCVModel(Stage):
+    def __init__(
+        self,
+        *,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+    ) -> None: ...
+class GridSearchTVSplitModel(Stage):
+    def __init__(
+        self,
+        *,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+    ) -> None: ...
 class HashCrossFeature(Stage):
     def __init__(
         self,
@@ -872,6 +886,20 @@ class QuantileDiscretizer(Stage):
         model_stream_file_path: str | None = ...,
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
+    ) -> None: ...
+class RandomSearchCVModel(Stage):
+    def __init__(
+        self,
+        *,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+    ) -> None: ...
+class RandomSearchTVSplitModel(Stage):
+    def __init__(
+        self,
+        *,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
     ) -> None: ...
 class RidgeRegression(Stage):
     def __init__(

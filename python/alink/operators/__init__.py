@@ -30,6 +30,7 @@ from alink.operators import (
     _sources,
     _statistics,
     _topics,
+    _tuning,
     _udf,
     _vectors,
 )
@@ -96,6 +97,7 @@ _rankings.declare()
 _components.declare()
 _evaluation.declare()
 _classifiers.declare()
+_tuning.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "AlinkDataTypes",
