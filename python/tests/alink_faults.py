@@ -21,7 +21,13 @@ _GAMMA = (
 
 _CHANCE = "no fault: how many rows there are hangs on Alink's random numbers too"
 
+_LEAF_SIZE = (
+    "leaves of 2 rows where minSamplesPerLeaf is 100, the default that is documented and that "
+    "the trainings keep; with 2 the result is the recorded one"
+)
+
 FAULTS: dict[str, str] = {
+    "GbdtRegEncoder": _LEAF_SIZE,
     "ColumnsToVector": _LOST,
     "CsvToVector": _LOST,
     "CsvToVectorBatchOp": _LOST,

@@ -71,8 +71,11 @@ COLUMNS: dict[str, Any] = {
 GIVEN: dict[str, dict[str, Any]] = {
     "AftSurvivalRegression": {"censorCol": "censor", "labelCol": "target"},
     "Binning": {"encode": "INDEX", "outputCols": ["x", "y", "z"]},
+    "CartRegEncoder": {"labelCol": "target"},
     "CrossFeature": {"selectedCols": ["word", "label"]},
     "Dbscan": {"epsilon": 1.0, "minPoints": 3},
+    "DecisionTreeRegEncoder": {"labelCol": "target"},
+    "GbdtRegEncoder": {"labelCol": "target"},
     "Imputer": {"selectedCols": ["gap"]},
     "KModes": {"featureCols": ["word", "label"], "k": 2},
     "LassoRegression": {"lambda": 0.01},
@@ -83,6 +86,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "NaiveBayesTextClassifier": {"vectorCol": "counts"},
     "OneHotEncoder": {"selectedCols": ["word", "label"], "outputCols": ["out"]},
     "PCA": {"k": 2},
+    "RandomForestRegEncoder": {"labelCol": "target"},
     "RidgeRegression": {"lambda": 0.01},
     "StringIndexer": {
         "selectedCol": "word",
@@ -94,6 +98,8 @@ GIVEN: dict[str, dict[str, Any]] = {
         "outputCols": ["out"],
         "positiveLabelValueString": "yes",
     },
+    "XGBoostClassifier": {"numRound": 5},
+    "XGBoostRegressor": {"numRound": 5},
 }
 # Categories whose labels are classes.
 CLASSES = {"classification", "feature"}

@@ -30,6 +30,7 @@ from alink.operators import (
     _sources,
     _statistics,
     _topics,
+    _trees,
     _tuning,
     _udf,
     _vectors,
@@ -80,6 +81,7 @@ _discretizers.declare()
 _clustering.declare()
 _densities.declare()
 _topics.declare()
+_trees.declare()
 _kmeans_streams.declare()
 _vectors.declare()
 _features.declare()

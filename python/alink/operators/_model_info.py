@@ -160,6 +160,49 @@ class LinearModelTrainInfo(LinearRegressorModelInfo):
         return text + "".join(f"{line}\n" for line in lines)
 
 
+class TreeModelInfo(ModelInfo):
+    """A model of trees: how many there are, and what its features matter."""
+
+    def getNumTrees(self) -> int:
+        """Give the number of trees."""
+        return len(self._data) - 1
+
+    def getFeatures(self) -> list[str]:
+        """Give the columns of the features; of a vector their numbers."""
+        known = self._meta.get("featureCols")
+        return known if known is not None else [str(i) for i in range(len(self._importance()))]
+
+    def _importance(self) -> list[float]:
+        return self._meta["importance"]
+
+    def getFeatureImportance(self) -> dict[str, float]:
+        """Give the share of each feature in all that splits gained."""
+        return dict(zip(self.getFeatures(), self._importance(), strict=True))
+
+    def getCategoricalFeatures(self) -> list[str]:
+        """Give the columns of the features that are categories."""
+        known = json.loads(self._data[0])
+        return [n for n, one in zip(self.getFeatures(), known, strict=True) if one is not None]
+
+    def getLabels(self) -> list[Any]:
+        """Give the values of the label, of a classifier."""
+        return list(self._labels)
+
+    def __str__(self) -> str:
+        meta: dict[str, Any] = {
+            "model name": self._meta.get("modelName"),
+            "num trees": self.getNumTrees(),
+            "num feature": len(self._importance()),
+        }
+        text = headline("model meta info", "-") + mapped(meta) + "\n"
+        if self._labels:
+            text += headline("model label values", "-") + listed(self._labels) + "\n"
+        ranked = sorted(self.getFeatureImportance().items(), key=lambda item: -item[1])
+        rows = [[name, f"{share:.6f}"] for name, share in ranked]
+        shown = format_table(rows, ["feature", "importance"])
+        return text + headline("feature importance", "-") + shown + "\n"
+
+
 class StandardScalerModelInfo(ModelInfo):
     """Means and standard deviations of columns."""
 

@@ -1,0 +1,297 @@
+"""Models of trees: how they are written, and what they say of rows.
+
+The meta holds ``modelName``, ``labelCol``, ``featureCols``, ``vectorCol``, ``outcome`` (what the
+trees' values are: ``classes``, shares of classes, of which the mean is taken; ``mean``, a number;
+``sum``, ``logistic`` and ``softmax``, added to ``base``) and ``importance``, what each feature
+gained, as shares of 1. The first text is a list with the categories of each feature, null of a
+number. Each further text is a tree, arrays by node of which node 0 is the root::
+
+    {"group": 0, "feature": [0, -1, -1], "threshold": [1.5, 0, 0], "child": [1, -1, -1],
+     "missing": [1, 0, 0], "branches": {}, "value": [[…], …]}
+
+A feature of -1 makes a leaf. A number up to the threshold goes to node ``child``, one above it to
+the next; a category goes to ``child`` + the element of ``branches[node]`` at its place in the list
+of categories + 1; a value that is missing, or a category that is not known, to ``child`` +
+``missing``. Of classes, ``group`` is the one that a tree of a softmax adds to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ._models import BadModel, Model, read_model, write_model
+from ._strings import java_double
+from ._tree_features import Array, Binned, Features
+from ._tree_growth import Tree
+from ._vectors import Vectors
+
+#: Rows that go through all trees at a time: their features stay in the processor's cache.
+_ROWS = 8192
+
+_Rows = npt.NDArray[np.intp]
+
+
+@dataclass
+class Stored:
+    """A tree that is applied: arrays by node, as the model has them."""
+
+    group: int
+    feature: list[int]
+    threshold: list[float]
+    child: list[int]
+    missing: list[int]
+    branches: dict[int, npt.NDArray[np.intp]]
+    value: Array
+
+    def __post_init__(self) -> None:
+        self.leaves = np.cumsum(np.array(self.feature) < 0) - 1
+        #: How many leaves there are.
+        self.count = int(self.leaves[-1]) + 1
+
+    @classmethod
+    def of(cls, tree: Tree, value: Array, group: int = 0) -> Stored:
+        """Take a tree that was grown, with what each node says, shape (nodes, k)."""
+        branches = {
+            node: np.array(codes, np.intp)
+            for node, codes in enumerate(tree.branches)
+            if codes is not None
+        }
+        return cls(group, tree.feature, tree.threshold, tree.child, tree.missing, branches, value)
+
+    def text(self) -> str:
+        """Write the tree."""
+        value = {
+            "group": self.group,
+            "feature": self.feature,
+            "threshold": self.threshold,
+            "child": self.child,
+            "missing": self.missing,
+            "branches": {str(node): codes.tolist() for node, codes in self.branches.items()},
+            "value": self.value.tolist(),
+        }
+        return json.dumps(value, separators=(",", ":"))
+
+    @classmethod
+    def read(cls, text: str) -> Stored:
+        """Read a tree."""
+        found = json.loads(text)
+        return cls(
+            found["group"],
+            found["feature"],
+            found["threshold"],
+            found["child"],
+            found["missing"],
+            {int(node): np.array(codes, np.intp) for node, codes in found["branches"].items()},
+            np.array(found["value"], np.float64),
+        )
+
+    def walk(
+        self,
+        rows: int,
+        above: Callable[[int, _Rows], npt.NDArray[np.bool_]],
+        codes: Callable[[int, _Rows], Any],
+    ) -> _Rows:
+        """Give the leaf's node of each of so many rows.
+
+        Parameters
+        ----------
+        rows : int
+        above : callable
+            Tells of a node and rows which of them are on its second branch.
+        codes : callable
+            Gives their codes, of a feature of categories.
+        """
+        leaf = np.zeros(rows, np.intp)
+        waiting = [(0, np.arange(rows))]
+        while waiting:
+            node, some = waiting.pop()
+            if not len(some):
+                continue
+            if self.feature[node] < 0:
+                leaf[some] = node
+                continue
+            child, table = self.child[node], self.branches.get(node)
+            if table is None:
+                second = above(node, some)
+                waiting += [(child, some[~second]), (child + 1, some[second])]
+            else:
+                branch = table[codes(node, some)]
+                for j in range(int(table.max()) + 1):
+                    waiting.append((child + j, some[branch == j]))
+        return leaf
+
+    def leaves_of_codes(self, rows: Binned) -> _Rows:
+        """Give the leaf's node of each row of a training."""
+
+        def above(node: int, some: _Rows) -> npt.NDArray[np.bool_]:
+            feature = self.feature[node]
+            cut = int(np.searchsorted(rows.cuts[feature], self.threshold[node])) + 1
+            found = rows.codes[feature][some]
+            return np.where(found == 0, bool(self.missing[node]), found > cut)
+
+        return self.walk(
+            rows.codes.shape[1], above, lambda node, some: rows.codes[self.feature[node]][some]
+        )
+
+    def leaves_of(self, values: Array) -> _Rows:
+        """Give the leaf's node of each row, of values of shape (features, rows)."""
+
+        def above(node: int, some: _Rows) -> npt.NDArray[np.bool_]:
+            found = values[self.feature[node]].take(some)
+            # NaN is on neither side: the comparison is made so that it comes out as it should.
+            if self.missing[node]:
+                return ~(found <= self.threshold[node])
+            return found > self.threshold[node]
+
+        return self.walk(
+            values.shape[1],
+            above,
+            lambda node, some: values[self.feature[node]][some].astype(np.intp),
+        )
+
+
+@dataclass
+class Forest:
+    """What a model of trees holds."""
+
+    features: Features
+    outcome: str
+    base: list[float]
+    trees: list[Stored]
+    labels: list[Any]
+
+    def blocks(self, values: Array) -> Any:
+        """Give slices of rows and their values."""
+        for begin in range(0, values.shape[1], _ROWS):
+            part = slice(begin, min(begin + _ROWS, values.shape[1]))
+            yield part, np.ascontiguousarray(values[:, part])
+
+    def outcomes(self, values: Array) -> Array:
+        """Give what the trees say, shape (k, rows): of each class, or a number."""
+        count = len(self.base) or self.trees[0].value.shape[1]
+        result = np.zeros((count, values.shape[1]))
+        for part, block in self.blocks(values):
+            for tree in self.trees:
+                found = tree.value[tree.leaves_of(block)]
+                if self.base:
+                    result[tree.group, part] += found[:, 0]
+                else:
+                    result[:, part] += found.T
+        if not self.base:
+            return result / len(self.trees)
+        result += np.array(self.base)[:, None]
+        if self.outcome == "logistic":
+            likely = np.exp(-np.logaddexp(0, -result))
+            return np.concatenate([np.exp(-np.logaddexp(0, result)), likely])
+        if self.outcome == "softmax":
+            result = np.exp(result - result.max(0))
+            result /= result.sum(0)
+        return result
+
+
+def write_forest(
+    forest: Forest, params: Mapping[str, Any], gains: Array, label: pa.DataType | None
+) -> pa.Table:
+    """Give a model as a table."""
+    total = float(gains.sum())
+    meta = {
+        "modelName": params.get("modelName"),
+        "labelCol": params["labelCol"],
+        "featureCols": None if forest.features.vector else list(forest.features.names),
+        "vectorCol": forest.features.vector,
+        "outcome": forest.outcome,
+        "base": forest.base,
+        "importance": (gains / total if total > 0 else gains).tolist(),
+    }
+    known = json.dumps(list(forest.features.categories), ensure_ascii=False)
+    return write_model(
+        Model(meta, [known, *(t.text() for t in forest.trees)], forest.labels), label
+    )
+
+
+def read_forest(table: pa.Table, vector: str | None = None) -> Forest:
+    """Read a model; `vector` names the column of vectors where it has another name."""
+    model = read_model(table)
+    outcome = model.get("outcome")
+    if len(model.data) < 2:
+        raise BadModel("the model has no trees")
+    column = model.get("vectorCol")
+    features = Features(
+        model.get("featureCols") or [], json.loads(model.data[0]), column and (vector or column)
+    )
+    trees = [Stored.read(text) for text in model.data[1:]]
+    return Forest(features, outcome, model.get("base"), trees, model.labels)
+
+
+class _Applied:
+    def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
+        self._vector: str | None = params.get("vectorCol")
+        self._types = types
+
+    def load(self, table: pa.Table) -> None:
+        """Take the model."""
+        self._forest = read_forest(table, self._vector)
+
+
+class Predict(_Applied):
+    """Gives the likeliest label, or a number; NULL where a vector is."""
+
+    def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
+        """Give the prediction and, if asked for, the probabilities as JSON."""
+        forest = self._forest
+        values, lost = forest.features.read(batch)
+        found = forest.outcomes(values)
+        if not forest.labels:
+            return [pa.array(found[0], pa.float64(), mask=lost)]
+        labels = pa.array(forest.labels, self._types[0])
+        columns = [labels.take(pa.array(found.argmax(0), pa.int32(), mask=lost))]
+        if len(self._types) > 1:
+            names = [json.dumps(_label(value), ensure_ascii=False) for value in forest.labels]
+            texts = [_detail(names, row) for row in found.T.tolist()]
+            columns.append(pa.array(texts, pa.string(), mask=lost))
+        return columns
+
+
+def _label(value: Any) -> str:
+    return java_double(value) if isinstance(value, float) else str(value)
+
+
+def _detail(names: Sequence[str], row: Sequence[float]) -> str:
+    parts = (f"{name}:{p!r}" for name, p in zip(names, row, strict=True))
+    return "{" + ",".join(parts) + "}"
+
+
+class Encode(_Applied):
+    """Gives the leaves that a row comes to, one of each tree, as a sparse vector of ones."""
+
+    def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
+        """Give the vectors."""
+        forest, rows = self._forest, batch.num_rows
+        values, lost = forest.features.read(batch)
+        indices = np.empty((rows, len(forest.trees)), np.int32)
+        for part, block in forest.blocks(values):
+            begin = 0
+            for j, tree in enumerate(forest.trees):
+                indices[part, j] = tree.leaves[tree.leaves_of(block)] + begin
+                begin += tree.count
+        size = sum(tree.count for tree in forest.trees)
+        if lost is not None:
+            indices = indices[~lost]
+        vectors = Vectors.of_entries(
+            np.repeat(
+                np.arange(rows) if lost is None else np.flatnonzero(~lost), len(forest.trees)
+            ),
+            indices.ravel(),
+            np.ones(indices.size),
+            np.full(rows, size, np.int32),
+            np.zeros(rows, np.bool_),
+            None if lost is None else ~lost,
+        )
+        return [vectors.to_arrow()]

@@ -1,0 +1,322 @@
+"""Trees, forests and boosted trees: splits and leaves are those of the definitions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from groups import train
+
+import alink as al
+from alink._algorithms._models import read_model
+from alink._algorithms._tree_models import Encode, Predict
+from alink._algorithms._trees import train_boosted, train_forest
+from pyalink import alink as pyalink
+
+RANDOM = np.random.default_rng(11)
+N = 600
+X = np.round(RANDOM.normal(size=(N, 3)), 2)
+KIND = np.array(["red", "green", "blue", "gray"])[RANDOM.integers(0, 4, N)]
+TARGET = 2 * (X[:, 0] > 0.3) + X[:, 1] ** 2 + (KIND == "red") + RANDOM.normal(0, 0.1, N)
+LABEL = np.where(TARGET > 2, "high", np.where(TARGET > 1, "mid", "low"))
+
+TREE = {
+    "labelCol": "y",
+    "featureCols": ["a", "b", "c"],
+    "maxDepth": 2**31 - 1,
+    "maxLeaves": 2**31 - 1,
+    "maxBins": 1000,
+    "minSamplesPerLeaf": 1,
+    "minSampleRatioPerChild": 0.0,
+    "minInfoGain": 0.0,
+}
+BOOSTED = {
+    **TREE,
+    "classifier": False,
+    "lambda": 0.0,
+    "gamma": 0.0,
+    "minSumHessianPerLeaf": 0.0,
+    "numTrees": 5,
+    "learningRate": 0.3,
+    "maxDepth": 3,
+}
+
+
+def table(y: Any = TARGET, **more: Any) -> pa.Table:
+    return pa.table({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "kind": KIND, "y": y, **more})
+
+
+def grown(training: Any, rows: pa.Table, size: int = 1, **params: Any) -> Any:
+    base = BOOSTED if training is train_boosted else TREE
+    return train(training({**base, **params}), rows, size, batch_rows=110)
+
+
+def trees(model: pa.Table) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in read_model(model).data[1:]]
+
+
+def predicted(model: pa.Table, rows: pa.Table, kind: pa.DataType | None = None) -> list[Any]:
+    task = Predict({}, [kind or pa.float64()])
+    task.load(model)
+    return task(rows.combine_chunks().to_batches()[0])[0].to_pylist()
+
+
+def impurity(labels: Any, kind: str) -> float:
+    if kind == "MSE":
+        return float(np.var(labels))
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    if kind == "GINI":
+        return float(1 - (shares**2).sum())
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def gained(labels: Any, left: Any, kind: str) -> float:
+    share = left.mean()
+    both = share * impurity(labels[left], kind) + (1 - share) * impurity(labels[~left], kind)
+    gain = impurity(labels, kind) - both
+    return gain / impurity(left, "ENTROPY") if kind == "INFOGAINRATIO" else gain
+
+
+@pytest.mark.parametrize("kind", ["MSE", "GINI", "INFOGAIN", "INFOGAINRATIO"])
+def test_the_split_is_the_best_of_all(kind: str) -> None:
+    y = TARGET if kind == "MSE" else LABEL
+    tree = trees(grown(train_forest, table(y), kinds=[kind], maxDepth=1, minSamplesPerLeaf=20))[0]
+    best = max(
+        gained(y, X[:, j] <= value, kind)
+        for j in range(3)
+        for value in np.unique(X[:, j])
+        if 20 <= (X[:, j] <= value).sum() <= N - 20
+    )
+    left = X[:, tree["feature"][0]] <= tree["threshold"][0]
+    assert gained(y, left, kind) == pytest.approx(best, rel=1e-9)
+    if kind == "MSE":
+        wanted = [[y[left].mean()], [y[~left].mean()]]
+    else:
+        names = sorted(set(y))
+        wanted = [[(part == name).mean() for name in names] for part in (y[left], y[~left])]
+    np.testing.assert_allclose(tree["value"][1:], wanted)
+
+
+def test_a_tree_without_bounds_tells_its_rows_apart() -> None:
+    model = grown(train_forest, table(LABEL), kinds=["GINI"])
+    assert predicted(model, table(LABEL), pa.string()) == LABEL.tolist()
+    model = grown(train_forest, table(), kinds=["MSE"])
+    np.testing.assert_allclose(predicted(model, table()), TARGET)
+
+
+def test_categories_are_split_in_two_at_best_or_have_a_branch_each() -> None:
+    y = (KIND == "red") * 3.0 + (KIND == "gray") * 2.0 + (KIND == "blue") * 0.5
+    tree = trees(grown(train_forest, table(y), kinds=["MSE"], featureCols=["kind"], maxDepth=1))[0]
+    names = np.array(["blue", "gray", "green", "red"])
+    sides = dict(zip(names, tree["branches"]["0"][1:], strict=True))
+    assert sides == {"green": 0, "blue": 0, "gray": 1, "red": 1}
+    for kind in ("INFOGAIN", "INFOGAINRATIO"):
+        model = grown(train_forest, table(LABEL), kinds=[kind], featureCols=["kind"], maxDepth=1)
+        tree = trees(model)[0]
+        assert tree["feature"] == [0, -1, -1, -1, -1]
+        for j, name in enumerate(names):
+            shares = [(LABEL[name == KIND] == label).mean() for label in sorted(set(LABEL))]
+            np.testing.assert_allclose(tree["value"][1 + j], shares)
+
+
+def test_leaves_of_boosting_are_newton_steps() -> None:
+    y = np.where(TARGET > 1.5, 1, 0)
+    params: dict[str, Any] = {"classifier": True, "numTrees": 1, "maxDepth": 1, "lambda": 2.5}
+    model = grown(train_boosted, table(y), **params)
+    tree = trees(model)[0]
+    left = X[:, tree["feature"][0]] <= tree["threshold"][0]
+    mean = y.mean()
+    assert read_model(model).meta["base"] == [pytest.approx(np.log(mean / (1 - mean)))]
+    for side, value in zip((left, ~left), tree["value"][1:], strict=True):
+        step = (y[side] - mean).sum() / (side.sum() * mean * (1 - mean) + 2.5)
+        assert value[0] == pytest.approx(0.3 * step)
+
+
+def test_boosting_descends_and_gamma_stops_it() -> None:
+    errors = [
+        np.mean(
+            (np.array(predicted(grown(train_boosted, table(), numTrees=n), table())) - TARGET) ** 2
+        )
+        for n in (1, 5, 40)
+    ]
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+    assert trees(grown(train_boosted, table(), gamma=1e6))[0]["feature"] == [-1]
+
+
+@pytest.mark.parametrize(
+    ("training", "y", "params"),
+    [
+        (train_forest, LABEL, {"kinds": ["GINI", "INFOGAIN"], "subsamplingRatio": 0.5}),
+        (train_forest, TARGET, {"kinds": ["MSE"], "minSamplesPerLeaf": 5}),
+        (train_boosted, LABEL, {"classifier": True, "subsamplingRatio": 0.7}),
+        (train_boosted, TARGET, {"featureSubsamplingRatio": 0.5}),
+    ],
+)
+def test_workers_together_grow_the_same_trees(training: Any, y: Any, params: Any) -> None:
+    given = {"featureCols": ["a", "b", "c", "kind"], **params}
+    # Rows are multiples of 1/64, so that sums are exact whatever their order is.
+    y = np.round(y * 64) / 64 if y is TARGET else y
+    alone, together = (grown(training, table(y), size, **given) for size in (1, 3))
+    for a, b in zip(trees(alone), trees(together), strict=True):
+        assert a["feature"] == b["feature"]
+        np.testing.assert_allclose(a["threshold"], b["threshold"])
+        np.testing.assert_allclose(a["value"], b["value"], atol=1e-9)
+
+
+def test_weights_are_rows_that_stand_more_than_once() -> None:
+    weights = RANDOM.integers(1, 4, N)
+    once = grown(train_forest, table(LABEL, w=weights), kinds=["GINI"], weightCol="w", maxDepth=4)
+    rows = table(LABEL).take(np.repeat(np.arange(N), weights))
+    often = grown(train_forest, rows, kinds=["GINI"], maxDepth=4)
+    np.testing.assert_allclose(trees(once)[0]["value"], trees(often)[0]["value"])
+
+
+def test_leaves_are_as_many_and_as_large_as_told() -> None:
+    tree = trees(grown(train_forest, table(), kinds=["MSE"], maxLeaves=7))[0]
+    assert tree["feature"].count(-1) == 7
+    model = grown(train_forest, table(), kinds=["MSE"], minSamplesPerLeaf=50)
+    task = Encode({}, [])
+    task.load(model)
+    found = task(table().combine_chunks().to_batches()[0])[0]
+    leaves = [row["indices"][0] for row in found.to_pylist()]
+    assert min(np.unique(leaves, return_counts=True)[1]) >= 50
+
+
+def walked(tree: dict[str, Any], row: list[Any], categories: list[Any]) -> list[float]:
+    node = 0
+    while (feature := tree["feature"][node]) >= 0:
+        value, known = row[feature], categories[feature]
+        if value is None or value != value or (known is not None and value not in known):
+            branch = tree["missing"][node]
+        elif known is not None:
+            branch = tree["branches"][str(node)][known.index(value) + 1]
+        else:
+            branch = int(value > tree["threshold"][node])
+        node = tree["child"][node] + branch
+    return tree["value"][node]
+
+
+def test_missing_values_take_the_side_that_they_were_best_on() -> None:
+    y = np.where(X[:, 0] > 0, 1.0, 0.0)
+    a = [None if i % 5 == 0 else x for i, x in enumerate(X[:, 0])]
+    y[::5] = 1.0
+    rows = table(y).set_column(0, "a", pa.array(a, pa.float64()))
+    model = grown(train_forest, rows, kinds=["MSE"], featureCols=["a"], maxDepth=1)
+    assert predicted(model, pa.table({"a": pa.array([None, -1.0, 1.0, np.nan])})) == [1, 0, 1, 1]
+
+
+def test_prediction_follows_the_model_as_it_is_documented() -> None:
+    names = ["a", "b", "c", "kind"]
+    for y, kinds in ((TARGET, ["MSE"] * 3), (LABEL, ["GINI", "INFOGAIN", "INFOGAINRATIO"])):
+        model = grown(train_forest, table(y), kinds=kinds, featureCols=names, maxDepth=6)
+        rows = table(y).slice(0, 60).to_pylist()
+        rows += [{"a": None, "b": np.inf, "c": -np.inf, "kind": "pink"}, dict.fromkeys(names)]
+        given = pa.table({n: [row[n] for row in rows] for n in names})
+        categories = json.loads(read_model(model).data[0])
+        found = predicted(model, given, pa.float64() if y is TARGET else pa.string())
+        for row, value in zip(rows, found, strict=True):
+            said = [walked(tree, [row[n] for n in names], categories) for tree in trees(model)]
+            mean = np.mean(said, axis=0)
+            if y is TARGET:
+                assert value == pytest.approx(mean[0])
+            else:
+                assert value == sorted(set(LABEL))[int(np.argmax(np.round(mean, 12)))]
+
+
+def test_what_cannot_be_trained_is_told() -> None:
+    empty = table().slice(0, 0)
+    with pytest.raises(ValueError, match="no rows to train with"):
+        grown(train_forest, empty, kinds=["MSE"])
+    with pytest.raises(ValueError, match="the label 'y' has one value, 'x'"):
+        grown(train_boosted, table(["x"] * N), classifier=True)
+    with pytest.raises(ValueError, match="'y' is NULL"):
+        grown(train_forest, table([None, *LABEL[1:]]), kinds=["GINI"])
+    many = table(k=[f"v{i}" for i in range(N)])
+    assert trees(
+        grown(train_forest, many, kinds=["INFOGAIN"], featureCols=["k"], minSamplesPerLeaf=2)
+    )
+
+
+SCHEMA = "a double, b double, c double, kind string, y string"
+
+
+def batch(y: Any = LABEL, schema: str = SCHEMA) -> Any:
+    return pyalink.BatchOperator.fromDataframe(table(y).to_pandas(), schemaStr=schema)
+
+
+def test_operators_stages_and_streams_say_the_same() -> None:
+    params: dict[str, Any] = {"labelCol": "y", "numTrees": 4, "minSamplesPerLeaf": 5}
+    asked = {"predictionCol": "p", "predictionDetailCol": "d"}
+    model = pyalink.GbdtTrainBatchOp(**params).linkFrom(batch())
+    one = pyalink.GbdtPredictBatchOp(**asked).linkFrom(model, batch())
+    stage = pyalink.GbdtClassifier(**params, **asked)
+    fitted = pyalink.Pipeline(stage).fit(batch())
+    two = fitted.transform(batch())
+    first, second = pyalink.collectToDataframes(one, two)
+    pd.testing.assert_frame_equal(first, second)
+    assert (first["p"] == first["y"]).mean() > 0.8
+    for text, label in zip(first["d"][:50], first["p"][:50], strict=True):
+        shares = json.loads(text)
+        assert set(shares) == set(LABEL)
+        assert sum(shares.values()) == pytest.approx(1)
+        assert max(shares, key=lambda name: shares[name]) == label
+    local: Any = fitted.collectLocalPredictor(SCHEMA)
+    assert local.map([0.1, 0.2, 0.3, "red", "low"])[5] in set(LABEL)
+    info = model.collectModelInfo()
+    importance = info.getFeatureImportance()
+    assert sum(importance.values()) == pytest.approx(1)
+    assert max(importance, key=lambda name: importance[name]) in ("a", "b")
+    assert "feature importance" in str(info)
+
+
+def test_encoders_count_the_leaves_of_all_trees() -> None:
+    rows = pa.table({"f": [1.0, 2.0, 3.0, 4.0], "y": [0, 0, 1, 1]}).to_pandas()
+    given = pyalink.BatchOperator.fromDataframe(rows, schemaStr="f double, y int")
+    params: dict[str, Any] = {"labelCol": "y", "minSamplesPerLeaf": 2}
+    stage = pyalink.GbdtRegEncoder(predictionCol="v", **params)
+    model = pyalink.GbdtRegTrainBatchOp(**params).linkFrom(given)
+    encoded = pyalink.TreeModelEncoderBatchOp(predictionCol="v").linkFrom(model, given)
+    first, second = pyalink.collectToDataframes(stage.fit(given).transform(given), encoded)
+    assert first["v"].astype(str).tolist() == second["v"].astype(str).tolist()
+    # Residuals of 0.5 · 0.7ⁿ gain less than 1e-6 from the 21st tree on, which have one leaf each.
+    assert str(first["v"][0]).startswith("$120$0:1.0 2:1.0 4:1.0")
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: pyalink.GbdtTrainBatchOp(labelCol="y", criteria="MSE"), "criteria"),
+        (lambda: pyalink.GbdtTrainBatchOp(labelCol="y", subsamplingRatio=1.5), "subsamplingRatio"),
+        (lambda: pyalink.CartTrainBatchOp(labelCol="y", maxDepth=0), "maxDepth"),
+        (lambda: pyalink.CartRegTrainBatchOp(labelCol="y"), 'label "y" is of type STRING'),
+        (lambda: pyalink.CartTrainBatchOp(labelCol="y", featureCols=["z"]), "no column"),
+        (lambda: pyalink.DecisionTreeTrainBatchOp(labelCol="y", treeType="X"), "treeType"),
+        (
+            lambda: pyalink.XGBoostTrainBatchOp(labelCol="y", numRound=2, maxDeltaStep=1.0),
+            "maxDeltaStep is 1.0, which is not supported",
+        ),
+    ],
+)
+def test_parameters_are_honoured_or_refused(make: Any, told: str) -> None:
+    with pytest.raises(al.Error, match=told):
+        make().linkFrom(batch()).collectToDataframe()
+
+
+def test_xgboost_of_vectors_and_its_penalties() -> None:
+    texts = [" ".join(map(str, row)) for row in X]
+    frame = pd.DataFrame({"v": texts, "y": TARGET})
+    given = pyalink.BatchOperator.fromDataframe(frame, schemaStr="v string, y double")
+    params = {"labelCol": "y", "vectorCol": "v", "numRound": 1, "maxDepth": 1, "eta": 1.0}
+    model = pyalink.XGBoostRegTrainBatchOp(**params, alpha=3.0).linkFrom(given)
+    shown = pyalink.XGBoostRegPredictBatchOp(predictionCol="p").linkFrom(model, given)
+    rows, found = pyalink.collectToDataframes(model, shown)
+    tree = trees(pa.Table.from_pandas(rows[["model_id", "model_info"]]))[0]
+    left = X[:, tree["feature"][0]] <= tree["threshold"][0]
+    for side in (left, ~left):
+        total = (TARGET[side] - 0.5).sum()
+        step = np.sign(total) * max(abs(total) - 3.0, 0) / (side.sum() + 1.0)
+        np.testing.assert_allclose(found["p"][side], 0.5 + step)
