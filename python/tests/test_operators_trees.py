@@ -250,7 +250,7 @@ def batch(y: Any = LABEL, schema: str = SCHEMA) -> Any:
 
 def test_operators_stages_and_streams_say_the_same() -> None:
     params: dict[str, Any] = {"labelCol": "y", "numTrees": 4, "minSamplesPerLeaf": 5}
-    asked = {"predictionCol": "p", "predictionDetailCol": "d"}
+    asked: dict[str, Any] = {"predictionCol": "p", "predictionDetailCol": "d"}
     model = pyalink.GbdtTrainBatchOp(**params).linkFrom(batch())
     one = pyalink.GbdtPredictBatchOp(**asked).linkFrom(model, batch())
     stage = pyalink.GbdtClassifier(**params, **asked)
@@ -310,7 +310,13 @@ def test_xgboost_of_vectors_and_its_penalties() -> None:
     texts = [" ".join(map(str, row)) for row in X]
     frame = pd.DataFrame({"v": texts, "y": TARGET})
     given = pyalink.BatchOperator.fromDataframe(frame, schemaStr="v string, y double")
-    params = {"labelCol": "y", "vectorCol": "v", "numRound": 1, "maxDepth": 1, "eta": 1.0}
+    params: dict[str, Any] = {
+        "labelCol": "y",
+        "vectorCol": "v",
+        "numRound": 1,
+        "maxDepth": 1,
+        "eta": 1.0,
+    }
     model = pyalink.XGBoostRegTrainBatchOp(**params, alpha=3.0).linkFrom(given)
     shown = pyalink.XGBoostRegPredictBatchOp(predictionCol="p").linkFrom(model, given)
     rows, found = pyalink.collectToDataframes(model, shown)
