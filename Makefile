@@ -173,6 +173,11 @@ bench: build ## measurements, side by side with peers in the same run
 bench-peers: build ## Python functions in PyFlink, PySpark, DuckDB, Polars and ours, side by side
 	@$(VENV)/bin/python bench/peers.py
 
+# Its libraries are in .cache/peers too.
+.PHONY: bench-ml
+bench-ml: build ## trainings and predictions beside scikit-learn and LightGBM, start of a PyAlink program
+	@$(VENV)/bin/python bench/ml.py
+
 .PHONY: clean
 clean: ## removes all that make has made, caches of this checkout included
 	rm -rf bin build dist out examples/out .venv .tools .cache .pytest_cache .ruff_cache .hypothesis

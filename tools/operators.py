@@ -1,4 +1,4 @@
-"""Write what is generated of operators: their types for editors, those of `alink.ml`, their list.
+"""Write what is generated of operators: types for editors, lists, the table of Spark ML's.
 
 python tools/operators.py [--check]
 """
@@ -9,6 +9,8 @@ import keyword
 import sys
 from collections import defaultdict
 from pathlib import Path
+
+import sparkml
 
 from alink import ml, operators
 from alink.operators import BatchOperator, StreamOperator
@@ -93,13 +95,14 @@ def main() -> None:
         STUB: stub(),
         ML_STUB: ml_stub(),
         LIST: f"{before}{BEGIN}\n\n{listing()}\n{END}{after}",
+        sparkml.PAGE: sparkml.page(),
     }
     if "--check" not in sys.argv[1:]:
         for path, text in wanted.items():
             path.write_text(text, encoding="utf-8")
         return
     for path, text in wanted.items():
-        if path.read_text(encoding="utf-8") != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             sys.exit(
                 f"{path.relative_to(ROOT)} is not what tools/operators.py writes: make generate"
             )
