@@ -296,6 +296,9 @@ func metamorphicFunctions() map[string]*plan.Function {
 	whole := func(name string, kind plan.FunctionKind, schema []plan.Field, text string) *plan.Function {
 		f := source(name, text, kind, "", "here")
 		f.Schema = schema
+		if kind == plan.TrainFunction {
+			f.Options.Workers = 3 // so few rows would have one
+		}
 		return f
 	}
 	mean := source("mean", meanOf, plan.AggregateFunction, "double", "here")
@@ -340,6 +343,16 @@ import pyarrow as pa, pyarrow.compute as pc
 def beside(batch, totals, *, u):
     n = pc.add(batch["id"], totals["n"][totals.num_rows - 1].as_py() * u.num_rows)
     return pa.table({"word": batch["s"], "n": n})
+`),
+		"shared": whole("shared", plan.TrainFunction, word, `
+import struct
+import pyarrow as pa
+def shared(share):
+    ids = pa.ipc.open_file(pa.memory_map(share.path)).read_all()["id"].to_pylist()
+    begin, end = (len(ids) * r // share.size for r in (share.rank, share.rank + 1))
+    mine = struct.pack("<d", sum(ids[begin:end]))
+    total = share.exchange("sum", mine) if share.size > 1 else mine
+    return pa.table({"word": ["total"], "n": [int(struct.unpack("<d", total)[0])]})
 `),
 		"total": source("total", `
 def total(batches):
@@ -423,6 +436,7 @@ var metamorphicCases = []metamorphicCase{
 		{"id": "l", "op": "limit", "inputs": ["w"], "args": {"n": 20}},
 		{"id": "r", "op": "map_table", "inputs": ["l"], "args": {"function": "running"}},
 		{"id": "a", "op": "map_batches", "inputs": ["w", "r", "u"], "args": {"function": "beside", "tables": ["totals", "u"]}}`, "", false},
+	{"train", `{"id": "a", "op": "train", "inputs": ["t"], "args": {"function": "shared", "columns": ["id"]}}`, "", false},
 	{"fit", `{"id": "a", "op": "fit", "inputs": ["t"], "args": {"function": "total"}}`, "", false},
 }
 
