@@ -90,7 +90,7 @@ def chances(fitted: Any, table: al.Table) -> Any:
     """Give the probabilities of label 1 that trees tell."""
     predict: Any = GbdtPredictBatchOp(predictionCol="p", predictionDetailCol="d")
     out = predict.linkFrom(TableBatch(fitted.model_), TableBatch(table))._table()
-    return np.array([json.loads(text)["1"] for text in out.to_arrow()["d"].to_pylist()])
+    return np.array([float(json.loads(text)["1"]) for text in out.to_arrow()["d"].to_pylist()])
 
 
 if __name__ == "__main__":
