@@ -23,6 +23,7 @@ from ._discretizers import Intervals, equal_intervals, quantile_intervals
 from ._features import Encoding
 from ._formats import texts_of
 from ._group import Group
+from ._schemas import BORDERS
 from ._strings import Unreadable
 from ._types import is_number, type_name
 
@@ -31,8 +32,6 @@ Types = Sequence[pa.DataType]
 _Counts = npt.NDArray[np.int64]
 
 #: The columns of a model: each row describes the bins of a column.
-SCHEMA = pa.schema([("FeatureBordersJson", pa.string())])
-
 _METHODS = {"QUANTILE": quantile_intervals, "BUCKET": equal_intervals}
 
 
@@ -91,7 +90,7 @@ def train(params: Params) -> Any:
             json.dumps([_summary(feature, *counts[feature.name])], ensure_ascii=False)
             for feature in order
         ]
-        return pa.table([pa.array(texts, pa.string())], schema=SCHEMA)
+        return pa.table([pa.array(texts, pa.string())], schema=BORDERS)
 
     return run
 
@@ -254,7 +253,7 @@ class Predict:
 
     def load(self, table: pa.Table) -> None:
         """Take the model."""
-        if table.schema.names != SCHEMA.names:
+        if table.schema.names != BORDERS.names:
             raise Unreadable(
                 f"a table of the columns {', '.join(table.schema.names)} is no model of a binning"
             )

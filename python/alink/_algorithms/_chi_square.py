@@ -16,6 +16,7 @@ import pyarrow as pa
 from ._formats import texts_of
 from ._group import Group
 from ._models import Model, write_model
+from ._schemas import TESTS
 from ._vectors import Vectors, read_vectors
 
 Params = Mapping[str, Any]
@@ -23,8 +24,6 @@ Params = Mapping[str, Any]
 Counts = dict[int, dict[Any, dict[Any, int]]]
 
 #: The columns of a test's result.
-SCHEMA = pa.schema([("col", pa.string()), ("chisquare_test", pa.string())])
-
 _TERMS_MAX = 100_000  # of a series
 _PRECISION = 1e-16
 
@@ -61,7 +60,7 @@ def train(params: Params) -> Any:
     def run(rows: Group) -> pa.Table:
         results = tests(rows, params)
         columns = [[result.column for result in results], [r.to_json() for r in results]]
-        return pa.table([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
+        return pa.table([pa.array(column, pa.string()) for column in columns], schema=TESTS)
 
     return run
 

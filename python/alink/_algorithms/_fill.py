@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ._strings import Unreadable
 
@@ -21,9 +20,9 @@ def fill_value(text: str | None, kind: pa.DataType) -> pa.Scalar:
     try:
         if pa.types.is_integer(kind):
             try:
-                return pc.cast(pa.scalar(text), kind)
+                return pa.scalar(text).cast(kind)
             except pa.ArrowInvalid:
-                return pc.cast(pa.scalar(int(float(text))), kind)
-        return pc.cast(pa.scalar(text), kind)
+                return pa.scalar(int(float(text))).cast(kind)
+        return pa.scalar(text).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError):
         raise Unreadable(f"{text!r:.80} is no value of type {kind}") from None

@@ -13,11 +13,10 @@ from ._kmeans import Clusters, Fitted, Predict, finite, spread, written
 from ._models import read_model, write_model
 from ._nearest import Array
 from ._points import taken
+from ._schemas import COUNT, TIMESTAMP
 from ._spaces import to_unit
 from ._strings import Unreadable
 from ._vectors import Vectors
-
-TIMESTAMP, COUNT = "alinkmodelstreamtimestamp", "alinkmodelstreamcount"
 
 
 def _as_stream(model: pa.Table) -> pa.Table:

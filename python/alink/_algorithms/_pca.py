@@ -18,6 +18,7 @@ from ._correlations import Matrices, products
 from ._group import Group
 from ._models import BadModel, Model, read_model, write_model
 from ._moments import Array, Products, numbers
+from ._schemas import COLLINEARITY
 from ._strings import Unreadable
 from ._vectors import Vectors, read_vectors, row_sums
 
@@ -217,7 +218,5 @@ def collinearity(params: Params) -> Any:
     return run
 
 
-#: The columns of `collinearity`, before those named as the columns are.
-COLLINEARITY = ("feature_name", "vif", "tof", "eigenvalue", "condition_index")
 _EIGENVALUE_MIN = 1e-12
 _SHARE_MIN = 1e-10  # of an eigenvector: what is less is rounding

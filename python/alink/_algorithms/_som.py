@@ -18,6 +18,7 @@ import pyarrow as pa
 from ._group import Group
 from ._moments import Array
 from ._random import uniform
+from ._schemas import MAP
 from ._strings import Unreadable, java_float
 from ._vectors import Vectors, read_vectors
 
@@ -27,15 +28,6 @@ _PULL_MIN = 1e-12  # below it no vector is near to a neuron
 _CELLS_MAX = 2**22  # of a matrix of distances, 32 MiB
 
 #: The columns of a map: each row is a neuron, with how many vectors it is the nearest of.
-SCHEMA = pa.schema(
-    [
-        ("meta", pa.string()),
-        ("xidx", pa.int64()),
-        ("yidx", pa.int64()),
-        ("weights", pa.string()),
-        ("cnt", pa.int64()),
-    ]
-)
 
 
 def train(params: Params) -> Any:
@@ -65,7 +57,7 @@ def train(params: Params) -> Any:
             texts,
             counts.astype(int).tolist(),
         ]
-        return pa.table(columns, schema=SCHEMA)
+        return pa.table(columns, schema=MAP)
 
     return run
 

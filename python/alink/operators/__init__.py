@@ -138,5 +138,7 @@ for _name in catalogue():
 
 
 def __getattr__(name: str) -> NoReturn:
+    if name.startswith("__"):  # which Python itself looks for, as "import *" does
+        raise AttributeError(name)
     hint = did_you_mean(name, "operators", __all__)
     raise AttributeError(f"Alink has no operator {quote(name)}: {hint}")

@@ -7,8 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from alink._algorithms._pca import COLLINEARITY
-from alink._algorithms._som import SCHEMA as MAP_SCHEMA
+from alink._algorithms._schemas import COLLINEARITY, MAP
 from alink._algorithms._types import VECTOR, is_number
 from alink._diag import quote
 from alink._options import bad_option
@@ -103,7 +102,7 @@ class SelfOrganized(BatchOperator):
     def _link(self) -> Table:
         rows = self._inputs[0]._table()
         params = self._all()
-        model = compute(self._name, params, rows, "_som.train", _map, MAP_SCHEMA).cache()
+        model = compute(self._name, params, rows, "_som.train", _map, MAP).cache()
         column = find_column(self._name, rows.schema, params["vectorCol"])
         places = [("xidx", pa.int64()), ("yidx", pa.int64())]
         settings = {"vectorCol": column}

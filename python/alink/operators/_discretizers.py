@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from alink._algorithms._binning import SCHEMA, read_feature
+from alink._algorithms._schemas import BORDERS
 from alink._algorithms._strings import Unreadable
 from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
@@ -146,6 +146,8 @@ def _binning(name: str, params: Params, schema: pa.Schema) -> dict[str, Any]:
 
 def _user_bins(name: str, params: Params, numeric: Sequence[str]) -> list[Any]:
     """Read the bins that the user describes, in the form of a model's rows."""
+    from alink._algorithms._binning import read_feature  # which needs numpy
+
     hint = 'write [{"featureName": "a", "splitsArray": [1, 2], "isLeftOpen": true}, …]'
     try:
         found = json.loads(params["userDefinedBin"] or "")
@@ -176,7 +178,7 @@ def declare() -> None:
         _binned,
         ["selectedCols", "labelCol"],
         applied=["selectedCols"],
-        schema=SCHEMA,
+        schema=BORDERS,
         prepare=_binning,
         doc="Put values into bins: numbers into intervals, others into one bin each, with how "
         "many rows each bin has and, with a label, its weight of evidence.",

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from alink._algorithms._kmeans_streams import COUNT, TIMESTAMP
 from alink._algorithms._models import model_schema
+from alink._algorithms._schemas import COUNT, TIMESTAMP
 from alink._algorithms._types import VECTOR
 from alink._functions import FunctionOptions
 from alink._kinds import MapTableFunction

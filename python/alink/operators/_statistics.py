@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from alink._algorithms._chi_square import SCHEMA as TEST_SCHEMA
 from alink._algorithms._models import model_schema
+from alink._algorithms._schemas import TESTS
 from alink._algorithms._types import type_name
 from alink._diag import quote
 from alink._options import bad_option
@@ -177,7 +177,7 @@ def declare() -> None:
             _tested,
             f"Test whether {of} and a label are independent, with Pearson's chi-square.",
             ChiSquareTested,
-            TEST_SCHEMA,
+            TESTS,
         )
         statistic(
             f"{prefix}ChiSqSelector",

@@ -1,0 +1,27 @@
+"""Columns of results and models that the client has to know before there are rows.
+
+They stand by themselves, since the client imports them, and nothing that computes.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+#: What a chi-square test gives for each column.
+TESTS = pa.schema([("col", pa.string()), ("chisquare_test", pa.string())])
+#: A model of bins: a column's bins in each row.
+BORDERS = pa.schema([("FeatureBordersJson", pa.string())])
+#: A self-organizing map: its cells.
+MAP = pa.schema(
+    [
+        ("meta", pa.string()),
+        ("xidx", pa.int64()),
+        ("yidx", pa.int64()),
+        ("weights", pa.string()),
+        ("cnt", pa.int64()),
+    ]
+)
+#: The columns of `_pca.collinearity`, before those named as the columns are.
+COLLINEARITY = ("feature_name", "vif", "tof", "eigenvalue", "condition_index")
+#: What stands before the columns of a model in a stream of models.
+TIMESTAMP, COUNT = "alinkmodelstreamtimestamp", "alinkmodelstreamcount"
