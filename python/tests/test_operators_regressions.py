@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 import math
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_evaluation_of_least_squares() -> None:
     )
     model = pyalink.GlmTrainBatchOp(featureCols=["a", "b"], labelCol="y").linkFrom(rows)
     summary = pyalink.GlmEvaluationBatchOp().linkFrom(model, rows).collectToDataframe()
-    found = json.loads(summary["summary"][0])
+    found = json.loads(str(summary["summary"][0]))
     at, residual = np.linalg.lstsq(DESIGN, y, rcond=None)[:2]
     errors = np.sqrt(np.diag(np.linalg.inv(DESIGN.T @ DESIGN)) * residual[0] / (ROWS - 3))
     assert found["coefficientStandardErrors"] == pytest.approx(errors)
@@ -263,12 +264,13 @@ def test_stages_and_streams_do_as_operators() -> None:
     frame["y"] = frame["y"].astype(float) + 1
     schema = "a double, y double, c double"
     batch = pyalink.BatchOperator.fromDataframe(frame, schema)
-    for estimator, operators, given in (
+    cases: list[tuple[Any, str, dict[str, Any]]] = [
         (pyalink.Softmax, "Softmax", {"featureCols": ["a"]}),
         (pyalink.GeneralizedLinearRegression, "Glm", {"featureCols": ["a"]}),
         (pyalink.AftSurvivalRegression, "AftSurvivalReg", {"featureCols": ["a"], "censorCol": "c"}),
         (pyalink.IsotonicRegression, "IsotonicReg", {"featureCol": "a"}),
-    ):
+    ]
+    for estimator, operators, given in cases:
         model = getattr(pyalink, f"{operators}TrainBatchOp")(labelCol="y", **given).linkFrom(batch)
         apply = getattr(pyalink, f"{operators}PredictBatchOp")(predictionCol="p")
         stage = estimator(labelCol="y", predictionCol="p", **given)
