@@ -76,8 +76,7 @@ def minimize(
     at = start.astype(np.float64)
     smooth, gradient = function(at)
     value = smooth + float(weights @ np.abs(at))
-    steps: list[Array] = []
-    changes: list[Array] = []
+    curvature = _Curvature(len(at))
     done, length = 0, 1.0
     course: list[float] = []
     while True:
@@ -89,15 +88,15 @@ def minimize(
             return Minimum(at, value, done, True, slope, course)
         if done == iterations_max:
             return Minimum(at, value, done, False, slope, course)
-        direction = -_inverse_hessian(steepest, steps, changes)
+        direction = -curvature.applied(steepest)
         if sparse:
             direction = np.where(direction * -steepest > 0, direction, 0.0)
         descent = float(direction @ steepest)
         if descent >= 0:  # rounding; the steepest way leads down
-            steps, changes = [], []
+            curvature.forget()
             direction, descent = -steepest, -float(steepest @ steepest)
         orthant = np.where(at != 0, np.sign(at), -np.sign(steepest)) if sparse else None
-        length = 1.0 if steps else min(1.0, 1.0 / float(np.linalg.norm(steepest)))
+        length = 1.0 if curvature.known else min(1.0, 1.0 / float(np.linalg.norm(steepest)))
         for _ in range(_STEPS_MAX):
             there = at + length * direction
             if orthant is not None:
@@ -109,13 +108,13 @@ def minimize(
                 break
             length *= 0.5
         else:
-            if steps:  # perhaps what is known of the curvature is no good
-                steps, changes = [], []
+            if curvature.known:  # perhaps what is known of the curvature is no good
+                curvature.forget()
                 continue
             return Minimum(at, value, done, True, slope, course)
         step, change = there - at, new_gradient - gradient
         if float(step @ change) > 1e-10 * float(step @ step):
-            steps, changes = [*steps[1 - _MEMORY :], step], [*changes[1 - _MEMORY :], change]
+            curvature.learn(step, change)
         at, value, gradient = there, new_value, new_gradient
         done += 1
 
@@ -127,16 +126,63 @@ def _pseudo_gradient(at: Array, gradient: Array, weights: Array) -> Array:
     return np.where(at > 0, high, np.where(at < 0, low, kink))
 
 
-def _inverse_hessian(gradient: Array, steps: list[Array], changes: list[Array]) -> Array:
-    """Multiply by the estimate of the inverse Hessian: the two loops of L-BFGS."""
-    result = gradient.copy()
-    factors: list[float] = []
-    for step, change in zip(reversed(steps), reversed(changes), strict=True):
-        factor = float(step @ result) / float(step @ change)
-        factors.append(factor)
-        result -= factor * change
-    if steps:
-        result *= float(steps[-1] @ changes[-1]) / float(changes[-1] @ changes[-1])
-    for step, change, factor in zip(steps, changes, reversed(factors), strict=True):
-        result += (factor - float(change @ result) / float(step @ change)) * step
-    return result
+class _Curvature:
+    """The estimate of the inverse Hessian, of the last steps and the changes of the gradient.
+
+    It is kept in the compact form [1]_: where there are many weights, each of a few products with
+    all steps at once reads them one time.
+
+    References
+    ----------
+    .. [1] Byrd, Nocedal and Schnabel, Representations of quasi-Newton matrices, 1994, theorem 2.2.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._steps = np.zeros((_MEMORY, size))
+        self._changes = np.zeros((_MEMORY, size))
+        # Of steps and changes, and of changes with one another; in the order of `_order`.
+        self._mixed = np.zeros((_MEMORY, _MEMORY))
+        self._squares = np.zeros((_MEMORY, _MEMORY))
+        # The rows that are used, the oldest first.
+        self._order: list[int] = []
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known."""
+        return bool(self._order)
+
+    def forget(self) -> None:
+        """Know nothing."""
+        self._order = []
+
+    def learn(self, step: Array, change: Array) -> None:
+        """Take in a step, and how the gradient has changed with it."""
+        full = len(self._order) == _MEMORY
+        row = (
+            self._order.pop(0) if full else next(i for i in range(_MEMORY) if i not in self._order)
+        )
+        self._order.append(row)
+        self._steps[row], self._changes[row] = step, change
+        self._mixed[:, row] = self._steps @ change
+        self._mixed[row] = self._changes @ step
+        self._squares[row] = self._squares[:, row] = self._changes @ change
+
+    def applied(self, gradient: Array) -> Array:
+        """Multiply the estimate by a gradient."""
+        if not self._order:
+            return gradient.copy()
+        order = np.array(self._order)
+        mixed = self._mixed[np.ix_(order, order)]
+        squares = self._squares[np.ix_(order, order)]
+        newest = self._order[-1]
+        scale = self._mixed[newest, newest] / self._squares[newest, newest]
+        upper, along = np.triu(mixed), np.diag(np.diag(mixed))
+        first = np.linalg.solve(upper, (self._steps @ gradient)[order])
+        second = scale * (self._changes @ gradient)[order]
+        inner = np.linalg.solve(upper.T, (along + scale * squares) @ first - second)
+        by_steps, by_changes = np.zeros(_MEMORY), np.zeros(_MEMORY)
+        by_steps[order], by_changes[order] = inner, scale * first
+        result = scale * gradient
+        result += by_steps @ self._steps
+        result -= by_changes @ self._changes
+        return result

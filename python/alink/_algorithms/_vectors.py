@@ -100,6 +100,9 @@ class Vectors:
         counts = sizes.fill_null(-1).to_numpy(zero_copy_only=False)
         if dense.all():
             return cls(offsets, flat, None, counts, dense, valid)
+        if not dense.any():
+            at = indices.flatten().to_numpy(zero_copy_only=False)
+            return cls(offsets, flat, at, counts, dense, valid)
         # Dense vectors among sparse ones have no indices to be read.
         lengths = np.diff(offsets)
         together = np.arange(len(flat), dtype=np.int32)
