@@ -7,7 +7,7 @@ a split gains what the scores of its children add up to above that of the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -255,27 +255,50 @@ class Grower:
         rows: npt.NDArray[np.intp],
         slots: npt.NDArray[np.intp],
     ) -> list[_Split | None]:
-        best: list[_Split | None] = [None] * len(nodes)
+        gains = np.full(len(nodes), -np.inf)
+        makers: list[Callable[[int], _Split | None] | None] = [None] * len(nodes)
+        for feature, cells in self._cells(len(nodes), rows, slots):
+            if self._rows.features.categories[feature] is None:
+                top, make = self._numeric(feature, cells)
+            else:
+                split = self._apart if self._growth.many else self._ordered
+                found = [split(feature, one) for one in cells]
+                top = np.array([-np.inf if one is None else one.gain for one in found])
+                make = found.__getitem__
+            # Of gains that differ by rounding alone the first feature's counts.
+            known = np.isfinite(gains)
+            least = np.where(known, gains + _TIE * (1 + np.abs(np.where(known, gains, 0))), -np.inf)
+            for i in np.flatnonzero(top > least):
+                gains[i], makers[i] = top[i], make
+        return [None if make is None else make(i) for i, make in enumerate(makers)]
+
+    def _cells(
+        self, nodes: int, rows: npt.NDArray[np.intp], slots: npt.NDArray[np.intp]
+    ) -> Iterator[tuple[int, Array]]:
+        """Give each feature's sums by node and code, over all workers: some features at a time."""
         taken = self._taken(rows)
+        waiting: list[tuple[int, Array]] = []
+        held = 0
         for feature in self._features:
             count = self._rows.counts[feature]
             keys = self._rows.codes[feature][rows].astype(np.intp)
             keys += slots * count
-            mine = self._summed(taken, keys, len(nodes) * count)
-            cells = self._group.sum(mine)[0].reshape(len(nodes), count, -1)
-            if self._rows.features.categories[feature] is None:
-                found = self._numeric(feature, cells)
-            elif self._growth.many:
-                found = [self._apart(feature, one) for one in cells]
-            else:
-                found = [self._ordered(feature, one) for one in cells]
-            for i, split in enumerate(found):
-                had = best[i]
-                if split is not None and (
-                    had is None or split.gain > had.gain + _TIE * (1 + abs(had.gain))
-                ):
-                    best[i] = split
-        return best
+            mine = self._summed(taken, keys, nodes * count)
+            waiting.append((feature, mine))
+            held += mine.size
+            if held >= _CELLS_MAX:
+                yield from self._together(nodes, waiting)
+                waiting, held = [], 0
+        yield from self._together(nodes, waiting)
+
+    def _together(
+        self, nodes: int, mine: Sequence[tuple[int, Array]]
+    ) -> Iterator[tuple[int, Array]]:
+        if not mine:
+            return
+        sums = self._group.sum(*(array for _, array in mine))
+        for (feature, _), cells in zip(mine, sums, strict=True):
+            yield feature, cells.reshape(nodes, self._rows.counts[feature], -1)
 
     def _gains(self, left: Array, whole: Array) -> Array:
         """Give the gains of splits in two; those that are not allowed have -inf."""
@@ -302,12 +325,12 @@ class Grower:
         good &= np.minimum(left[..., -1], right[..., -1]) >= np.maximum(fewest, 1)
         return np.where(good, gain, -np.inf)
 
-    def _numeric(self, feature: int, cells: Array) -> list[_Split | None]:
+    def _numeric(self, feature: int, cells: Array) -> tuple[Array, Callable[[int], _Split | None]]:
+        """Give the best gain of each node, -inf where there is none, and what makes its split."""
         whole = cells.sum(1, keepdims=True)
         lower = np.cumsum(cells[:, 1:-1], axis=1)
-        nothing: list[_Split | None] = [None] * len(cells)
         if not lower.shape[1]:
-            return nothing
+            return np.full(len(cells), -np.inf), lambda _: None
         gains = self._gains(lower, whole)
         with_missing = cells[:, :1, -1] > 0
         if with_missing.any():
@@ -315,22 +338,22 @@ class Grower:
             gains_other = np.where(with_missing, self._gains(other, whole), -np.inf)
         else:
             gains_other = np.full_like(gains, -np.inf)
-        every = np.stack([gains, gains_other], 1)
-        flat = every.reshape(len(cells), -1)
+        flat = np.concatenate([gains, gains_other], 1)
         # Gains that differ by rounding alone are equal: the first one is taken.
         top = flat.max(1)
         close = flat >= (top - _TIE * (1 + np.abs(np.where(np.isfinite(top), top, 0))))[:, None]
         place = close.argmax(1)
-        codes = np.arange(cells.shape[1])
-        for i in np.flatnonzero(np.isfinite(top)):
+
+        def make(i: int) -> _Split:
             first, cut = divmod(int(place[i]), gains.shape[1])
             left = lower[i, cut] + (cells[i, 0] if first else 0)
             both = np.stack([left, whole[i, 0] - left])
-            branch = (codes > cut + 1).astype(np.intp)
+            branch = (np.arange(cells.shape[1]) > cut + 1).astype(np.intp)
             seen = bool(with_missing[i, 0])
             branch[0] = (0 if first else 1) if seen else int(both[:, -1].argmax())
-            nothing[i] = _Split(float(top[i]), feature, branch, both[:, :-1], both[:, -1], cut)
-        return nothing
+            return _Split(float(top[i]), feature, branch, both[:, :-1], both[:, -1], cut)
+
+        return top, make
 
     def _ordered(self, feature: int, cells: Array) -> _Split | None:
         """Split categories in two, in the order of their means; of classes, of the likeliest."""
