@@ -17,6 +17,7 @@ from alink.operators import BatchOperator, StreamOperator
 from alink.operators._catalogue import Entry, Parameter, catalogue
 from alink.operators._define import BUILT
 from alink.operators._model_info import WithModelInfo
+from alink.operators._params import LENGTHS_OF_TIME
 from alink.operators._results import (
     ChiSquareTested,
     Correlated,
@@ -207,6 +208,8 @@ def _imports() -> str:
 
 def _type(parameter: Parameter) -> str:
     kind = parameter.type
+    if kind == "String" and parameter.name in LENGTHS_OF_TIME:
+        return "str | float"
     scalar = _TYPES.get(kind.replace("[]", ""), "Any")
     if kind.endswith("[][]"):
         return f"Sequence[Sequence[{scalar}]]"

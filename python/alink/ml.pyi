@@ -1492,6 +1492,12 @@ class RidgeRegression(Stage):
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
     ) -> None: ...
+class Select(Stage):
+    def __init__(
+        self,
+        *,
+        clause: str | None = ...,
+    ) -> None: ...
 class Softmax(Stage):
     def __init__(
         self,

@@ -133,7 +133,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, pd.Timestamp):
-        return value.isoformat(sep=" ")
+        # No recorded time has a fraction, though `to_timestamp` of milliseconds gives some.
+        return value.floor("s").isoformat(sep=" ")
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -29,6 +29,7 @@ from alink.operators import (
     _sinks,
     _sources,
     _statistics,
+    _time_windows,
     _topics,
     _trees,
     _tuning,
@@ -100,6 +101,7 @@ _components.declare()
 _evaluation.declare()
 _classifiers.declare()
 _tuning.declare()
+_time_windows.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "AlinkDataTypes",

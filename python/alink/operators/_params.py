@@ -111,6 +111,9 @@ class _Setter:
         return self._owner._set(self._parameter, [value, *more] if more else value)
 
 
+#: Lengths of time, which Alink takes as a text, with a unit, or as a number of seconds.
+LENGTHS_OF_TIME = frozenset({"precedingTime", "windowTime", "hopTime", "sessionGapTime"})
+
 _setters: dict[int, dict[str, str]] = {}
 
 
@@ -138,6 +141,8 @@ def checked(owner: str, parameter: Parameter, value: Any) -> Any:
     convert = _SCALARS.get(kind.removesuffix("[]").removesuffix("[]"))
     if convert is None:
         return value  # an object of a class, which its operator looks at
+    if parameter.name in LENGTHS_OF_TIME and kind == "String" and not isinstance(value, str):
+        convert = _seconds
     try:
         if kind.endswith("[][]"):
             return [[convert(item) for item in row] for row in _items(value)]
@@ -168,6 +173,11 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     raise TypeError
+
+
+def _seconds(value: Any) -> str:
+    """Write a number of seconds as a text."""
+    return f"{_SCALARS['Double'](value):.6f}"
 
 
 def _character(value: Any) -> str:

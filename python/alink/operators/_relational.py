@@ -7,9 +7,10 @@ from typing import Any
 
 from alink._options import bad_option
 from alink._table import Table
-from alink.operators._define import batch_and_stream, operator
+from alink.operators._define import batch_and_stream, build, operator
 from alink.operators._dialect import quoted, translate
 from alink.operators._sql_functions import run_sql
+from alink.operators._stages import Transformer
 from alink.operators._table_aggregates import gather_rows, gathered
 
 Params = Mapping[str, Any]
@@ -108,6 +109,7 @@ def _set(word: str, doc: str) -> Any:
 def declare() -> None:
     """Declare the operators of this module."""
     batch_and_stream("Select", select)
+    build("Select", Transformer, select.__doc__, _make=staticmethod(select))
     batch_and_stream("Where", where)
     batch_and_stream("Filter", where)
     batch_and_stream("As", rename)

@@ -1,0 +1,265 @@
+"""Windows of rows and of times, and what Alink's clauses compute of them, by the engine's SQL.
+
+On input with an end all rows are known, so none comes late: ``latency`` and ``watermarkType``
+change nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from alink._algorithms._types import type_name
+from alink._diag import quote
+from alink._options import bad_option
+from alink._table import Table
+from alink._window import refuse_unbounded
+from alink.operators._define import operator
+from alink.operators._dialect import quoted, translate
+from alink.operators._mapping import find_column
+from alink.operators._sql_functions import run_sql
+from alink.operators._table_aggregates import gathered
+from alink.operators._window_clauses import Frame, columns_of, selected
+
+Params = Mapping[str, Any]
+
+_LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]?)\s*\Z")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_MONTHS = {"M": 1, "y": 12}
+_LONGEST_US = 10**17  # some 3,000 years
+_EPOCH = "TIMESTAMP '1970-01-01'"
+_MOST_HOPS = 100_000
+
+
+def _length(name: str, params: Params, parameter: str, *, months: bool = True) -> str:
+    """Give a length of time as an interval: seconds, or a number with s, m, h, d, M or y."""
+    value = params[parameter]
+    match = _LENGTH.match(str(value))
+    if match is not None and match[2] in _SECONDS:
+        micros = round(float(match[1]) * _SECONDS[match[2]] * 1_000_000)
+        if 0 < micros <= _LONGEST_US:
+            return f"to_microseconds({micros})"
+    elif match is not None and months and match[2] in _MONTHS and match[1].isdigit():
+        count = int(match[1]) * _MONTHS[match[2]]
+        if 0 < count <= 36_000:
+            return f"to_months({count})"
+    units = "s, m, h, d, M or y" if months else "s, m, h or d"
+    raise bad_option(
+        name,
+        f"{name}: {quote(parameter)} cannot be {value!r:.40}",
+        f"a number of seconds above 0, or one with a unit, {units}: '15m'",
+    )
+
+
+def _micros(name: str, params: Params, parameter: str) -> int:
+    return int(_length(name, params, parameter, months=False)[len("to_microseconds(") : -1])
+
+
+def _columns(name: str, schema: pa.Schema, given: Sequence[str] | None) -> list[str]:
+    return [quoted(find_column(name, schema, column)) for column in given or ()]
+
+
+def _time(name: str, schema: pa.Schema, params: Params) -> str:
+    """Write the time of a row, in UTC; one that is NULL is refused when it is met."""
+    column = find_column(name, schema, params["timeCol"])
+    kind = schema.field(column).type
+    if not pa.types.is_timestamp(kind):
+        raise bad_option(
+            name,
+            f"{name}: timeCol {quote(column)} is {type_name(kind)}, not TIMESTAMP",
+            "make times of it before: .select('*, to_timestamp(millis) as ts')",
+        )
+    message = f"{name}: column {column!r} is NULL in a row: each row needs a time; leave such rows "
+    message = (message + f"out before: .where('{column} IS NOT NULL')").replace("'", "''")
+    return (
+        f"CASE WHEN {quoted(column)} IS NULL THEN error('{message}') "
+        f"ELSE make_timestamp(epoch_us({quoted(column)})) END"
+    )
+
+
+def _over(part: str, order: str, back: str, time: str = "__time") -> Frame:
+    """Make the frame of a window that ends with the current row."""
+    window = f"{part} ORDER BY {order}"
+    first = f"{back} PRECEDING" if back else "UNBOUNDED PRECEDING"
+    return Frame(
+        rows=f"OVER ({window} ROWS BETWEEN {first} AND CURRENT ROW)",
+        preceding=f"OVER ({window} ROWS BETWEEN {first} AND 1 PRECEDING)",
+        order=f"OVER ({window})",
+        back=back,
+        time=time,
+    )
+
+
+def _partition(keys: Sequence[str]) -> str:
+    return f"PARTITION BY {', '.join(keys)}" if keys else ""
+
+
+def _over_rows(
+    name: str, params: Params, table: Table, frame: Frame, framed: str, last: str
+) -> Table:
+    """Compute a clause for each row; `framed` are queries, the last of which has the rows."""
+    schema = table.schema
+    reserved = params["reservedCols"]
+    kept = _columns(name, schema, schema.names if reserved is None else reserved)
+    made = columns_of(name, params["clause"], schema, frame)
+    taken = {column.lower() for column in kept}
+    for column in made:
+        if quoted(column).lower() in taken:
+            raise bad_option(
+                name,
+                f"{name}: the input has a column {quote(column)} already",
+                "give what is computed another name, or leave it out by reservedCols",
+            )
+    query = f"{framed} SELECT {', '.join([*kept, selected(made)])} FROM framed ORDER BY {last}"
+    return gathered(name, run_sql(table._context, query, {"a": table}))
+
+
+def _numbered(time: str) -> str:
+    return f"WITH numbered AS (SELECT *, {time} AS __time, row_number() OVER () AS __row FROM a)"
+
+
+def over_count(name: str, params: Params, inputs: Sequence[Table]) -> Table:
+    """Compute ``clause`` for each row, of it and the ``precedingRows`` rows before it by time.
+
+    Rows of the same time stand in the order in which they come. Without ``precedingRows`` all
+    rows before it count. ``count_preceding(x)`` and its kin leave the row itself out.
+    """
+    table = inputs[0]
+    refuse_unbounded(name, table._node)
+    count = params["precedingRows"]
+    if count is not None and not -1 <= count < 2**31:
+        raise bad_option(name, f"{name}: precedingRows cannot be {count}", "it is 0 or more")
+    back = "" if count is None or count < 0 else str(count)
+    keys = _columns(name, table.schema, params["groupCols"])
+    frame = _over(_partition(keys), "__time, __row", back)
+    framed = f"{_numbered(_time(name, table.schema, params))}, framed AS (FROM numbered)"
+    return _over_rows(name, params, table, frame, framed, "__time, __row")
+
+
+def over_time(name: str, params: Params, inputs: Sequence[Table]) -> Table:
+    """Compute ``clause`` for each row, of it and the rows at most ``precedingTime`` before it.
+
+    A row knows those that come before it: by time, and among rows of the same time by their
+    order.
+    """
+    table = inputs[0]
+    refuse_unbounded(name, table._node)
+    keys = _columns(name, table.schema, params["groupCols"])
+    part = _partition(keys)
+    numbered = _numbered(_time(name, table.schema, params))
+    if params["precedingTime"] is None:
+        frame, framed = _over(part, "__time, __row", ""), "framed AS (FROM numbered)"
+    else:
+        length = _length(name, params, "precedingTime")
+        frame = _over(part, "__time, __row", "__back")
+        # How many rows precede within the time: those before this one, without those too early.
+        by_time = f"count(*) OVER ({part} ORDER BY __time RANGE BETWEEN"
+        framed = f"""framed AS (SELECT *,
+            row_number() OVER ({part} ORDER BY __time, __row) - 1
+            - ({by_time} UNBOUNDED PRECEDING AND CURRENT ROW)
+              - {by_time} {length} PRECEDING AND CURRENT ROW)) AS __back FROM numbered)"""
+    return _over_rows(name, params, table, frame, f"{numbered}, {framed}", "__time, __row")
+
+
+def over_batch(name: str, params: Params, inputs: Sequence[Table]) -> Table:
+    """Compute ``clause`` for each row, of it and all rows of its group before it.
+
+    The result stands in the order of ``groupCols`` and ``orderBy``.
+    """
+    table = inputs[0]
+    refuse_unbounded(name, table._node)
+    keys = _columns(name, table.schema, params["groupCols"])
+    order = f"{translate(params['orderBy'])}, __row"
+    framed = "WITH framed AS (SELECT *, row_number() OVER () AS __row FROM a)"
+    last = ", ".join([*keys, order])
+    frame = _over(_partition(keys), order, "", time="")
+    return _over_rows(name, params, table, frame, framed, last)
+
+
+def _groups(
+    name: str, params: Params, table: Table, word: str, times: str, between: Sequence[str]
+) -> Table:
+    """Compute a clause for each window of each group; `times` has the rows, with __start, __end."""
+    schema = table.schema
+    keys = _columns(name, schema, params["groupCols"])
+    bounds = {}
+    for bound in ("start", "end"):
+        bounds[f"{word}_{bound}"] = bounds[f"window_{bound}"] = f"__{bound}"
+        bounds[f"{word}_rowtime"] = "__end - to_milliseconds(1)"
+    frame = Frame(inner=" ORDER BY __time, __row", bounds=bounds)
+    made = columns_of(name, params["clause"], schema, frame)
+    of = ", ".join(["__end", "__start", *keys])
+    listed = ", ".join([*keys, selected(made)])
+    queries = ", ".join([_numbered(_time(name, schema, params)), *between, f"timed AS ({times})"])
+    query = f"{queries} SELECT {listed} FROM timed GROUP BY {of} ORDER BY {of}"
+    return gathered(name, run_sql(table._context, query, {"a": table}))
+
+
+def tumble(name: str, params: Params, inputs: Sequence[Table]) -> Table:
+    """Compute ``clause`` for each group in each window of ``windowTime``, counted from 1970.
+
+    ``tumble_start()`` and ``tumble_end()`` are the window's bounds.
+    """
+    refuse_unbounded(name, inputs[0]._node)
+    length = _length(name, params, "windowTime")
+    start = f"time_bucket({length}, __time, {_EPOCH})"
+    times = f"SELECT *, {start} AS __start, {start} + {length} AS __end FROM numbered"
+    return _groups(name, params, inputs[0], "tumble", times, [])
+
+
+def hop(name: str, params: Params, inputs: Sequence[Table]) -> Table:
+    """Compute ``clause`` for each group in windows of ``windowTime`` that start each ``hopTime``.
+
+    ``hop_start()`` and ``hop_end()`` are the window's bounds.
+    """
+    refuse_unbounded(name, inputs[0]._node)
+    length, step = _micros(name, params, "windowTime"), _micros(name, params, "hopTime")
+    count = -(-length // step)
+    if count > _MOST_HOPS:
+        raise bad_option(
+            name,
+            f"{name}: a row would stand in {count} windows",
+            f"choose a longer hopTime: at most {_MOST_HOPS} windows of a row are computed",
+        )
+    start = f"time_bucket(to_microseconds({step}), __time, {_EPOCH})"
+    starts = (
+        f"started AS (SELECT *, {start} - to_microseconds({step} * unnest(range({count}))) "
+        "AS __start FROM numbered)"
+    )
+    end = f"__start + to_microseconds({length})"
+    times = f"SELECT *, {end} AS __end FROM started WHERE {end} > __time"
+    return _groups(name, params, inputs[0], "hop", times, [starts])
+
+
+def session(name: str, params: Params, inputs: Sequence[Table]) -> Table:
+    """Compute ``clause`` for each group in sessions, which end with ``sessionGapTime`` of silence.
+
+    ``session_start()`` is the first row's time, ``session_end()`` the last one's and the gap.
+    """
+    refuse_unbounded(name, inputs[0]._node)
+    gap = f"to_microseconds({_micros(name, params, 'sessionGapTime')})"
+    keys = _columns(name, inputs[0].schema, params["groupCols"])
+    window = f"OVER ({_partition(keys)} ORDER BY __time, __row)"
+    between = [
+        f"cut AS (SELECT *, coalesce(__time > lag(__time) {window} + {gap}, true)::INT AS __new "
+        "FROM numbered)",
+        f"sessions AS (SELECT *, sum(__new) {window} AS __session FROM cut)",
+    ]
+    of = f"OVER ({_partition([*keys, '__session'])})"
+    times = (
+        f"SELECT *, min(__time) {of} AS __start, max(__time) {of} + {gap} AS __end FROM sessions"
+    )
+    return _groups(name, params, inputs[0], "session", times, between)
+
+
+def declare() -> None:
+    """Declare the operators of this module."""
+    operator("OverCountWindowStreamOp", over_count)
+    operator("OverTimeWindowStreamOp", over_time)
+    operator("OverWindowBatchOp", over_batch)
+    operator("TumbleTimeWindowStreamOp", tumble)
+    operator("HopTimeWindowStreamOp", hop)
+    operator("SessionTimeWindowStreamOp", session)
