@@ -292,3 +292,33 @@ def test_to_timestamp_takes_milliseconds_and_texts() -> None:
         ],
         [None, None, "to_timestamp(m)"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "seconds"),
+    [
+        ({"windowLength": 30}, 1, 1800),
+        ({"windowType": "hop", "windowLength": 30, "slidingLength": 10}, 3, 1800),
+        ({"windowType": "SESSION", "sessionGap": 5}, 1, 300),
+    ],
+)
+def test_windows_of_arrival(given: dict[str, Any], count: int, seconds: int) -> None:
+    op = pyalink.WindowGroupByStreamOp(intervalUnit="MINUTE", groupByClause="g", **given)
+    found = stream().link(op.setSelectClause("g, sum(x) as s")).collectToDataframe()
+    assert list(found.columns) == ["g", "s", "window_start", "window_end"]
+    sums = {group: rows["x"].sum() for group, rows in FRAME.groupby("g")}
+    for _, rows in found.groupby("window_start"):
+        assert dict(zip(rows["g"], rows["s"], strict=True)) == sums
+    starts = found["window_start"].drop_duplicates()
+    assert len(starts) == count
+    assert ((found["window_end"] - found["window_start"]).dt.total_seconds() == seconds).all()
+    now = pd.Timestamp.now("UTC").tz_localize(None)
+    near = pd.Timedelta(minutes=1)
+    assert (found["window_start"] <= now).all()
+    assert (found["window_end"] > now - near).all()
+
+
+def test_windows_of_arrival_need_their_length() -> None:
+    op = pyalink.WindowGroupByStreamOp(selectClause="count(*) as n", windowType="SESSION")
+    with pytest.raises(al.Error, match='"sessionGap" cannot be None, with windowType SESSION'):
+        stream().link(op)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,11 +18,14 @@ from alink._diag import quote
 from alink._options import bad_option
 from alink._table import Table
 from alink._window import refuse_unbounded
-from alink.operators._define import operator
+from alink.operators._base import StreamOperator
+from alink.operators._catalogue import catalogue
+from alink.operators._define import build, one_of, operator
 from alink.operators._dialect import quoted, translate
 from alink.operators._mapping import find_column
+from alink.operators._operator import AlgoOperator
 from alink.operators._sql_functions import run_sql
-from alink.operators._table_aggregates import gathered
+from alink.operators._table_aggregates import gather_rows, gathered
 from alink.operators._window_clauses import Frame, columns_of, selected
 
 Params = Mapping[str, Any]
@@ -255,6 +259,78 @@ def session(name: str, params: Params, inputs: Sequence[Table]) -> Table:
     return _groups(name, params, inputs[0], "session", times, between)
 
 
+_UNITS = {
+    "SECOND": "to_seconds",
+    "MINUTE": "to_minutes",
+    "HOUR": "to_hours",
+    "DAY": "to_days",
+    "MONTH": "to_months",
+    "YEAR": "to_years",
+}
+
+
+def group_by_window(name: str, params: Params, inputs: Sequence[Table]) -> Table:
+    """Compute ``selectClause`` for each group in windows of the time at which rows arrive.
+
+    All rows of input with an end arrive at one time, that of the job: they stand in one window,
+    or, hopping, in each that has this time. ``window_start`` and ``window_end`` are the last
+    columns.
+    """
+    table = inputs[0]
+    refuse_unbounded(name, table._node)
+    kind = one_of(name, "windowType", params["windowType"], ("TUMBLE", "HOP", "SESSION"))
+    unit = _UNITS[one_of(name, "intervalUnit", params["intervalUnit"], tuple(_UNITS))]
+
+    def length(parameter: str) -> tuple[int, str]:
+        count = params[parameter]
+        if count is None or not 0 < count <= 1_000_000:
+            raise bad_option(
+                name,
+                f"{name}: {quote(parameter)} cannot be {count}, with windowType {kind}",
+                "it is a number of intervalUnit from 1",
+            )
+        return count, f"{unit}({count})"
+
+    if kind == "SESSION":
+        size = length("sessionGap")[1]
+        starts = "SELECT *, __now AS __start FROM arrived"
+    else:
+        count, size = length("windowLength")
+        step, hop_size = length("slidingLength") if kind == "HOP" else (count, size)
+        number = -(-count // step)
+        if number > _MOST_HOPS:
+            raise bad_option(name, f"{name}: a row would stand in {number} windows")
+        starts = (
+            f"SELECT *, time_bucket({hop_size}, __now, {_EPOCH}) "
+            f"- {unit}(({step} * unnest(range({number})))::INT) AS __start FROM arrived"
+        )
+    clause = gather_rows(name, translate(params["selectClause"]), table.schema)
+    keys = ["__start", "__end"]
+    if (params["groupByClause"] or "").strip():
+        keys.append(translate(params["groupByClause"]))
+    query = f"""WITH arrived AS (SELECT *, make_timestamp(epoch_us(now())) AS __now FROM a),
+        started AS ({starts}),
+        timed AS (SELECT *, __start + {size} AS __end FROM started WHERE __start + {size} > __now)
+        SELECT {clause}, __start AS window_start, __end AS window_end
+        FROM timed GROUP BY {", ".join(keys)} ORDER BY window_end"""
+    return gathered(name, run_sql(table._context, query, {"a": table}))
+
+
+def _declare_group_by_window() -> None:
+    """Declare the operator; of the lengths that Alink requires, a window needs its own alone."""
+    name = "WindowGroupByStreamOp"
+    lengths = ("windowLength", "slidingLength", "sessionGap")
+    parameters = {
+        key: replace(parameter, required=False) if key in lengths else parameter
+        for key, parameter in catalogue()[name].parameters.items()
+    }
+
+    def _link(self: AlgoOperator) -> Table:
+        return group_by_window(name, self._all(), [item._table() for item in self._inputs])
+
+    build(name, StreamOperator, group_by_window.__doc__, _parameters=parameters, _link=_link)
+
+
 def declare() -> None:
     """Declare the operators of this module."""
     operator("OverCountWindowStreamOp", over_count)
@@ -263,3 +339,4 @@ def declare() -> None:
     operator("TumbleTimeWindowStreamOp", tumble)
     operator("HopTimeWindowStreamOp", hop)
     operator("SessionTimeWindowStreamOp", session)
+    _declare_group_by_window()
