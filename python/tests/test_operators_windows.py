@@ -62,8 +62,14 @@ CLAUSE = (
     "last_distinct(w) as other, is_exist(w) as seen, freq(w) as often, rank() as r, "
     "lag(x) as known, lag_including_null(x) as any, last_distinct(w, x) as others, "
     "last_value(x) as here, last_value(x, 2) as second, freq_preceding(w) as before, "
+    "last_value_including_null(x, 2) as any2, last_distinct_including_null(x, w) as otherx, "
+    "last_time(x) as time, last_time(x, 2) as time2, sum_last(x, 2) as two_sum, "
     "dense_rank(w) as d, row_number() as number, count(distinct w) as words, avg(x) * 2 as twice"
 )
+
+
+def unlike(one: Any, other: Any) -> bool:
+    return bool(pd.isna(one) != pd.isna(other) or (not pd.isna(one) and one != other))
 
 
 def expected(row: Any, before: list[Any]) -> list[Any]:
@@ -92,6 +98,11 @@ def expected(row: Any, before: list[Any]) -> list[Any]:
         x_of([row]),
         known[-2] if len(known) > 1 else None,
         words.count(row.w),
+        x_of(before[:-1]),
+        next((r.w for r in reversed(before) if unlike(r.x, row.x)), None),
+        row.t,
+        next(iter([r.t for r in before if not pd.isna(r.x)][-2:-1]), None),
+        sum(0 if pd.isna(r.x) else int(r.x) for r in here[-2:]),
         len({r.t for r in here}),
         len(every),
         len(set(every)),

@@ -115,9 +115,26 @@ def _lag_including_null(call: _Call) -> str:
 
 def _last_distinct(call: _Call) -> str:
     """Write the last value that is another one; or, with a second column, what that has there."""
-    value = call.args[-1]
-    pairs = f"list({{'k': {call.first}, 'v': {value}}}) {call.frame.preceding}"
-    return f"([p.v FOR p IN coalesce({pairs}, []) IF p.k <> ({call.first})][-1])"
+    differs = "IS DISTINCT FROM" if call.name.endswith("_including_null") else "<>"
+    pairs = f"list({{'k': {call.first}, 'v': {call.args[-1]}}}) {call.frame.preceding}"
+    return f"([p.v FOR p IN coalesce({pairs}, []) IF p.k {differs} ({call.first})][-1])"
+
+
+def _sum_last(call: _Call) -> str:
+    """Write the sum of the last rows, the current one among them; NULL counts as 0."""
+    count, _ = _back(call)
+    return f"list_sum((list(coalesce({call.first}, 0)) {call.over})[-{count}:])"
+
+
+def _last_time(call: _Call) -> str:
+    """Write the current row's time, or that of a number of values back."""
+    if not call.frame.time:
+        raise ValueError(f"{call.name} has no time here")
+    if len(call.args) == 1:
+        return call.frame.time
+    count, _ = _back(call)
+    known = f"FILTER (({call.first}) IS NOT NULL) {call.frame.preceding}"
+    return f"((list({call.frame.time}) {known})[-{count}])"
 
 
 def _among(expression: str) -> Callable[[_Call], str]:
@@ -157,7 +174,11 @@ _AGGREGATES: Mapping[str, Callable[[_Call], str]] = {
 _OF_ROWS: Mapping[str, Callable[[_Call], str]] = {
     "lag": _lag,
     "lag_including_null": _lag_including_null,
+    "last_value_including_null": _lag_including_null,
     "last_distinct": _last_distinct,
+    "last_distinct_including_null": _last_distinct,
+    "last_time": _last_time,
+    "sum_last": _sum_last,
     "row_number": lambda call: f"count(*) {call.over}",
     "freq": _among("CASE WHEN {x} IS NOT NULL THEN len([v FOR v IN {rows} IF v = {x}]) END"),
     "rank": _rank(_among("1 + len([v FOR v IN {rows} IF v < {x}])")),
@@ -169,7 +190,9 @@ _RANKS = frozenset({"rank", "dense_rank"})
 _NO_ARGUMENTS = frozenset({"row_number"})
 _MOST_ARGUMENTS = {
     **dict.fromkeys(("lag", "lag_including_null"), 3),
-    **dict.fromkeys(("listagg", "concat_agg", "last_value", "last_distinct"), 2),
+    **dict.fromkeys(("listagg", "concat_agg", "last_value", "last_value_including_null"), 2),
+    **dict.fromkeys(("last_distinct", "last_distinct_including_null"), 2),
+    **dict.fromkeys(("last_time", "sum_last"), 2),
 }
 
 
