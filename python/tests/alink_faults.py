@@ -14,9 +14,14 @@ _LASSO = (
     "features, label or a penalised intercept: the residuals' mean is neither 0 nor a penalty"
 )
 
+_SUPPORT = (
+    "the recorded numbers are least squares, as if there were neither tau nor C: with C missing "
+    "the residuals of LinearSvr are orthogonal to the features to five digits"
+)
+
 _GAMMA = (
     "the recorded aic takes the scale of the Gamma distribution for its rate: with the scale it is "
-    "13.42, as by R; all other figures are equal"
+    "13.42, by the density with that scale; all other figures are equal"
 )
 
 _CHANCE = "no fault: how many rows there are hangs on Alink's random numbers too"
@@ -35,6 +40,9 @@ FAULTS: dict[str, str] = {
     "GlmPredictStreamOp": _GAMMA,
     "RidgeRegression": _NO_MINIMUM,
     "LassoRegression": _LASSO,
+    "LinearSvr": _SUPPORT,
+    "LinearSvrPredictBatchOp": _SUPPORT,
+    "LinearSvrPredictStreamOp": _SUPPORT,
     "LassoRegPredictBatchOp": _LASSO,
     "LassoRegPredictStreamOp": _LASSO,
     "SampleBatchOp": _CHANCE,

@@ -79,6 +79,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "Imputer": {"selectedCols": ["gap"]},
     "KModes": {"featureCols": ["word", "label"], "k": 2},
     "LassoRegression": {"lambda": 0.01},
+    "LinearSvr": {"C": 1.0},
     "Lda": {"selectedCol": "words", "topicNum": 2, "randomSeed": 3},
     "MultiHotEncoder": {"selectedCols": ["words"], "outputCols": ["out"]},
     "MultiStringIndexer": {"selectedCols": ["word", "label"], "stringOrderType": "alphabet_asc"},

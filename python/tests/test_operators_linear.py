@@ -12,9 +12,12 @@ import pytest
 from groups import train
 
 import alink as al
-from alink._algorithms._linear import Predict, train_binary, train_squares
+from alink._algorithms._details import chances, details
+from alink._algorithms._linear import Predict, train_binary, train_squares, train_support
+from alink._algorithms._margins import Margins
 from alink._algorithms._models import read_model
 from alink._algorithms._optimize import minimize
+from alink._algorithms._strings import java_double
 from alink._algorithms._vectors import Vectors
 from pyalink import alink as pyalink
 
@@ -213,7 +216,7 @@ def test_predicting_with_missing_features_and_detail():
     wide = pa.record_batch({"v": ["$9$8:1.0"]})
     by_vector = Predict({"predictionCol": "p", "vectorCol": "v"}, [pa.string()])
     by_vector.load(model)
-    with pytest.raises(ValueError, match="index 8, the model 3 features"):
+    with pytest.raises(ValueError, match="size 9, the model 3 features"):
         by_vector(wide)
 
 
@@ -257,3 +260,65 @@ def test_through_the_engine_features_default_to_all_numbers():
 def test_what_is_wrong_is_told_when_it_is_linked(params, text):
     with pytest.raises(al.Error, match=text):
         pyalink.LogisticRegressionTrainBatchOp(params).linkFrom(frame(LABEL))
+
+
+def test_support_vector_regression_is_at_a_minimum() -> None:
+    given = {"linearModelType": "SVR", "C": 0.5, "tau": 0.8, "standardization": False}
+    x = RANDOM.normal(size=(300, 3))
+    y = x @ [2.0, 0.0, -1.0] + 3 + RANDOM.normal(size=300)
+    weight = RANDOM.uniform(0.5, 2, 300)
+    rows = pa.table({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "y": y, "w": weight})
+    bias, found = coefficients(train_support, rows, weightCol="w", **given)
+    error = x @ found + bias - y
+    slope = 2 * 0.5 * weight * np.sign(error) * np.maximum(np.abs(error) - 0.8, 0)
+    assert (np.abs(error) < 0.8).sum() > 50  # these have no say
+    assert np.abs(x.T @ slope + found).max() < 1e-3
+    assert abs(slope.sum()) < 1e-3
+    together = coefficients(train_support, rows, 3, weightCol="w", **given)
+    assert together[1] == pytest.approx(found, rel=1e-6)
+    inside, _ = coefficients(train_support, rows, withIntercept=False, **{**given, "tau": 100.0})
+    assert inside == 0.0
+
+
+def test_support_vector_regression_refuses_what_it_cannot_take() -> None:
+    rows = pyalink.BatchOperator.fromDataframe(
+        pd.DataFrame({"x": [1.0, 2.0, 4.0], "y": [1.0, 2.0, 4.0]}), "x double, y double"
+    )
+    stage = pyalink.LinearSvr(C=100.0, tau=0.0, featureCols=["x"], labelCol="y", predictionCol="p")
+    found = stage.fit(rows).transform(rows).collectToDataframe()
+    assert found["p"].to_numpy() == pytest.approx([1, 2, 4], abs=0.02)
+    for given, why in (({"C": 0.0}, "larger than 0"), ({"C": 1.0, "tau": -0.1}, "0 or more")):
+        params = {"featureCols": ["x"], "labelCol": "y", **given}
+        trained = pyalink.LinearSvrTrainBatchOp(params)
+        with pytest.raises(al.Error, match=why):
+            trained.linkFrom(rows).collectToDataframe()
+
+
+def test_chances_are_written_as_java_writes_them() -> None:
+    values = np.concatenate(
+        [10.0 ** RANDOM.uniform(-320, 0, 2000), RANDOM.uniform(size=500), [0, 1, 0.5, 1e-3, 1e-4]]
+    )
+    values = np.concatenate([values, [1e-5, 1e-7, 1.5e-7, 9.99e-4, 5e-324, 1e-10, 1e-100]])
+    assert chances(values).to_pylist() == [java_double(v) for v in values.tolist()]
+    empty = details(["é", '"'], [np.empty(0), np.empty(0)], np.zeros(0, np.bool_), quoted=True)
+    assert empty.to_pylist() == []
+    some = [np.array([0.25, 1e-4]), np.array([0.75, 1.0])]
+    found = details(["é", '"'], some, np.array([False, True]), quoted=True)
+    assert found.to_pylist() == ['{"é":"0.25","\\"":"0.75"}', None]
+
+
+def test_margins_tell_missing_from_infinite_features() -> None:
+    a = [1.0, None, np.inf, np.inf, np.nan, 2.0] * 3000
+    b = [1, 2, 3, None, 5, 6] * 3000
+    c = [0.0, 0.0, -np.inf, 0.0, 0.0, None] * 3000
+    batch = pa.record_batch({"a": a, "b": pa.array(b, pa.int32()), "c": c})
+    names = {"featureCols": ["a", "b", "c"]}
+    for weights in (np.array([1.0, 2.0, 3.0]), np.array([[1.0, 0.5], [2.0, 0.5], [3.0, 0.5]])):
+        with np.errstate(invalid="ignore"):
+            margins, missing = Margins(names, weights, 1.0)(batch)
+        assert missing.tolist() == [False, True, False, True, True, True] * 3000
+        first = margins if margins.ndim == 1 else margins[:, 0]
+        assert first[:2].tolist() == [4.0, 0.0]
+        assert np.isnan(first[2])
+    unseen = Margins(names, np.array([1.0, 2.0, 0.0]), 0.0)(batch)[1]
+    assert unseen[:6].tolist() == [False, True, False, True, True, True]

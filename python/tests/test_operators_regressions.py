@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from groups import train
 
-from alink._algorithms import _glm, _isotonic, _softmax, _survival
+from alink._algorithms import _glm, _isotonic, _softmax, _stepwise, _survival
 from alink._algorithms._families import Family
 from alink._algorithms._models import read_model
 from alink._algorithms._student import two_sided
@@ -260,6 +260,7 @@ def test_isotonic_regression_interpolates_elements_of_vectors() -> None:
 
 
 def test_stages_and_streams_do_as_operators() -> None:
+    given: dict[str, Any]
     frame = pd.DataFrame({"a": X[:50, 0], "y": X[:50, 0] > 0, "c": 1.0})
     frame["y"] = frame["y"].astype(float) + 1
     schema = "a double, y double, c double"
@@ -277,3 +278,75 @@ def test_stages_and_streams_do_as_operators() -> None:
         expected = apply.linkFrom(model, batch).collectToDataframe()
         found = stage.fit(batch).transform(batch).collectToDataframe()
         pd.testing.assert_frame_equal(found, expected)
+
+
+def test_info_of_softmax() -> None:
+    frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": np.arange(ROWS) % 3})
+    rows = pyalink.BatchOperator.fromDataframe(frame, "a double, b double, y int")
+    model = pyalink.SoftmaxTrainBatchOp(featureCols=["a", "b"], labelCol="y").linkFrom(rows)
+    info = model.collectModelInfo()
+    assert info.getLabelValues() == [2, 1, 0]
+    assert [w.size() for w in info.getWeights()] == [3, 3]
+    assert info.getWeight().getData() == info.getWeights()[0].getData()
+    assert "intercept" in str(info)
+    assert f"{info.getWeights()[1].getData()[2]:.8f}" in str(info)
+
+
+def stepwise(method: str, x: Any, y: Any, size: int = 1) -> Any:
+    names = [f"x{i}" for i in range(x.shape[1])]
+    given = {"labelCol": "y", "featureCols": names, "method": method}
+    rows = pa.table({**{n: x[:, i] for i, n in enumerate(names)}, "y": y})
+    training = _stepwise.train({**given, "featureTypes": ["DOUBLE"] * len(names)})
+    model = read_model(train(training, rows, size, batch_rows=60))
+    return json.loads(model.data[0]), json.loads(model.data[1])
+
+
+@pytest.mark.parametrize("method", ["Forward", "Backward", "Stepwise"])
+def test_stepwise_finds_the_features_that_matter(method: str) -> None:
+    random = np.random.default_rng(8)
+    x = random.normal(size=(200, 6)) * [1, 10, 1, 1, 1, 0] + 5
+    x[:, 4] = x[:, 0] - x[:, 1]  # says nothing new
+    y = 2 * x[:, 0] - 0.3 * x[:, 1] + 4 + random.normal(size=200)
+    data, summary = stepwise(method, x, y)
+    assert {"x5"}.isdisjoint(data["featureColNames"])
+    assert len({"x0", "x1", "x4"} & set(data["featureColNames"])) == 2
+    places = [int(name[1:]) for name in data["featureColNames"]]
+    design = np.column_stack([np.ones(200), x[:, places]])
+    at, residual = np.linalg.lstsq(design, y, rcond=None)[:2]
+    assert data["coefVector"]["data"] == pytest.approx(at)
+    variance = residual[0] / (200 - design.shape[1])
+    errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * variance)[1:]
+    assert summary["standardErrors"] == pytest.approx(errors)
+    assert summary["tValues"] == pytest.approx(at[1:] / errors)
+    assert summary["rSquared"] == pytest.approx(1 - residual[0] / ((y - y.mean()) ** 2).sum())
+    assert max(summary["pValues"]) <= 0.1
+    again, _ = stepwise(method, x, y, 3)
+    assert again["coefVector"]["data"] == pytest.approx(at)
+    assert again["featureColNames"] == data["featureColNames"]
+
+
+def test_stepwise_drops_what_later_features_explain() -> None:
+    random = np.random.default_rng(2)
+    a, b = random.normal(size=(2, 300))
+    x = np.column_stack([a + b + 0.3 * random.normal(size=300), a, b])
+    y = a + b + 0.1 * random.normal(size=300)
+    forward, _ = stepwise("Forward", x, y)
+    both, summary = stepwise("Stepwise", x, y)
+    assert forward["featureColNames"][0] == "x0"
+    assert sorted(both["featureColNames"]) == ["x1", "x2"]
+    assert ["-", "x0"] in summary["steps"]
+
+
+def test_stepwise_without_features_that_matter_and_through_the_engine() -> None:
+    frame = pd.DataFrame({"a": [1.0, 2, 3, 4, 5, 6], "b": 1.0, "y": [1.0, -1, 1, 1, -1, 1]})
+    rows = pyalink.BatchOperator.fromDataframe(frame, "a double, b double, y double")
+    given = {"featureCols": ["a", "b"], "labelCol": "y", "predictionCol": "p"}
+    fitted = pyalink.LinearRegStepwise({**given, "method": "stepwise"}).fit(rows)
+    found = fitted.transform(rows).collectToDataframe()
+    assert found["p"].to_numpy() == pytest.approx([1 / 3] * 6)
+    train = pyalink.LinearRegStepwiseTrainBatchOp(featureCols=["a"], labelCol="a").linkFrom(rows)
+    info = train.collectModelInfo()
+    assert info.getSummary()["steps"] == [["+", "a"]]
+    assert "stepwise info" in str(info)
+    with pytest.raises(Exception, match="method"):
+        pyalink.LinearRegStepwise({**given, "method": "x"}).fit(rows)

@@ -47,6 +47,14 @@ class Dense:
         """Multiply the transposed squares of the features by values, shape (n,)."""
         return (self.values**2).T @ values
 
+    def times_squared(self, weights: Array) -> Array:
+        """Multiply the squares of the features by weights, shape (d,)."""
+        return (self.values**2) @ weights
+
+    def largest(self) -> Array:
+        """Give the largest magnitude of each feature, shape (d,)."""
+        return np.abs(self.values).max(axis=0, initial=0.0)
+
     def matrices(self) -> Iterator[tuple[slice, Array]]:
         """Give the features as matrices of some of the rows each."""
         yield slice(0, len(self)), self.values
@@ -70,11 +78,18 @@ class Sparse:
         """Multiply by weights, shape (d,) or (d, k)."""
         if weights.ndim > 1:
             return np.column_stack([self.times(column) for column in weights.T])
+        return self._times(self.vectors.values, weights)
+
+    def times_squared(self, weights: Array) -> Array:
+        """Multiply the squares of the features by weights, shape (d,)."""
+        return self._times(self.vectors.values**2, weights)
+
+    def _times(self, values: Array, weights: Array) -> Array:
         if not len(self.indices):
             return np.zeros(len(self))
         # "clip" takes without a look at each index; they were looked at above.
         products = weights.take(self.indices, mode="clip")
-        products *= self.vectors.values
+        products *= values
         begins, lengths = self.vectors.offsets[:-1], self.vectors.lengths
         if lengths.all():
             return np.add.reduceat(products, begins)
@@ -92,6 +107,12 @@ class Sparse:
     def squared(self, values: Array) -> Array:
         """Multiply the transposed squares of the features by values, shape (n,)."""
         return self._collect(self.vectors.values**2, values)
+
+    def largest(self) -> Array:
+        """Give the largest magnitude of each feature, shape (d,)."""
+        found = np.zeros(self.size)
+        np.maximum.at(found, self.indices, np.abs(self.vectors.values))
+        return found
 
     def _collect(self, features: Array, values: Array) -> Array:
         spread = np.repeat(values, self.vectors.lengths) * features
@@ -195,7 +216,7 @@ class Blocks:
             total += float(self._weights(batch).sum())
             if self._vector is None:
                 for name in self._names:
-                    _refuse_missing(_numbers(batch.column(name)), name)
+                    _refuse_missing(floats(batch.column(name)), name)
             else:
                 vectors = self._vectors(number, batch)
                 if vectors.valid is not None:
@@ -212,7 +233,7 @@ class Blocks:
     def _weights(self, batch: pa.RecordBatch) -> Array:
         if self._weight is None:
             return np.ones(batch.num_rows)
-        weights = _numbers(batch.column(self._weight))
+        weights = floats(batch.column(self._weight))
         if not (weights >= 0).all():  # NaN is not
             raise Unreadable(f"the weights in {self._weight!r} are not numbers of 0 and more")
         return weights
@@ -244,7 +265,7 @@ class Blocks:
             start += batch.num_rows
 
     def _of_columns(self, start: int, batch: pa.RecordBatch) -> Iterator[Block]:
-        columns = [_numbers(batch.column(name)) for name in self._names]
+        columns = [floats(batch.column(name)) for name in self._names]
         weights, label = self._weights(batch), self._labels(batch)
         for begin in range(0, batch.num_rows, BLOCK_ROWS):
             end = min(begin + BLOCK_ROWS, batch.num_rows)
@@ -292,7 +313,7 @@ class Blocks:
 
     def target(self, block: Block) -> Array:
         """Give the labels of a block as numbers."""
-        values = _numbers(block.label)
+        values = floats(block.label)
         if not np.isfinite(values).all():
             raise Unreadable(f"the label {self._label!r} has NaN or infinite values")
         return values
@@ -319,7 +340,7 @@ def codes_of(column: pa.Array, labels: Sequence[Any]) -> npt.NDArray[np.int64]:
     return table[encoded.indices.to_numpy()]
 
 
-def _numbers(column: pa.Array) -> Array:
+def floats(column: pa.Array) -> Array:
     """Give a column of numbers as it lies, or as 64-bit floats; NULL is NaN."""
     if column.type == pa.float64() and not column.null_count:
         return column.to_numpy()

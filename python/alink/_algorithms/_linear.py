@@ -18,21 +18,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ._blocks import Blocks, Scaling, weighted_mean
+from ._details import details
 from ._group import Group
+from ._margins import Margins
 from ._models import BadModel, Model, read_model, write_model
-from ._moments import numbers
 from ._optimize import Array, Minimum, minimize
 from ._strings import Unreadable, java_double
 from ._types import VECTOR
-from ._vectors import Vectors
 
 #: Features beyond it are no matter of a matrix of products.
 _PRODUCTS_MAX = 2048
-
-
-def sums(places: npt.NDArray[Any], values: Array, count: int) -> Array:
-    """Add up values by their places, of which there are `count`."""
-    return np.bincount(places, values, count).astype(np.float64, copy=False)
 
 
 # --- losses ---
@@ -277,6 +272,54 @@ def _products(
     return objective, solve
 
 
+# --- support vectors of a number ---
+
+
+def train_support(params: Mapping[str, Any]) -> Any:
+    """Make the training of support vector regression.
+
+    It minimises ``½ Σw² + C Σ max(0, |error| - tau)²`` [Ho and Lin, Large-scale linear support
+    vector regression, JMLR 2012], whose loss is smooth.
+    """
+
+    def train(group: Group) -> pa.Table:
+        blocks = Blocks(group, params)
+        if blocks.total == 0:
+            raise Unreadable("there are no rows to train with")
+        weights, intercept, found = _fit_support(blocks, params)
+        coefficients = [intercept, *weights] if params["withIntercept"] else list(weights)
+        return _write(params, blocks.size, coefficients, None, (), found.course)
+
+    return train
+
+
+def _fit_support(blocks: Blocks, params: Mapping[str, Any]) -> tuple[Array, float, Minimum]:
+    l2 = 0.5 / (params["C"] * blocks.total)
+    tau, intercept = params["tau"], 1 if params["withIntercept"] else 0
+    scaling = _scaling(blocks, params)
+
+    def objective(at: Array) -> tuple[float, Array]:
+        weights, bias = scaling.weights(at[intercept:], at[0] if intercept else 0.0)
+        value, slopes, raw = 0.0, 0.0, np.zeros(blocks.size)
+        for block in blocks:
+            error = block.features.times(weights) + bias - blocks.target(block)
+            beyond = np.maximum(np.abs(error) - tau, 0.0)
+            slope = 2 * block.weight * np.copysign(beyond, error)
+            value += float(block.weight @ beyond**2)
+            slopes += float(slope.sum())
+            raw += block.features.transposed(slope)
+        together = blocks.group.sum(value, slopes, raw)
+        total, slopes_, raw = (part / blocks.total for part in together)
+        own = at[intercept:]
+        gradient = scaling.gradient(raw, slopes_) + 2 * l2 * own
+        full = np.concatenate(([slopes_], gradient)) if intercept else gradient
+        return float(total) + l2 * float(own @ own), full
+
+    found = _minimum(objective, blocks.size + intercept, intercept, {**params, "l1": None})
+    bias = float(found.at[0]) if intercept else 0.0
+    return *scaling.weights(found.at[intercept:], bias), found
+
+
 # --- predicting ---
 
 
@@ -291,6 +334,7 @@ class Predict:
         self._intercept = 0.0
         self._vector: str | None = None
         self._names: list[str] = []
+        self._margins = Margins({}, np.empty(0), 0.0)
 
     def load(self, table: pa.Table) -> None:
         """Take the model."""
@@ -304,6 +348,8 @@ class Predict:
         self._intercept = float(coefficients[0]) if begin else 0.0
         self._vector = self._params.get("vectorCol") or model.meta.get("vectorCol")
         self._names = data.get("featureColNames") or []
+        features = {"vectorCol": self._vector, "featureCols": self._names}
+        self._margins = Margins(features, self._weights, self._intercept)
 
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
         """Give the prediction and, if asked for, its detail; NULL where a feature is."""
@@ -316,7 +362,8 @@ class Predict:
         columns = [labels.take(code)]
         if len(self._types) > 1:
             probability = _logistic(margin)
-            columns.append(_details(first, second, probability, missing))
+            shares = [probability, 1 - probability]
+            columns.append(details(self._model.labels, shares, missing, quoted=True))
         return columns
 
     def row(self, names: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
@@ -353,7 +400,7 @@ class Predict:
                     one = pa.array([vector], VECTOR)
                 else:
                     one = pa.array([vector])
-                return float(self._vector_margins(Vectors.of(one))[0])
+                return float(self._margins(pa.record_batch([one], names=[self._vector]))[0][0])
 
             return of_vector
         places = [names.index(name) for name in self._names]
@@ -366,43 +413,9 @@ class Predict:
 
         return of_columns
 
-    def _margins(self, batch: pa.RecordBatch) -> tuple[Array, npt.NDArray[np.bool_]]:
-        if self._vector is None:
-            values = numbers(batch, self._names)
-            missing = np.asarray(np.isnan(values).any(axis=1), np.bool_)
-            margin = values @ self._weights + self._intercept
-            return np.where(missing, 0.0, margin).astype(np.float64, copy=False), missing
-        vectors = Vectors.of(batch.column(self._vector))
-        missing = np.zeros(len(vectors), np.bool_) if vectors.valid is None else ~vectors.valid
-        return self._vector_margins(vectors), missing
-
-    def _vector_margins(self, vectors: Vectors) -> Array:
-        size = len(self._weights)
-        if vectors.indices is None:
-            return vectors.matrix(size) @ self._weights + self._intercept
-        if len(vectors.indices) and int(vectors.indices.max()) >= size:
-            raise Unreadable(
-                f"a vector has index {int(vectors.indices.max())}, the model {size} features"
-            )
-        values = vectors.values * self._weights[vectors.indices]
-        of = vectors.rows_of_values
-        return sums(of, values, len(vectors)) + self._intercept
-
 
 def _logistic(margin: Any) -> Array:
     return np.exp(-np.logaddexp(0, -margin)).astype(np.float64, copy=False)
-
-
-def _details(
-    first: Any, second: Any, probability: Array, missing: npt.NDArray[np.bool_]
-) -> pa.Array:
-    """Give the probabilities of both labels as JSON, as Alink writes it."""
-    a, b = _quoted(first), _quoted(second)
-    texts = [
-        None if lost else _detail(a, b, p)
-        for p, lost in zip(probability.tolist(), missing.tolist(), strict=True)
-    ]
-    return pa.array(texts, pa.string())
 
 
 def _quoted(label: Any) -> str:

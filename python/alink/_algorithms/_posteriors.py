@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ._strings import java_double, text_of
+from ._details import details
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -50,19 +47,5 @@ def predictions(
         best = probabilities.argmax(axis=1)
     columns = [labels.take(pa.array(best, pa.int64(), mask=lost))]
     if detailed:
-        columns.append(_details(probabilities, labels, lost))
+        columns.append(details(labels.to_pylist(), list(probabilities.T), lost, quoted=False))
     return columns
-
-
-def _details(probabilities: Array, labels: pa.Array, lost: Flags) -> pa.Array:
-    heads = [json.dumps(text_of(v), ensure_ascii=False) for v in labels.to_pylist()]
-    texts = [
-        None if none else _detail(heads, row)
-        for row, none in zip(probabilities.tolist(), lost.tolist(), strict=True)
-    ]
-    return pa.array(texts, pa.string())
-
-
-def _detail(heads: Sequence[str], row: Sequence[float]) -> str:
-    pairs = (f"{head}:{java_double(value)}" for head, value in zip(heads, row, strict=True))
-    return "{" + ",".join(pairs) + "}"

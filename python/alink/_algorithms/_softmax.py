@@ -16,11 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ._blocks import Blocks, Scaling
+from ._details import details
 from ._group import Group
 from ._margins import Margins
 from ._models import BadModel, Model, read_model, write_model
 from ._optimize import minimize
-from ._strings import Unreadable, java_double
+from ._strings import Unreadable
 
 Array = npt.NDArray[np.float64]
 
@@ -164,14 +165,5 @@ class Predict:
         labels = pa.array(self._labels, self._types[0])
         columns = [labels.take(pa.array(shares.argmax(axis=1), mask=missing))]
         if len(self._types) > 1:
-            names = [json.dumps(str(label), ensure_ascii=False) for label in self._labels]
-            texts = [
-                None
-                if lost
-                else "{"
-                + ",".join(f'{n}:"{java_double(p)}"' for n, p in zip(names, row, strict=True))
-                + "}"
-                for row, lost in zip(shares.tolist(), missing.tolist(), strict=True)
-            ]
-            columns.append(pa.array(texts, pa.string()))
+            columns.append(details(self._labels, list(shares.T), missing, quoted=True))
         return columns

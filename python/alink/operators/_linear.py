@@ -48,7 +48,20 @@ def with_features(name: str, params: Mapping[str, Any], schema: pa.Schema) -> di
     return given
 
 
-def _predicted(params: Mapping[str, Any], _schema: pa.Schema, model: pa.Schema) -> Columns:
+def _with_support(name: str, params: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
+    """Give the parameters of support vector regression, checked."""
+    given = with_features(name, params, schema)
+    given["C"] = 1.0 if given.get("C") is None else given["C"]
+    for parameter, fits, hint in (
+        ("C", given["C"] > 0, "it is larger than 0"),
+        ("tau", given["tau"] >= 0, "it is 0 or more"),
+    ):
+        if not fits:
+            raise bad_option(name, f"{name}: {quote(parameter)} cannot be {given[parameter]}", hint)
+    return given
+
+
+def predicted(params: Mapping[str, Any], _schema: pa.Schema, model: pa.Schema) -> Columns:
     """Give the columns of a prediction: of the label's type, or a number."""
     kind = model.field(LABEL).type if LABEL in model.names else pa.float64()
     columns = [(params["predictionCol"], kind)]
@@ -112,7 +125,7 @@ def declare() -> None:
                 name,
                 train,
                 "_linear.Predict",
-                _predicted,
+                predicted,
                 columns,
                 label=label,
                 estimator=estimator,
@@ -123,3 +136,17 @@ def declare() -> None:
                 doc=doc,
             )
         )
+    trained(
+        Trained(
+            "LinearSvr",
+            "_linear.train_support",
+            "_linear.Predict",
+            predicted,
+            columns,
+            settings={"linearModelType": "SVR", "modelName": "Linear SVR"},
+            prepare=_with_support,
+            info=LinearRegressorModelInfo,
+            train_info=LinearModelTrainInfo,
+            doc="Support vector regression with squared errors beyond tau, by L-BFGS.",
+        )
+    )

@@ -124,6 +124,54 @@ class LinearClassifierModelInfo(LinearRegressorModelInfo):
         return list(self._labels)
 
 
+class SoftmaxModelInfo(LinearClassifierModelInfo):
+    """A linear model of a label with two values or more: weights of all of them but the last."""
+
+    def getWeight(self) -> DenseVector:
+        """Give the weights of the first label, the intercept first where there is one."""
+        return DenseVector(self._content["coefVectors"][0]["data"])
+
+    def getWeights(self) -> list[DenseVector]:
+        """Give the weights of each label but the last, whose weights are 0."""
+        return [DenseVector(one["data"]) for one in self._content["coefVectors"]]
+
+    def _weights(self) -> str:
+        begin = 1 if self.hasInterceptItem() else 0
+        count = self.getWeight().size() - begin
+        names = self.getFeatureNames() or [str(i) for i in range(count)]
+        cut = begin + count >= _WEIGHTS_SHOWN
+        heads = [*["intercept"][:begin], *names][: _WEIGHTS_SHOWN - 1 if cut else None]
+        cells: list[list[Any]] = []
+        for label, weights in zip(self._labels, self.getWeights(), strict=False):
+            shown = [f"{value:.8f}" for value in weights.getData()[: len(heads)]]
+            cells.append([format_number(label), *shown, *["... ..."][: int(cut)]])
+        return format_table(cells, ["label", *heads, *["... ..."][: int(cut)]])
+
+
+class StepwiseModelInfo(LinearRegressorModelInfo):
+    """Least squares of chosen features: their weights, and the tests that they passed."""
+
+    def getSummary(self) -> dict[str, Any]:
+        """Give the steps, and of the last one errors, tests and how much is explained."""
+        return json.loads(self._data[1])
+
+    def __str__(self) -> str:
+        found = self.getSummary()
+        weights = self.getWeight().getData()[1:]
+        columns = [found[name] for name in ("standardErrors", "tValues", "pValues")]
+        cells = [
+            [name, f"{weight:.8f}", *("" if x is None else f"{x:.6g}" for x in tests)]
+            for name, weight, *tests in zip(
+                self.getFeatureNames() or [], weights, *columns, strict=True
+            )
+        ]
+        steps = " ".join(f"{sign}{name}" for sign, name in found["steps"])
+        whole = {"steps": steps, "rSquared": found["rSquared"], "fValue": found["fValue"]}
+        text = super().__str__() + headline("stepwise info", "-") + mapped(whole) + "\n"
+        heads = ["feature", "weight", "stdError", "tValue", "pValue"]
+        return text + format_table(cells, heads) + "\n"
+
+
 class LinearModelTrainInfo(LinearRegressorModelInfo):
     """How a linear model was trained: its weights, and the course of the objective."""
 
@@ -158,6 +206,55 @@ class LinearModelTrainInfo(LinearRegressorModelInfo):
             lines = [*lines[:_STEPS_SHOWN], "... ... ... ...", *lines[-_STEPS_SHOWN:]]
         text += "\n" + headline("train convergence info", "-")
         return text + "".join(f"{line}\n" for line in lines)
+
+
+class FactorizationModelInfo(ModelInfo):
+    """A factorization machine: what it consists of."""
+
+    def getTask(self) -> str:
+        """Give what it is for: BINARY_CLASSIFICATION or REGRESSION."""
+        return self._meta["task"]
+
+    def hasIntercept(self) -> bool:
+        """Tell whether it has an intercept."""
+        return bool(self._meta["hasInterceptItem"])
+
+    def hasLinearItem(self) -> bool:
+        """Tell whether it has weights of single features."""
+        return bool(self._meta["hasLinearItem"])
+
+    def getNumFactor(self) -> int:
+        """Give the number of factors of a feature."""
+        return int(self._meta["numFactor"])
+
+    def getVectorSize(self) -> int:
+        """Give the number of features."""
+        return int(self._meta["vectorSize"])
+
+    def getColNames(self) -> list[str] | None:
+        """Give the columns of the features; None where they are a vector."""
+        return self._meta.get("featureCols")
+
+    def getLabelValues(self) -> list[Any]:
+        """Give the values of the label; the first is the one that outcomes speak for."""
+        return list(self._labels)
+
+    def getFactors(self) -> list[list[float]]:
+        """Give the factors of each feature."""
+        return json.loads(self._data[0])["factors"]
+
+    def __str__(self) -> str:
+        meta = {
+            "task": self.getTask(),
+            "num feature": self.getVectorSize(),
+            "num factor": self.getNumFactor(),
+            "hasIntercept": self.hasIntercept(),
+            "hasLinearItem": self.hasLinearItem(),
+        }
+        text = headline("model meta info", "-") + mapped(meta) + "\n"
+        if self._labels:
+            text += headline("model label values", "-") + listed(self._labels) + "\n"
+        return text
 
 
 class TreeModelInfo(ModelInfo):

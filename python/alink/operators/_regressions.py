@@ -1,4 +1,4 @@
-"""Softmax, generalized linear models, survival times and isotonic regression."""
+"""Softmax, generalized linear models, survival, isotonic regression, factorization machines."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from alink._algorithms._models import LABEL
 from alink._algorithms._types import is_number
+from alink._diag import quote
 from alink._options import bad_option
 from alink._table import Table
 from alink.operators._define import one_of, operator
 from alink.operators._linear import with_features
 from alink.operators._mapping import apply_step, find_column
-from alink.operators._model_info import LinearClassifierModelInfo
+from alink.operators._model_info import (
+    FactorizationModelInfo,
+    SoftmaxModelInfo,
+    StepwiseModelInfo,
+)
 from alink.operators._training import Columns, Trained, Training, trained
 
 Params = Mapping[str, Any]
@@ -36,6 +42,42 @@ def _label_and_detail(params: Params, _rows: pa.Schema, model: pa.Schema) -> Col
     if params.get("predictionDetailCol") is not None:
         columns.append((params["predictionDetailCol"], pa.string()))
     return columns
+
+
+def _label_or_number(params: Params, _rows: pa.Schema, model: pa.Schema) -> Columns:
+    kind = model.field(LABEL).type if LABEL in model.names else pa.float64()
+    columns = [(params["predictionCol"], kind)]
+    if params.get("predictionDetailCol") is not None:
+        columns.append((params["predictionDetailCol"], pa.string()))
+    return columns
+
+
+def _with_factors(name: str, params: Params, schema: pa.Schema) -> dict[str, Any]:
+    """Give the parameters of factorization machines, checked."""
+    given = with_features(name, params, schema)
+    for parameter, least in (("numFactor", 1), ("numEpochs", 1), ("initStdev", 0)):
+        if given[parameter] < least:
+            raise bad_option(
+                name,
+                f"{name}: {quote(parameter)} cannot be {given[parameter]}",
+                f"it is {least} or more",
+            )
+    for parameter in ("lambda0", "lambda1", "lambda2"):
+        if (given[parameter] or 0.0) < 0:
+            raise bad_option(
+                name,
+                f"{name}: {quote(parameter)} cannot be {given[parameter]}",
+                "penalties are 0 or more",
+            )
+    return given
+
+
+def _with_method(name: str, params: Params, schema: pa.Schema) -> dict[str, Any]:
+    """Give the parameters with the name of the method as it is written here."""
+    given = with_features(name, params, schema)
+    methods = ("Forward", "Backward", "Stepwise")
+    given["method"] = one_of(name, "method", given.get("method") or methods[0], methods)
+    return given
 
 
 def _number(params: Params, _rows: pa.Schema, _model: pa.Schema) -> Columns:
@@ -121,7 +163,7 @@ def declare() -> None:
             label="labelCol",
             applied=["vectorCol"],
             prepare=with_features,
-            info=LinearClassifierModelInfo,
+            info=SoftmaxModelInfo,
             doc="Logistic regression of a label with two values or more, by L-BFGS or OWL-QN.",
         )
     )
@@ -161,5 +203,36 @@ def declare() -> None:
             estimator="IsotonicRegression",
             prepare=_with_one_feature,
             doc="The monotone function of a feature that is nearest to the labels.",
+        )
+    )
+    for name, task, model in (
+        ("FmClassifier", "_factorization.train_classifier", "FmClassificationModel"),
+        ("FmRegressor", "_factorization.train_regressor", "FmRegressionModel"),
+    ):
+        trained(
+            Trained(
+                name,
+                task,
+                "_factorization.Predict",
+                _label_or_number,
+                features,
+                label="labelCol" if name == "FmClassifier" else "",
+                applied=["vectorCol"],
+                model=model,
+                prepare=_with_factors,
+                info=FactorizationModelInfo,
+                doc="A factorization machine: weights of features and of their pairs, by L-BFGS.",
+            )
+        )
+    trained(
+        Trained(
+            "LinearRegStepwise",
+            "_stepwise.train",
+            "_linear.Predict",
+            _number,
+            ["labelCol", "featureCols"],
+            prepare=_with_method,
+            info=StepwiseModelInfo,
+            doc="Least squares of features that are chosen step by step, by F tests.",
         )
     )
