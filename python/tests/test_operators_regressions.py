@@ -350,3 +350,56 @@ def test_stepwise_without_features_that_matter_and_through_the_engine() -> None:
     assert "stepwise info" in str(info)
     with pytest.raises(Exception, match="method"):
         pyalink.LinearRegStepwise({**given, "method": "x"}).fit(rows)
+
+
+@pytest.mark.parametrize(("family", "link"), [("poisson", "log"), ("binomial", "probit")])
+def test_null_deviance_with_offsets(family: str, link: str) -> None:
+    random = np.random.default_rng(4)
+    y, kind = LABELS[family, link], Family(family, link)
+    frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": y, "o": random.normal(0, 0.7, ROWS)})
+    rows = pyalink.BatchOperator.fromDataframe(frame, "a double, b double, y double, o double")
+    given = {"featureCols": ["a", "b"], "labelCol": "y", "offsetCol": "o", "family": family}
+    model = pyalink.GlmTrainBatchOp({**given, "link": link, "epsilon": 1e-9}).linkFrom(rows)
+    summary = pyalink.GlmEvaluationBatchOp().linkFrom(model, rows).collectToDataframe()
+    found = json.loads(str(summary["summary"][0]))["nullDeviance"]
+    offset = frame["o"].to_numpy()
+
+    def deviance(at: float) -> float:
+        return float(kind.deviance(y, kind.mean(at + offset)).sum())
+
+    grid = np.linspace(-4, 4, 4001)
+    assert found == pytest.approx(min(map(deviance, grid)), rel=1e-5)
+    # An intercept alone, fitted to the rows, has the same deviance.
+    assert found < deviance(kind.link.eta(np.array([y.mean()]))[0]) - 0.1
+
+
+def test_streams_predict_as_batches_do() -> None:
+    frame = pd.DataFrame({"a": [*X[:50, 0], None], "y": [*ETA[:50], 1.0]})
+    schema = "a double, y double"
+    known = pyalink.BatchOperator.fromDataframe(frame.head(50), schema)
+    batch = pyalink.BatchOperator.fromDataframe(frame, schema)
+    for name, given in (("Glm", {"featureCols": ["a"]}), ("IsotonicReg", {"featureCol": "a"})):
+        train_op = getattr(pyalink, f"{name}TrainBatchOp")({"labelCol": "y", **given})
+        model = train_op.linkFrom(known)
+        apply = getattr(pyalink, f"{name}PredictBatchOp")(predictionCol="p")
+        stream = getattr(pyalink, f"{name}PredictStreamOp")(model, predictionCol="p")
+        stream = stream.linkFrom(pyalink.StreamOperator.fromDataframe(frame, schema))
+        found = stream._table().to_arrow()["p"].to_pylist()
+        wanted = apply.linkFrom(model, batch)._table().to_arrow()["p"].to_pylist()
+        assert found == wanted
+        assert found[-1] is None
+
+
+def test_survival_of_sparse_vectors_is_that_of_columns() -> None:
+    time = np.exp(ETA / 4)
+    censor = (np.arange(ROWS) % 5 > 0) * 1.0
+    vectors = [f"$2$0:{a!r} 1:{b!r}" for a, b in X.tolist()]
+    frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "v": vectors, "t": time, "c": censor})
+    schema = "a double, b double, v string, t double, c double"
+    rows = pyalink.BatchOperator.fromDataframe(frame, schema)
+    found: list[Any] = []
+    for features in ({"featureCols": ["a", "b"]}, {"vectorCol": "v"}):
+        given = {"labelCol": "t", "censorCol": "c", "predictionCol": "p", **features}
+        fitted = pyalink.AftSurvivalRegression(given).fit(rows)
+        found.append(fitted.transform(rows).collectToDataframe()["p"].to_numpy())
+    assert found[1] == pytest.approx(found[0], rel=1e-4)

@@ -116,6 +116,11 @@ class Family:
             return "larger than 0"
         return "0 or more" if self._power >= 1 else ""
 
+    @property
+    def positive(self) -> bool:
+        """Whether means are larger than 0."""
+        return self.name != "binomial" and self._power >= 1
+
     def allows(self, label: Array) -> bool:
         """Tell whether labels may be what they are."""
         if self.name == "binomial":

@@ -27,6 +27,8 @@ from ._student import two_sided
 
 Array = npt.NDArray[np.float64]
 
+_NULL_STEPS = 100  # of the fit of an intercept alone
+
 KEPT = (
     "featureCols",
     "labelCol",
@@ -59,6 +61,7 @@ class _Rows:
         self.scaling = Scaling.standard(self.blocks, self.intercept)
         self._label = params["labelCol"]
         self._offset = np.zeros(0)
+        self._offset_name: str | None = params.get("offsetCol")
         if params.get("offsetCol") is not None:
             parts = [numbers(batch, [params["offsetCol"]])[:, 0] for batch in group]
             self._offset = np.concatenate([np.empty(0), *parts])
@@ -76,6 +79,11 @@ class _Rows:
                 rows = slice(block.rows.start + part.start, block.rows.start + part.stop)
                 offset = self._offset[rows] if len(self._offset) else np.zeros(len(seen))
                 yield seen, labels[part], block.weight[part], offset
+
+    @property
+    def offsets(self) -> bool:
+        """Whether rows have offsets; it is the same in all workers."""
+        return self._offset_name is not None
 
     @property
     def constant(self) -> npt.NDArray[np.bool_]:
@@ -299,6 +307,36 @@ def _summary(group: Group, meta: Mapping[str, Any], data: Mapping[str, Any]) -> 
     }
 
 
+def _null_intercept(rows: _Rows, family: Family, middle: float) -> float:
+    """Give the intercept of the model without features, in units of the linear predictor.
+
+    Without offsets its mean is that of the labels; with them it takes iterations, as `_fit` does.
+    """
+    mean = np.array([middle])
+    if family.name == "binomial":
+        mean = np.clip(mean, 1e-15, 1 - 1e-15)
+    else:
+        mean = np.maximum(mean, 1e-300) if family.positive else mean
+    at = float(family.link.eta(mean)[0])
+    if not rows.offsets:
+        return at
+    for _ in range(_NULL_STEPS):
+        top, bottom = 0.0, 0.0
+        for _, label, weight, offset in rows:
+            fitted = family.mean(at + offset)
+            slope = family.link.slope(fitted)
+            each = weight / (slope**2 * family.variance(fitted))
+            top += float(each @ ((label - fitted) * slope))
+            bottom += float(each.sum())
+        total, of = map(float, rows.blocks.group.sum(top, bottom))
+        if not (np.isfinite(total) and of > 0):
+            break
+        at += total / of
+        if abs(total / of) <= 1e-10 * max(1.0, abs(at)):
+            break
+    return at
+
+
 def _null_and_aic(
     rows: _Rows, family: Family, at: Array, deviance: float, middle: float
 ) -> tuple[float, float]:
@@ -309,8 +347,9 @@ def _null_and_aic(
     """
     null, likelihood = 0.0, 0.0
     dispersion = max(deviance / rows.blocks.total, 1e-300)
+    start = _null_intercept(rows, family, middle) if rows.intercept else 0.0
     for seen, label, weight, offset in rows:
-        mean = np.full(len(label), middle) if rows.intercept else family.mean(offset)
+        mean = family.mean(start + offset)
         null += float(weight @ family.deviance(label, mean))
         known = weight > 0
         fitted = family.mean(seen @ at + offset)
