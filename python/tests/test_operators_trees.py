@@ -12,9 +12,12 @@ import pytest
 from groups import train
 
 import alink as al
-from alink._algorithms._models import read_model
+from alink._algorithms._boosting import train_boosted
+from alink._algorithms._models import model_schema, read_model
 from alink._algorithms._tree_models import Encode, Predict
-from alink._algorithms._trees import train_boosted, train_forest
+from alink._algorithms._trees import train_forest
+from alink.operators._session import session
+from alink.operators._training import Training
 from pyalink import alink as pyalink
 
 RANDOM = np.random.default_rng(11)
@@ -51,8 +54,18 @@ def table(y: Any = TARGET, **more: Any) -> pa.Table:
 
 
 def grown(training: Any, rows: pa.Table, size: int = 1, **params: Any) -> Any:
-    base = BOOSTED if training is train_boosted else TREE
-    return train(training({**base, **params}), rows, size, batch_rows=110)
+    if training is train_boosted:
+        return boosted(rows, {**BOOSTED, **params})
+    return train(training({**TREE, **params}), rows, size, batch_rows=110)
+
+
+def boosted(rows: pa.Table, params: dict[str, Any]) -> pa.Table:
+    """Boost in a worker, where the library is."""
+    label = rows.schema.field("y").type if params["classifier"] else None
+    training = Training(
+        "Gbdt", "_boosting.train_boosted", params, rows.column_names, model_schema(label), True
+    )
+    return session().context.from_arrow(rows)._train(training).to_arrow()
 
 
 def trees(model: pa.Table) -> list[dict[str, Any]]:
@@ -152,8 +165,6 @@ def test_boosting_descends_and_gamma_stops_it() -> None:
     [
         (train_forest, LABEL, {"kinds": ["GINI", "INFOGAIN"], "subsamplingRatio": 0.5}),
         (train_forest, TARGET, {"kinds": ["MSE"], "minSamplesPerLeaf": 5}),
-        (train_boosted, LABEL, {"classifier": True, "subsamplingRatio": 0.7}),
-        (train_boosted, TARGET, {"featureSubsamplingRatio": 0.5}),
     ],
 )
 def test_workers_together_grow_the_same_trees(training: Any, y: Any, params: Any) -> None:
@@ -231,7 +242,7 @@ def test_what_cannot_be_trained_is_told() -> None:
     empty = table().slice(0, 0)
     with pytest.raises(ValueError, match="no rows to train with"):
         grown(train_forest, empty, kinds=["MSE"])
-    with pytest.raises(ValueError, match="the label 'y' has one value, 'x'"):
+    with pytest.raises(al.UdfError, match="the label 'y' has one value, 'x'"):
         grown(train_boosted, table(["x"] * N), classifier=True)
     with pytest.raises(ValueError, match="'y' is NULL"):
         grown(train_forest, table([None, *LABEL[1:]]), kinds=["GINI"])

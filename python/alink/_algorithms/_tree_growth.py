@@ -1,8 +1,8 @@
 """Trees grown level by level of histograms.
 
-Classification and regression trees [Breiman et al. 1984], ID3 and C4.5 [Quinlan 1986, 1993] and
-trees of gradients [Friedman 2001; Chen and Guestrin 2016] differ in the score of a node alone:
-a split gains what the scores of its children add up to above that of the node.
+Classification and regression trees [Breiman et al. 1984] and ID3 and C4.5 [Quinlan 1986, 1993]
+differ in the score of a node alone: a split gains what the scores of its children add up to above
+that of the node.
 """
 
 from __future__ import annotations
@@ -40,20 +40,10 @@ def _xlog(values: Array) -> Array:
     return values * np.log2(np.where(values > 0, values, 1.0))
 
 
-def squares(penalty: float = 0.0, shrink: float = 0.0) -> Score:
-    """Score sums of weights and of gradients, on the last axis: G² / (H + penalty)."""
-
-    def score(totals: Array) -> Array:
-        below = totals[..., 0] + penalty
-        above = shrunk(totals[..., 1], shrink)
-        return np.where(below > 0, above**2 / np.where(below > 0, below, 1.0), 0.0)
-
-    return score
-
-
-def shrunk(values: Array, by: float) -> Array:
-    """Bring values nearer to 0, by an amount of the penalty on absolute values."""
-    return np.sign(values) * np.maximum(np.abs(values) - by, 0.0) if by else values
+def squares(totals: Array) -> Array:
+    """Score sums of weights and of weighted numbers, on the last axis: S² / W."""
+    weight, total = totals[..., 0], totals[..., 1]
+    return np.where(weight > 0, total**2 / np.where(weight > 0, weight, 1.0), 0.0)
 
 
 @dataclass(frozen=True)
@@ -67,8 +57,6 @@ class Growth:
         Whether a gain is divided by the information of the split itself.
     many : bool
         Whether a category has a branch of its own.
-    mean : bool
-        Whether a gain is meant per weight of the node.
     """
 
     score: Score
@@ -76,11 +64,9 @@ class Growth:
     leaves: int = 2**31 - 1
     samples: float = 1.0
     sample_ratio: float = 0.0
-    weight: float = 0.0
     gain: float = 0.0
     ratio: bool = False
     many: bool = False
-    mean: bool = True
 
 
 @dataclass
@@ -315,9 +301,8 @@ class Grower:
                 for part in (left, right, whole)
             ]
             a, b, n = (part.sum(-1) for part in weights)
-            if grow.mean:
-                gain = gain / n
-            good = (gain > max(grow.gain, _TIE)) & (np.minimum(a, b) >= grow.weight)
+            gain = gain / n
+            good = gain > max(grow.gain, _TIE)
             if grow.ratio:
                 own = -(_xlog(a / n) + _xlog(b / n))
                 gain = gain / own
@@ -422,9 +407,7 @@ class Grower:
                 tree.threshold[node] = float(self._rows.cuts[split.feature][split.cut])
             else:
                 tree.branches[node] = split.branch.tolist()
-            tree.gains[split.feature] += split.gain * (
-                tree.counts[node] if self._growth.mean else 1.0
-            )
+            tree.gains[split.feature] += split.gain * tree.counts[node]
             children = [
                 tree.add(totals, float(count))
                 for totals, count in zip(split.totals, split.counts, strict=True)

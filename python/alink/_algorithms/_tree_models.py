@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from ._models import BadModel, Model, read_model, write_model
 from ._strings import java_double
-from ._tree_features import Array, Binned, Features
+from ._tree_features import Array, Features
 from ._tree_growth import Tree
 from ._vectors import Vectors
 
@@ -126,19 +126,6 @@ class Stored:
                 for j in range(int(table.max()) + 1):
                     waiting.append((child + j, some[branch == j]))
         return leaf
-
-    def leaves_of_codes(self, rows: Binned) -> _Rows:
-        """Give the leaf's node of each row of a training."""
-
-        def above(node: int, some: _Rows) -> npt.NDArray[np.bool_]:
-            feature = self.feature[node]
-            cut = int(np.searchsorted(rows.cuts[feature], self.threshold[node])) + 1
-            found = rows.codes[feature][some]
-            return np.where(found == 0, bool(self.missing[node]), found > cut)
-
-        return self.walk(
-            rows.codes.shape[1], above, lambda node, some: rows.codes[self.feature[node]][some]
-        )
 
     def leaves_of(self, values: Array) -> _Rows:
         """Give the leaf's node of each row, of values of shape (features, rows)."""

@@ -132,7 +132,7 @@ def algorithm_libraries() -> Environment:
     It is built when the first job needs it. The environment of the user's program has none of
     them.
     """
-    return Environment(requirements=["numpy", "scikit-learn>=1.5,<2"])
+    return Environment(requirements=["numpy", "lightgbm>=4.5,<5"])
 
 
 def apply_step(

@@ -149,6 +149,12 @@ def _boosted(classes: bool) -> Prepare:
     def prepare(name: str, params: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
         given = _checked(name, params, schema, not classes)
         _shares(name, given, ["subsamplingRatio"], 1)
+        if given["minSampleRatioPerChild"]:
+            raise bad_option(
+                name,
+                f"{name}: minSampleRatioPerChild is not supported",
+                "set minSamplesPerLeaf, a number of rows",
+            )
         one_of(name, "criteria", given["criteria"], ("PAI", "XGBOOST"))
         one_of(name, "featureImportanceType", given["featureImportanceType"], ("GAIN",))
         return given
@@ -220,7 +226,7 @@ _Row = tuple[str, str, str, str, bool, Prepare, str]
 
 
 def _algorithms() -> list[_Row]:
-    forest, boosted = "_trees.train_forest", "_trees.train_boosted"
+    forest, boosted = "_trees.train_forest", "_boosting.train_boosted"
     tree = "A decision tree"
     rows: list[_Row] = [
         (
@@ -343,6 +349,7 @@ def declare() -> None:
             "columns": _COLUMNS,
             "label": "labelCol" if classes else "",
             "applied": ["vectorCol"],
+            "libraries": train == "_boosting.train_boosted",
             "settings": {"modelName": name, "classifier": classes},
             "prepare": prepare,
             "info": TreeModelInfo,
