@@ -122,6 +122,9 @@ def train_boosted(params: Mapping[str, Any]) -> Any:
 
 
 def _library() -> Any:
+    # Its threads meet thousands of times, and spin while they wait: where other processes want
+    # the cores too, each meeting would take a turn of theirs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import lightgbm  # pyright: ignore[reportMissingImports]
     except OSError as error:  # of the runtime that compilers bring
