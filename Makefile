@@ -122,6 +122,10 @@ soak-kills: build $(VENV_READY) ## a job of two minutes whose workers are killed
 bombs: build ## functions that take all memory, under each control of memory, with a table of peaks
 	@ALINK_BOMBS=all $(VENV)/bin/python -m pytest -q -rs python/tests/test_bombs.py
 
+.PHONY: million
+million: build ## programs of PyAlink on a million rows, in clients with 400 MiB, with a table of times and peaks
+	@ALINK_MILLION=all $(VENV)/bin/python -m pytest -q -s python/tests/test_million.py
+
 .PHONY: check
 check: check-go check-python ## formatting, linters, types, import rules, generated code, other platforms
 
