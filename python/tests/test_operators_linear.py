@@ -298,7 +298,7 @@ def test_chances_are_written_as_java_writes_them() -> None:
     values = np.concatenate(
         [10.0 ** RANDOM.uniform(-320, 0, 2000), RANDOM.uniform(size=500), [0, 1, 0.5, 1e-3, 1e-4]]
     )
-    values = np.concatenate([values, [1e-5, 1e-7, 1.5e-7, 9.99e-4, 5e-324, 1e-10, 1e-100]])
+    values = np.concatenate([values, [1e-5, 1e-7, 1.5e-7, 9.99e-4, 5e-324, 1e-10, 1e-100, np.nan]])
     assert chances(values).to_pylist() == [java_double(v) for v in values.tolist()]
     empty = details(["é", '"'], [np.empty(0), np.empty(0)], np.zeros(0, np.bool_), quoted=True)
     assert empty.to_pylist() == []

@@ -24,13 +24,14 @@ _SMALL = (
     (r"^([0-9])\.?e", r"\1.0e"),
     (r"e-0*", "E-"),
     (r"^([01])$", r"\1.0"),
+    (r"^nan$", "NaN"),
 )
 
 
 def chances(values: Array) -> pa.Array:
     """Write numbers from 0 to 1 as Java's ``Double.toString`` does."""
     texts = pc.cast(pa.array(values, pa.float64()), pa.string())
-    small = (values < 1e-3) | (values == 1)
+    small = ~(values >= 1e-3) | (values == 1)  # NaN is too
     if not small.any():
         return texts
     written = texts.filter(pa.array(small))
