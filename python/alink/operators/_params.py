@@ -62,6 +62,12 @@ class WithParams:
                 f"{self._name} has no parameter {quote(name)}",
                 did_you_mean(name, "its parameters", list(self._parameters)),
             )
+        if name in MODEL_FILES and value is not None:
+            raise bad_option(
+                self._name,
+                f"{self._name} reads no model from {quote(name)}",
+                "link the model's rows, of AkSourceBatchOp, or load it with PipelineModel.load",
+            )
         self._values[name] = checked(self._name, parameter, value)
         return self
 
@@ -110,6 +116,9 @@ class _Setter:
             )
         return self._owner._set(self._parameter, [value, *more] if more else value)
 
+
+#: Parameters that name files of models, which no operator reads.
+MODEL_FILES = frozenset({"modelFilePath", "modelStreamFilePath"})
 
 #: Lengths of time, which Alink takes as a text, with a unit, or as a number of seconds.
 LENGTHS_OF_TIME = frozenset({"precedingTime", "windowTime", "hopTime", "sessionGapTime"})
