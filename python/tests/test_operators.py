@@ -134,5 +134,5 @@ def test_the_client_imports_no_algorithm_library() -> None:
 @pytest.mark.parametrize("name", ["modelFilePath", "modelStreamFilePath"])
 def test_a_file_of_a_model_is_refused_where_it_would_be_ignored(name: str) -> None:
     with pytest.raises(al.PlanError, match=f'reads no model from "{name}"'):
-        pyalink.StandardScalerModel(**{name: "m.ak"})
-    assert pyalink.StandardScalerModel(**{name: None}).getParams() == {name: None}
+        pyalink.StandardScalerModel({name: "m.ak"})
+    assert pyalink.StandardScalerModel({name: None}).getParams() == {name: None}
