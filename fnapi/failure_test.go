@@ -30,7 +30,8 @@ func TestFailures(t *testing.T) {
 		},
 		"refused": {
 			`{"error":"refused","function":"f1","name":"made_up","message":"made_up: 'x' is NULL"}`,
-			diag.RowsRefused, 7, []string{"ALK2035: made_up: 'x' is NULL"},
+			diag.RowsRefused, 7,
+			[]string{"ALK2035: made_up: 'x' is NULL"},
 		},
 		"raised in a vectorised function": {
 			`{"error":"raised","function":"f1","name":"made_up","message":"made_up raised ValueError: no\nmore"}`,
