@@ -14,7 +14,7 @@ from groups import train
 import alink as al
 from alink._algorithms._boosting import train_boosted
 from alink._algorithms._models import model_schema, read_model
-from alink._algorithms._tree_models import Encode, Predict
+from alink._algorithms._tree_models import Encode, Forest, Predict, Stored
 from alink._algorithms._trees import train_forest
 from alink.operators._session import session
 from alink.operators._training import Training
@@ -236,6 +236,44 @@ def test_prediction_follows_the_model_as_it_is_documented() -> None:
                 assert value == pytest.approx(mean[0])
             else:
                 assert value == sorted(set(LABEL))[int(np.argmax(np.round(mean, 12)))]
+
+
+def random_tree(depth: int, cuts: Any) -> Stored:
+    """Give a tree of which some leaves lie above the lowest level."""
+    feature: list[int] = [-1]
+    child, level = [-1], [0]
+    for _ in range(depth):
+        below = []
+        for node in level:
+            if node and RANDOM.random() < 0.2:
+                continue
+            feature[node], child[node] = int(RANDOM.integers(len(cuts))), len(feature)
+            below += [len(feature), len(feature) + 1]
+            feature += [-1, -1]
+            child += [-1, -1]
+        level = below
+    threshold = [float(RANDOM.choice(cuts[j])) for j in feature]
+    missing = RANDOM.integers(0, 2, len(feature)).tolist()
+    return Stored(0, feature, threshold, child, missing, {}, RANDOM.normal(size=(len(feature), 1)))
+
+
+@pytest.mark.parametrize("count", [1, 100, 255, 256, 900])
+def test_rows_come_to_the_same_leaves_however_many_there_are(count: int) -> None:
+    cuts = np.sort(RANDOM.normal(size=(3, count)))
+    stored = [random_tree(depth, cuts) for depth in (0, 1, 2, 6, 7, 7, 7, 7, 9)]
+    values = RANDOM.normal(size=(3, 9000))
+    values[RANDOM.random(values.shape) < 0.1] = np.nan
+    values[:, 10:20], values[:, 20:30] = np.inf, -np.inf
+    values[:, 100:2000] = RANDOM.choice(cuts[0], 1900)
+    forest = Forest(None, "sum", [0.5], stored, [])  # type: ignore[arg-type]
+    expected = 0.5 + np.sum([tree.value[tree.leaves_of(values), 0] for tree in stored], axis=0)
+    assert np.abs(forest.outcomes(values)[0] - expected).max() < 1e-12
+    for begin in (0, 8, 16, 24, 104):
+        few = forest.outcomes(values[:, begin : begin + 8])[0]
+        assert np.abs(few - expected[begin : begin + 8]).max() < 1e-12
+    known: list[Any] = [None] * 3
+    for tree, row in zip(stored * 40, values.T.tolist(), strict=False):
+        assert walked(json.loads(tree.text()), row, known) == tree.value[tree.leaf_of(row)].tolist()
 
 
 def test_what_cannot_be_trained_is_told() -> None:

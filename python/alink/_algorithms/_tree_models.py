@@ -18,7 +18,7 @@ of categories + 1; a value that is missing, or a category that is not known, to 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,14 @@ from ._models import BadModel, Model, read_model, write_model
 from ._strings import java_double
 from ._tree_features import Array, Features
 from ._tree_growth import Tree
+from ._tree_levels import Leveled
 from ._vectors import Vectors
 
-#: Rows that go through all trees at a time: their features stay in the processor's cache.
+#: Rows that go through all trees at a time: what is computed of them stays in the cache.
 _ROWS = 8192
+
+#: Up to so many rows go through the trees one by one.
+_FEW = 8
 
 _Rows = npt.NDArray[np.intp]
 
@@ -127,6 +131,20 @@ class Stored:
                     waiting.append((child + j, some[branch == j]))
         return leaf
 
+    def leaf_of(self, row: Sequence[float]) -> int:
+        """Give the leaf's node of one row."""
+        node = 0
+        while self.feature[node] >= 0:
+            value, table = row[self.feature[node]], self.branches.get(node)
+            if table is not None:
+                branch = int(table[int(value)])
+            elif value <= self.threshold[node]:
+                branch = 0
+            else:
+                branch = 1 if value > self.threshold[node] else self.missing[node]
+            node = self.child[node] + branch
+        return node
+
     def leaves_of(self, values: Array) -> _Rows:
         """Give the leaf's node of each row, of values of shape (features, rows)."""
 
@@ -154,23 +172,42 @@ class Forest:
     trees: list[Stored]
     labels: list[Any]
 
-    def blocks(self, values: Array) -> Any:
-        """Give slices of rows and their values."""
+    def __post_init__(self) -> None:
+        self._leveled: Leveled | None = None
+
+    def leaves(self, values: Array) -> Iterator[tuple[slice, int, _Rows]]:
+        """Give a slice of rows, the number of a tree and the leaf's nodes, of all trees in turn."""
+        if values.shape[1] <= _FEW:
+            rows = values.T.tolist()
+            for number, tree in enumerate(self.trees):
+                nodes = np.array([tree.leaf_of(row) for row in rows], np.intp)
+                yield slice(0, len(rows)), number, nodes
+            return
+        # Made when it is first needed: a model is also read to be shown.
+        leveled = self._leveled = self._leveled or Leveled(self.trees)
+        room: Any = None
         for begin in range(0, values.shape[1], _ROWS):
             part = slice(begin, min(begin + _ROWS, values.shape[1]))
-            yield part, np.ascontiguousarray(values[:, part])
+            block = np.ascontiguousarray(values[:, part])
+            codes = leveled.codes(block)
+            if room is None or block.shape[1] < _ROWS:
+                room = leveled.room(block.shape[1])
+            for number, levels in enumerate(leveled.trees):
+                if levels is None:
+                    yield part, number, self.trees[number].leaves_of(block)
+                else:
+                    yield part, number, levels.leaves_of(codes, room)
 
     def outcomes(self, values: Array) -> Array:
         """Give what the trees say, shape (k, rows): of each class, or a number."""
         count = len(self.base) or self.trees[0].value.shape[1]
         result = np.zeros((count, values.shape[1]))
-        for part, block in self.blocks(values):
-            for tree in self.trees:
-                found = tree.value[tree.leaves_of(block)]
-                if self.base:
-                    result[tree.group, part] += found[:, 0]
-                else:
-                    result[:, part] += found.T
+        for part, number, nodes in self.leaves(values):
+            tree = self.trees[number]
+            if self.base:
+                result[tree.group, part] += tree.value[:, 0].take(nodes)
+            else:
+                result[:, part] += tree.value.take(nodes, 0).T
         if not self.base:
             return result / len(self.trees)
         result += np.array(self.base)[:, None]
@@ -263,12 +300,10 @@ class Encode(_Applied):
         forest, rows = self._forest, batch.num_rows
         values, lost = forest.features.read(batch)
         indices = np.empty((rows, len(forest.trees)), np.int32)
-        for part, block in forest.blocks(values):
-            begin = 0
-            for j, tree in enumerate(forest.trees):
-                indices[part, j] = tree.leaves[tree.leaves_of(block)] + begin
-                begin += tree.count
-        size = sum(tree.count for tree in forest.trees)
+        begins = np.cumsum([0, *(tree.count for tree in forest.trees)])
+        for part, j, nodes in forest.leaves(values):
+            indices[part, j] = forest.trees[j].leaves[nodes] + begins[j]
+        size = int(begins[-1])
         if lost is not None:
             indices = indices[~lost]
         vectors = Vectors.of_entries(
