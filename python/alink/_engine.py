@@ -54,6 +54,7 @@ _START_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 3.0
 _DEATH_TIMEOUT_S = 1.0  # from a broken connection to the end of its process
 _POLL_S = 0.1
+_CRASH_LINES = 8
 _LOG_BYTES_SHOWN_MAX = 8192
 _LOG_LINES_SHOWN_MAX = 4
 _READY_BYTES_MAX = 2**20
@@ -514,6 +515,8 @@ class EmbeddedEngine(Engine):
         """Give the last lines that the engine wrote to its standard error."""
         try:
             with self._log_path.open("rb") as log:
+                if crash := _crash_in(log):
+                    return crash
                 log.seek(max(0, self._log_path.stat().st_size - _LOG_BYTES_SHOWN_MAX))
                 text = log.read().decode(errors="replace")
         except OSError:
@@ -661,3 +664,14 @@ def _read_line(pipe: IO[bytes], deadline: float) -> bytes:
             break
         line += piece
     return bytes(line)
+
+
+def _crash_in(log: IO[bytes]) -> str:
+    """Give how the account of a crash begins: its end tells of goroutines without a part in it."""
+    kept: list[bytes] = []
+    for line in log:
+        if kept or line.startswith((b"panic: ", b"fatal error: ", b"SIG")):
+            kept.append(line)
+        if len(kept) == _CRASH_LINES:
+            break
+    return b"".join(kept).decode(errors="replace").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -52,29 +53,60 @@ def test_three_workers_find_what_one_finds(workers):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
 
 
-def test_a_killed_worker_changes_nothing(workers):
-    workers(2)
-    undisturbed, _ = coefficients(train(epsilon=1e-12))
+def kill_while(run):
+    """Run something while its workers are killed, up to three of them; give the result."""
     killed: list[int] = []
     over = threading.Event()
 
     def kill():
         while not over.wait(0.02) and len(killed) < 3:
             busy = [w["pid"] for w in session().context.status()["workers"] if w["busy"]]
-            if len(busy) > 1:
-                pid = busy[len(killed) % 2]
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
+            if busy:
+                pid = busy[len(killed) % len(busy)]
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
 
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        found, _ = coefficients(train(epsilon=1e-12))
+        found = run()
     finally:
         over.set()
         killer.join()
     assert killed
+    return found
+
+
+def test_a_killed_worker_changes_nothing(workers):
+    workers(2)
+    undisturbed, _ = coefficients(train(epsilon=1e-12))
+    found, _ = kill_while(lambda: coefficients(train(epsilon=1e-12)))
     assert found.tolist() == undisturbed.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("KMeans", {"vectorCol": "v", "k": 5, "maxIter": 10}),
+        ("NaiveBayes", {"featureCols": list(FEATURES), "labelCol": "y"}),
+        ("QuantileDiscretizer", {"selectedCols": list(FEATURES), "numBuckets": 50}),
+        ("Gbdt", {"featureCols": list(FEATURES), "labelCol": "y", "numTrees": 20}),
+    ],
+)
+def test_whatever_is_trained_is_the_same_where_workers_are_killed(workers, name, params):
+    workers(2)
+    rows = pyalink.BatchOperator.fromTable(session().context.from_arrow(TABLE))
+    if "vectorCol" in params:
+        rows = rows.link(pyalink.VectorAssemblerBatchOp(selectedCols=list(FEATURES), outputCol="v"))
+    kept = rows.toTable().cache()  # what makes the rows is not disturbed
+    kept.count()
+
+    def model():
+        operator = getattr(pyalink, f"{name}TrainBatchOp")(**params)
+        return operator.linkFrom(pyalink.BatchOperator.fromTable(kept)).toTable().to_arrow()
+
+    assert kill_while(model) == model()
 
 
 def test_what_goes_wrong_in_one_worker_ends_all(workers):

@@ -273,6 +273,11 @@ func (c *confinement) put(t tree, made map[string]bool) {
 	about.meaning = map[syscall.Errno]string{unix.ENOTDIR: "a folder and a file are in each other's place"}
 	p := c.add(about, unix.SYS_MOVE_MOUNT, 0, c.text(""), c.here(), c.text("."+t.path), unix.MOVE_MOUNT_F_EMPTY_PATH)
 	p.from, p.unless = t.fd, t.fd
+	// In a folder that is shown already, a link is there as a link, over which
+	// nothing is hung: what it leads to is shown by itself.
+	if info, err := os.Lstat(t.path); err == nil && info.Mode()&os.ModeSymlink != 0 {
+		p.may = unix.EINVAL
+	}
 }
 
 // folder makes a folder in the root, unless there is one.
