@@ -266,16 +266,14 @@ func (l *lease) close() error {
 	return l.session.Close()
 }
 
-// oneBatch is the input of a bundle that is made of one batch. It does not own
-// the batch: whoever submits it keeps the batch until the bundle is done.
-type oneBatch struct {
-	batch   arrow.RecordBatch
-	columns []int
-	schema  *arrow.Schema
-}
+// oneBatch is the input of a bundle that is made of one batch: it makes the
+// batch whenever it is read.
+type oneBatch func() arrow.RecordBatch
 
+// newOneBatch gives columns of a batch, which it does not own: whoever submits it
+// keeps the batch until the bundle is done.
 func newOneBatch(batch arrow.RecordBatch, columns []int, schema *arrow.Schema) oneBatch {
-	return oneBatch{batch, columns, schema}
+	return func() arrow.RecordBatch { return pick(batch, columns, schema) }
 }
 
 func (o oneBatch) Open(context.Context) (exec.BatchReader, error) {
@@ -292,7 +290,7 @@ func (r *oneBatchReader) Next(context.Context) (arrow.RecordBatch, error) {
 		return nil, io.EOF
 	}
 	r.read = true
-	return pick(r.source.batch, r.source.columns, r.source.schema), nil
+	return r.source(), nil
 }
 
 func (r *oneBatchReader) Close() {}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"slices"
@@ -180,7 +179,7 @@ func leaveTraining(ctx context.Context, l *lease) {
 	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), leaveTrainingMax)
 	defer stop()
-	if bundle, err := l.session.Submit(ctx, trainStep{-1, nil}, 0); err == nil {
+	if bundle, err := l.session.Submit(ctx, trainStep(-1, nil), 0); err == nil {
 		if results, err := bundle.Wait(ctx); err == nil {
 			releaseAll(results)
 		}
@@ -205,7 +204,7 @@ type answer struct {
 
 // step takes one worker a step further.
 func (t *Training) step(ctx context.Context, session exec.FunctionSession, step int64, body []byte) (a answer, err error) {
-	bundle, err := session.Submit(ctx, trainStep{step, body}, 0)
+	bundle, err := session.Submit(ctx, trainStep(step, body), 0)
 	if err != nil {
 		return a, err
 	}
@@ -219,29 +218,9 @@ func (t *Training) step(ctx context.Context, session exec.FunctionSession, step 
 // trainStep is the input of a bundle. Its batch is made when it is read: where
 // nobody wants the training any more, nobody waits for the bundle either, which
 // may still be on its way to the worker.
-type trainStep struct {
-	step int64
-	body []byte
+func trainStep(step int64, body []byte) oneBatch {
+	return func() arrow.RecordBatch { return trainBatch(step, body) }
 }
-
-func (s trainStep) Open(context.Context) (exec.BatchReader, error) {
-	return &trainStepReader{step: s}, nil
-}
-
-type trainStepReader struct {
-	step trainStep
-	read bool
-}
-
-func (r *trainStepReader) Next(context.Context) (arrow.RecordBatch, error) {
-	if r.read {
-		return nil, io.EOF
-	}
-	r.read = true
-	return trainBatch(r.step.step, r.step.body), nil
-}
-
-func (r *trainStepReader) Close() {}
 
 func trainBatch(step int64, body []byte) arrow.RecordBatch {
 	steps := array.NewInt64Builder(memory.DefaultAllocator)

@@ -307,3 +307,78 @@ func TestTrainingIsLeft(t *testing.T) {
 		t.Errorf("%d of 3 workers were told to stop", r.left)
 	}
 }
+
+// lateTrainers read a bundle's input when nobody waits for the bundle any more, as
+// a session does that is sending when its operator is told to stop.
+type lateTrainers struct {
+	submitted chan struct{}
+	read      []int64
+}
+
+func (r *lateTrainers) Open(context.Context, *exec.FunctionStage) (exec.FunctionSession, error) {
+	return &lateTrainer{lateTrainers: r}, nil
+}
+
+type lateTrainer struct {
+	*lateTrainers
+	inputs []exec.BatchSource
+}
+
+func (w *lateTrainer) Probe(context.Context, exec.BatchSource, int64) (exec.Bundle, error) {
+	return nil, errors.New("a training is not narrowed down")
+}
+
+func (w *lateTrainer) Submit(ctx context.Context, input exec.BatchSource, _ int64) (exec.Bundle, error) {
+	if ctx.Err() == nil {
+		w.inputs = append(w.inputs, input)
+	}
+	select {
+	case <-w.submitted:
+		return nil, errDroppedLate // the session has stopped
+	default:
+		close(w.submitted)
+	}
+	return &fakeBundle{done: make(chan struct{})}, nil // never done
+}
+
+func (w *lateTrainer) Close() error {
+	for _, input := range w.inputs {
+		reader, err := input.Open(context.Background())
+		if err != nil {
+			return err
+		}
+		batch, err := reader.Next(context.Background())
+		if err != nil {
+			return err
+		}
+		w.read = append(w.read, batch.Column(0).(*array.Int64).Value(0))
+		batch.Release()
+		reader.Close()
+	}
+	return nil
+}
+
+var errDroppedLate = errors.New("the session was closed")
+
+// A step that is still on its way when the training is given up stays whole.
+func TestTrainingIsGivenUpWhileAStepIsSent(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "rows.arrow"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &lateTrainers{submitted: make(chan struct{})}
+	call := exec.FunctionCall{Function: &plan.Function{Name: "f", Kind: plan.TrainFunction}}
+	stage := &exec.FunctionStage{ID: "f", Kind: exec.StageTrain, Calls: []exec.FunctionCall{call}, Input: exec.TrainInput, Output: trainAnswers}
+	training := &Training{Runner: r, Stage: stage, Columns: []int{0}, Rows: oneColumn, File: file, Retries: 2, WorkersMax: 1}
+	ctx, stop := context.WithCancel(t.Context())
+	go func() {
+		<-r.submitted
+		stop()
+	}()
+	if _, err := training.attempt(ctx, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("the training ended with %v", err)
+	}
+	if !slices.Equal(r.read, []int64{0, -1}) {
+		t.Errorf("the steps that were sent were %v", r.read)
+	}
+}
