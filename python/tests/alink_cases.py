@@ -133,8 +133,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, pd.Timestamp):
-        # No recorded time has a fraction, though `to_timestamp` of milliseconds gives some.
-        return value.floor("s").isoformat(sep=" ")
+        return value.isoformat(sep=" ")
     return value.item() if isinstance(value, np.generic) else value
 
 

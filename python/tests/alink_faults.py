@@ -31,6 +31,11 @@ _LEAF_SIZE = (
     "the trainings keep; with 2 the result is the recorded one"
 )
 
+_MILLISECONDS = (
+    "the recorded times have lost their milliseconds: those of 1 to 4 ms after 1970 began are all "
+    "shown as 00:00:00.0; all other values are equal"
+)
+
 FAULTS: dict[str, str] = {
     "GbdtRegEncoder": _LEAF_SIZE,
     "ColumnsToVector": _LOST,
@@ -38,6 +43,8 @@ FAULTS: dict[str, str] = {
     "CsvToVectorBatchOp": _LOST,
     "CsvToVectorStreamOp": _LOST,
     "GlmPredictStreamOp": _GAMMA,
+    "OverCountWindowStreamOp": _MILLISECONDS,
+    "OverTimeWindowStreamOp": _MILLISECONDS,
     "RidgeRegression": _NO_MINIMUM,
     "LassoRegression": _LASSO,
     "LinearSvr": _SUPPORT,
