@@ -32,7 +32,7 @@ _LEAF_SIZE = (
 )
 
 _MILLISECONDS = (
-    "the recorded times have lost their milliseconds: those of 1 to 4 ms after 1970 began are all "
+    "the recorded times have lost their milliseconds: those of 1 to 10 ms after 1970 began are all "
     "shown as 00:00:00.0; all other values are equal"
 )
 

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from ._group import Group
-from ._kmeans import finite, nearness, spread
+from ._kmeans import nearness, spread
 from ._models import BadModel, Model, read_model, write_model
 from ._nearest import Array, Labels
-from ._points import Points, Reader, points_of, taken
+from ._points import Points, Reader, points_of
 from ._spaces import SPACES, Space
 from ._strings import Unreadable, format_dense
 from ._vectors import Vectors
@@ -237,13 +237,7 @@ class Predict:
 
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
         """Give the outputs; NULL where the vector is NULL or has NaN."""
-        rows, known = self._reader.values(batch)
-        places = np.arange(batch.num_rows) if known is None else np.flatnonzero(known)
-        if known is not None:
-            rows = taken(rows, places)
-        fine = finite(rows)
-        if not fine.all():
-            rows, places = taken(rows, fine), places[fine]
+        rows, places = self._reader.sound(batch)
         leaves = self._descended(rows)
         columns = [pa.array(leaves)]
         if self._detail:

@@ -301,6 +301,22 @@ class Blocks:
         assert self._label is not None
         return labels_of(self.group, self._label)
 
+    def pair(self) -> list[Any]:
+        """Give the labels, of which there have to be two."""
+        labels = self.labels()
+        if len(labels) != 2:
+            shown = ", ".join(map(repr, labels[:5]))
+            raise Unreadable(
+                f"the label {self._label!r} has {len(labels)} values where 2 are needed"
+                + (f": {shown}" if labels else "")
+            )
+        return labels
+
+    def require_rows(self) -> None:
+        """Refuse a training without rows."""
+        if self.total == 0:
+            raise Unreadable("there are no rows to train with")
+
     def codes(self, labels: Sequence[Any]) -> npt.NDArray[Any]:
         """Give for each of the worker's rows the place of its label among all labels."""
         kind = np.dtype(np.int8 if len(labels) <= np.iinfo(np.int8).max else np.int32)

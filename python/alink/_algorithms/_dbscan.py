@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ._group import Group
-from ._kmeans import finite, spread
+from ._kmeans import spread
 from ._models import BadModel, Model, read_model, write_model
 from ._nearest import Array
 from ._neighbours import Metric, Nearest, Neighbours, Places
-from ._points import Reader, all_rows, taken
+from ._points import Reader, all_rows
 from ._strings import format_dense, parse_vector
 
 #: The cluster of noise, as in Alink.
@@ -138,13 +138,7 @@ class _Fitted:
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[Places, Array, npt.NDArray[Any]]:
         """Give clusters, how far the nearest core is, and which rows these are."""
-        rows, known = self._reader.values(batch)
-        places = np.arange(batch.num_rows) if known is None else np.flatnonzero(known)
-        if known is not None:
-            rows = taken(rows, places)
-        fine = finite(rows)
-        if not fine.all():
-            rows, places = taken(rows, fine), places[fine]
+        rows, places = self._reader.sound(batch)
         if self._nearest is None or not len(places):
             return np.full(len(places), NOISE), np.full(len(places), np.inf), places
         matrix = self._reader.matrix(rows, int(self._size or 0))

@@ -24,7 +24,7 @@ from ._margins import features_of
 from ._models import BadModel, Model, read_model, write_model
 from ._optimize import minimize
 from ._random import normal
-from ._strings import Unreadable, java_double
+from ._strings import java_double
 
 Array = npt.NDArray[np.float64]
 
@@ -76,13 +76,7 @@ def train_classifier(params: Mapping[str, Any]) -> Any:
 
     def run(group: Group) -> pa.Table:
         blocks = Blocks(group, params)
-        labels = blocks.labels()
-        if len(labels) != 2:
-            shown = ", ".join(map(repr, labels[:5]))
-            raise Unreadable(
-                f"the label {params['labelCol']!r} has {len(labels)} values where 2 are needed"
-                + (f": {shown}" if labels else "")
-            )
+        labels = blocks.pair()
         signs = 1.0 - 2.0 * blocks.codes(labels)
         kind = group.schema.field(params["labelCol"]).type
         return _write(_fit(blocks, params, signs), blocks, params, kind, labels)
@@ -95,8 +89,7 @@ def train_regressor(params: Mapping[str, Any]) -> Any:
 
     def run(group: Group) -> pa.Table:
         blocks = Blocks(group, params)
-        if blocks.total == 0:
-            raise Unreadable("there are no rows to train with")
+        blocks.require_rows()
         return _write(_fit(blocks, params, None), blocks, params, None, [])
 
     return run

@@ -55,8 +55,7 @@ class _Rows:
 
     def __init__(self, group: Group, params: Mapping[str, Any]) -> None:
         self.blocks = Blocks(group, params)
-        if self.blocks.total == 0:
-            raise Unreadable("there are no rows to train with")
+        self.blocks.require_rows()
         self.intercept = bool(params["fitIntercept"])
         self.scaling = Scaling.standard(self.blocks, self.intercept)
         self._label = params["labelCol"]

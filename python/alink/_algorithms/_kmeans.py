@@ -302,13 +302,7 @@ class Predict:
         """Give the outputs; NULL where the vector is NULL or has NaN."""
         fitted = self._fitted
         assert fitted is not None
-        rows, known = fitted.reader.values(batch)
-        places = np.arange(batch.num_rows) if known is None else np.flatnonzero(known)
-        if known is not None:
-            rows = taken(rows, places)
-        fine = finite(rows)
-        if not fine.all():
-            rows, places = taken(rows, fine), places[fine]
+        rows, places = fitted.reader.sound(batch)
         labels, least = fitted.nearest(rows)
         columns = [pa.array(fitted.ids[labels])]
         if self._detail:
@@ -370,16 +364,6 @@ def _details(fitted: Fitted, rows: Array | Vectors) -> pa.Array:
         shares = nearness(fitted.distances(some))[:, order]
         texts += map(format_dense, shares.tolist())
     return pa.array(texts, pa.string())
-
-
-def finite(rows: Array | Vectors) -> Any:
-    """Tell which rows have no NaN and nothing infinite."""
-    if not isinstance(rows, Vectors):
-        return np.isfinite(rows).all(axis=1)
-    wrong = ~np.isfinite(rows.values)
-    fine = np.ones(len(rows), np.bool_)
-    fine[rows.rows_of_values[wrong]] = False
-    return fine
 
 
 def spread(values: pa.Array, places: Any, count: int) -> pa.Array:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ._kmeans import Clusters, Fitted, Predict, finite, spread, written
+from ._kmeans import Clusters, Fitted, Predict, spread, written
 from ._models import read_model, write_model
 from ._nearest import Array
-from ._points import taken
 from ._schemas import COUNT, TIMESTAMP
 from ._spaces import to_unit
 from ._strings import Unreadable
@@ -30,13 +29,7 @@ def _as_stream(model: pa.Table) -> pa.Table:
 
 def _matrix(fitted: Fitted, batch: pa.RecordBatch) -> tuple[Array, Any]:
     """Give the rows of a batch that have no NULL or NaN as a matrix, and their places."""
-    rows, known = fitted.reader.values(batch)
-    places = np.arange(batch.num_rows) if known is None else np.flatnonzero(known)
-    if known is not None:
-        rows = taken(rows, places)
-    fine = finite(rows)
-    if not fine.all():
-        rows, places = taken(rows, fine), places[fine]
+    rows, places = fitted.reader.sound(batch)
     return fitted.reader.matrix(rows, fitted.size), places
 
 

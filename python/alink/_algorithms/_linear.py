@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import operator
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,8 +21,8 @@ from ._details import details
 from ._group import Group
 from ._margins import Margins
 from ._models import BadModel, Model, read_model, write_model
-from ._optimize import Array, Minimum, minimize
-from ._strings import Unreadable, java_double
+from ._optimize import Array, Minimum, minimum
+from ._strings import java_double
 from ._types import VECTOR
 
 #: Features beyond it are no matter of a matrix of products.
@@ -101,18 +100,7 @@ def _minimum(objective: Any, size: int, free: int, params: Mapping[str, Any]) ->
     l1 = None
     if params.get("l1"):
         l1 = np.concatenate((np.zeros(free), np.full(size - free, params["l1"])))
-    most, epsilon = params.get("maxIter") or 100, params.get("epsilon") or 1e-6
-    found = minimize(
-        objective, np.zeros(size), l1=l1, iterations_max=most, tolerance=min(epsilon, 1e-6)
-    )
-    if not found.converged:
-        print(
-            f"warning: not converged after {found.iterations} iterations: the objective is "
-            f"{found.value:.6g}, the largest component of its gradient {found.slope:.3g}",
-            file=sys.stderr,
-            flush=True,
-        )
-    return found
+    return minimum(objective, np.zeros(size), params, l1)
 
 
 def train_binary(params: Mapping[str, Any]) -> Any:
@@ -120,13 +108,7 @@ def train_binary(params: Mapping[str, Any]) -> Any:
 
     def train(group: Group) -> pa.Table:
         blocks = Blocks(group, params)
-        values = blocks.labels()
-        if len(values) != 2:
-            shown = ", ".join(map(repr, values[:5]))
-            raise Unreadable(
-                f"the label {params['labelCol']!r} has {len(values)} values where 2 are needed"
-                + (f": {shown}" if values else "")
-            )
+        values = blocks.pair()
         positive = params.get("positiveLabelValueString")
         if positive is not None and str(values[1]) == positive:
             values.reverse()
@@ -182,8 +164,7 @@ def train_squares(params: Mapping[str, Any]) -> Any:
 
     def train(group: Group) -> pa.Table:
         blocks = Blocks(group, params)
-        if blocks.total == 0:
-            raise Unreadable("there are no rows to train with")
+        blocks.require_rows()
         weights, intercept, found = _fit_squares(blocks, params)
         coefficients = [intercept, *weights] if params["withIntercept"] else list(weights)
         course = None if found is None else found.course
@@ -284,8 +265,7 @@ def train_support(params: Mapping[str, Any]) -> Any:
 
     def train(group: Group) -> pa.Table:
         blocks = Blocks(group, params)
-        if blocks.total == 0:
-            raise Unreadable("there are no rows to train with")
+        blocks.require_rows()
         weights, intercept, found = _fit_support(blocks, params)
         coefficients = [intercept, *weights] if params["withIntercept"] else list(weights)
         return _write(params, blocks.size, coefficients, None, (), found.course)

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from ._group import Group
-from ._kmeans import finite, fit, spread
+from ._kmeans import fit, spread
 from ._models import BadModel, Model, read_model, write_model
 from ._nearest import Array, Dense
-from ._points import Points, Reader, points_of, taken
+from ._points import Points, Reader, points_of
 from ._spaces import SPACES
 from ._strings import Unreadable, format_dense
 
@@ -222,14 +221,7 @@ class Predict:
 
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
         """Give the outputs; NULL where the vector is NULL or has NaN."""
-        rows, known = self._reader.values(batch)
-        places: npt.NDArray[Any] = np.arange(batch.num_rows)
-        if known is not None:
-            places = np.flatnonzero(known)
-            rows = taken(rows, places)
-        fine = finite(rows)
-        if not fine.all():
-            rows, places = taken(rows, fine), places[fine]
+        rows, places = self._reader.sound(batch)
         matrix = self._reader.matrix(rows, self._mixture.means.shape[1])
         shares = normalised(log_densities(matrix, self._mixture, self._factors))[0]
         columns = [pa.array(shares.argmax(axis=1))]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +42,34 @@ class Minimum:
     converged: bool
     slope: float
     course: list[float]
+
+    def warn(self) -> None:
+        """Tell, with figures, that what was found has not converged, if so."""
+        if not self.converged:
+            print(
+                f"warning: not converged after {self.iterations} iterations: the objective is "
+                f"{self.value:.6g}, the largest component of its gradient {self.slope:.3g}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def minimum(
+    function: Callable[[Array], tuple[float, Array]],
+    start: Array,
+    params: Mapping[str, Any],
+    l1: Array | None = None,
+) -> Minimum:
+    """Minimise as `minimize` does, with the ``maxIter`` and ``epsilon`` of a training."""
+    found = minimize(
+        function,
+        start,
+        l1=l1,
+        iterations_max=params.get("maxIter") or 100,
+        tolerance=min(params.get("epsilon") or 1e-6, 1e-6),
+    )
+    found.warn()
+    return found
 
 
 def minimize(

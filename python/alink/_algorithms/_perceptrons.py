@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -122,13 +121,7 @@ def _fitted(blocks: Blocks, codes: Any, params: Mapping[str, Any]) -> Array:
         iterations_max=params["maxIter"],
         tolerance=params["epsilon"],
     )
-    if not found.converged and blocks.group.rank == 0:
-        print(
-            f"warning: not converged after {found.iterations} iterations: the objective is "
-            f"{found.value:.6g}, the largest component of its gradient {found.slope:.3g}",
-            file=sys.stderr,
-            flush=True,
-        )
+    found.warn()
     matrix, _ = next(_layers_of(found.at, layers))
     matrix /= scaling.scale[:, None]
     return found.at

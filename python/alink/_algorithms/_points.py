@@ -104,6 +104,17 @@ class Reader:
                 missing |= column.is_null().to_numpy(zero_copy_only=False)
         return values, ~missing if missing.any() else None
 
+    def sound(self, batch: pa.RecordBatch) -> tuple[Array | Vectors, Numbers]:
+        """Give the rows of a batch without NULL, NaN and infinite values, and their places."""
+        rows, known = self.values(batch)
+        places = np.arange(batch.num_rows) if known is None else np.flatnonzero(known)
+        if known is not None:
+            rows = taken(rows, places)
+        fine = _finite(rows)
+        if not fine.all():
+            rows, places = taken(rows, fine), places[fine]
+        return rows, places
+
     def matrix(self, rows: Array | Vectors, size: int) -> Array:
         """Give rows as a dense matrix; those of another size are refused."""
         if not isinstance(rows, Vectors):
@@ -112,6 +123,16 @@ class Reader:
             return rows.matrix(size)
         except Unreadable as error:
             raise Unreadable(f"column {self.vector!r}: {error}") from None
+
+
+def _finite(rows: Array | Vectors) -> Any:
+    """Tell which rows have no NaN and nothing infinite."""
+    if not isinstance(rows, Vectors):
+        return np.isfinite(rows).all(axis=1)
+    wrong = ~np.isfinite(rows.values)
+    fine = np.ones(len(rows), np.bool_)
+    fine[rows.rows_of_values[wrong]] = False
+    return fine
 
 
 def taken(rows: Array | Vectors, which: npt.NDArray[Any]) -> Array | Vectors:

@@ -18,7 +18,29 @@ from ._metrics import descending, metrics_json, texts
 from ._strings import Unreadable
 
 
-class Scores:
+class _Scores:
+    """Gives what curves are made of, row by row; NULL where the label or the detail is."""
+
+    def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
+        self._label, self._detail = params["labelCol"], params["predictionDetailCol"]
+        self._types = types
+
+    def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
+        """Give the outputs of a batch."""
+        details = batch.column(self._detail).to_pylist()
+        rows = [
+            (None,) * 5 if real is None or text is None else self._row(real, text)
+            for real, text in zip(texts(batch.column(self._label)), details, strict=True)
+        ]
+        columns = zip(*rows, strict=True) if rows else [()] * 5
+        return [pa.array(c, kind) for c, kind in zip(columns, self._types, strict=True)]
+
+    def _row(self, real: str, text: str) -> tuple[Any, ...]:
+        """Give the outputs of a row, of its label and its detail."""
+        raise NotImplementedError
+
+
+class Scores(_Scores):
     """Gives, of a label and the probabilities of two labels, what curves are made of.
 
     The outputs are the two labels, the positive one first, as JSON; whether the row is positive;
@@ -27,34 +49,24 @@ class Scores:
     """
 
     def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
-        self._label, self._detail = params["labelCol"], params["predictionDetailCol"]
+        super().__init__(params, types)
         self._kind: str = params["labelType"]
         self._positive: str | None = params.get("positiveLabelValueString")
-        self._types = types
         self._known: dict[tuple[str, ...], tuple[str, str, str]] = {}
 
-    def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
-        """Give the outputs of a batch."""
-        rows: list[tuple[Any, ...]] = []
-        details = batch.column(self._detail).to_pylist()
-        for real, text in zip(texts(batch.column(self._label)), details, strict=True):
-            if real is None or text is None:
-                rows.append((None,) * 5)
-                continue
-            given = read_detail(text, self._kind)
-            names = tuple(given)
-            if names not in self._known:
-                self._known[names] = self._pair(names)
-            positive, negative, pair = self._known[names]
-            if real not in given:
-                raise Unreadable(
-                    f"the label {real!r:.40} of {self._label!r} is none of {positive!r:.40} and "
-                    f"{negative!r:.40}, which {self._detail!r} has"
-                )
-            score = given[positive]
-            rows.append((pair, real == positive, score, loss(given[real]), score >= 0.5))
-        columns = zip(*rows, strict=True) if rows else [()] * 5
-        return [pa.array(c, kind) for c, kind in zip(columns, self._types, strict=True)]
+    def _row(self, real: str, text: str) -> tuple[Any, ...]:
+        given = read_detail(text, self._kind)
+        names = tuple(given)
+        if names not in self._known:
+            self._known[names] = self._pair(names)
+        positive, negative, pair = self._known[names]
+        if real not in given:
+            raise Unreadable(
+                f"the label {real!r:.40} of {self._label!r} is none of {positive!r:.40} and "
+                f"{negative!r:.40}, which {self._detail!r} has"
+            )
+        score = given[positive]
+        return pair, real == positive, score, loss(given[real]), score >= 0.5
 
     def _pair(self, names: Sequence[str]) -> tuple[str, str, str]:
         if len(names) != 2:
@@ -73,26 +85,16 @@ class Scores:
         return pair[0], pair[1], json.dumps(pair, ensure_ascii=False)
 
 
-class OutlierScores:
+class OutlierScores(_Scores):
     """Gives the same of the details of detectors of outliers; instead of two labels the row's."""
 
     def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
-        self._label, self._detail = params["labelCol"], params["predictionDetailCol"]
+        super().__init__(params, types)
         self._outliers = frozenset(params["outlierValueStrings"])
-        self._types = types
 
-    def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
-        """Give the outputs of a batch."""
-        rows: list[tuple[Any, ...]] = []
-        details = batch.column(self._detail).to_pylist()
-        for real, text in zip(texts(batch.column(self._label)), details, strict=True):
-            if real is None or text is None:
-                rows.append((None,) * 5)
-                continue
-            score, said = _outlier(text)
-            rows.append((real, real in self._outliers, score, 0.0, said))
-        columns = zip(*rows, strict=True) if rows else [()] * 5
-        return [pa.array(c, kind) for c, kind in zip(columns, self._types, strict=True)]
+    def _row(self, real: str, text: str) -> tuple[Any, ...]:
+        score, said = _outlier(text)
+        return real, real in self._outliers, score, 0.0, said
 
 
 def _outlier(text: str) -> tuple[float, bool]:

@@ -7,7 +7,6 @@ intercept each [Hastie, Tibshirani and Friedman, The Elements of Statistical Lea
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from ._details import details
 from ._group import Group
 from ._margins import Margins
 from ._models import BadModel, Model, read_model, write_model
-from ._optimize import minimize
+from ._optimize import minimum
 from ._strings import Unreadable
 
 Array = npt.NDArray[np.float64]
@@ -93,20 +92,7 @@ def _fit(
         return float(total) + l2 * float((own**2).sum()), whole
 
     penalty = np.concatenate([np.zeros(free), np.full(size * others, l1)]) if l1 else None
-    found = minimize(
-        objective,
-        np.zeros(free + size * others),
-        l1=penalty,
-        iterations_max=params.get("maxIter") or 100,
-        tolerance=min(params.get("epsilon") or 1e-6, 1e-6),
-    )
-    if not found.converged:
-        print(
-            f"warning: not converged after {found.iterations} iterations: the objective is "
-            f"{found.value:.6g}, the largest component of its gradient {found.slope:.3g}",
-            file=sys.stderr,
-            flush=True,
-        )
+    found = minimum(objective, np.zeros(free + size * others), params, penalty)
     weights, bias = scaling.weights(*parts(found.at))
     return weights, np.asarray(bias, np.float64)
 

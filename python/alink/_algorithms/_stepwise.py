@@ -17,7 +17,6 @@ import pyarrow as pa
 from ._blocks import Blocks, Scaling
 from ._group import Group
 from ._models import Model, write_model
-from ._strings import Unreadable
 from ._student import two_sided
 
 Array = npt.NDArray[np.float64]
@@ -146,8 +145,7 @@ def train(params: Mapping[str, Any]) -> Any:
 
     def run(group: Group) -> pa.Table:
         blocks = Blocks(group, params)
-        if blocks.total == 0:
-            raise Unreadable("there are no rows to train with")
+        blocks.require_rows()
         squares = Squares(blocks)
         chosen, steps = choose(squares, params["method"])
         names, types = params["featureCols"], params["featureTypes"]

@@ -8,7 +8,6 @@ times follow Weibull's [Kalbfleisch and Prentice, The Statistical Analysis of Fa
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from ._blocks import Blocks, Scaling
 from ._group import Group
 from ._margins import Margins
 from ._models import BadModel, Model, read_model, write_model
-from ._optimize import minimize
+from ._optimize import minimum
 from ._strings import Unreadable, java_double
 
 Array = npt.NDArray[np.float64]
@@ -31,8 +30,7 @@ def train(params: Mapping[str, Any]) -> Any:
 
     def run(group: Group) -> pa.Table:
         blocks = Blocks(group, params)
-        if blocks.total == 0:
-            raise Unreadable("there are no rows to train with")
+        blocks.require_rows()
         seen = _seen(group, params["censorCol"])
         if not group.sum(seen.sum())[0]:
             raise Unreadable(
@@ -115,20 +113,7 @@ def _fit(
     penalty = None
     if l1:
         penalty = np.concatenate([np.zeros(free), np.full(size, l1), [0.0]])
-    found = minimize(
-        objective,
-        start,
-        l1=penalty,
-        iterations_max=params.get("maxIter") or 100,
-        tolerance=min(params.get("epsilon") or 1e-6, 1e-6),
-    )
-    if not found.converged:
-        print(
-            f"warning: not converged after {found.iterations} iterations: the objective is "
-            f"{found.value:.6g}, the largest component of its gradient {found.slope:.3g}",
-            file=sys.stderr,
-            flush=True,
-        )
+    found = minimum(objective, start, params, penalty)
     weights, bias = scaling.weights(found.at[free:-1], found.at[0] if free else 0.0)
     return weights, float(bias), float(np.exp(found.at[-1]))
 

@@ -16,7 +16,6 @@ import pyarrow as pa
 from ._blocks import Blocks
 from ._group import Group
 from ._random import uniform
-from ._strings import Unreadable
 from ._tree_features import Array, Binned
 from ._tree_growth import Grower, Growth, Tree, entropy, gini, squares
 from ._tree_models import Forest, Stored, write_forest
@@ -33,8 +32,7 @@ class Seen:
     def __init__(self, group: Group, params: Mapping[str, Any], classes: bool) -> None:
         known = {name: params.get(name) for name in ("labelCol", "weightCol")}
         blocks = Blocks(group, {**known, "featureCols": []})
-        if blocks.total == 0:
-            raise Unreadable("there are no rows to train with")
+        blocks.require_rows()
         self.weights = np.empty(len(group))
         self.target = np.zeros(len(group))
         for block in blocks:
@@ -45,7 +43,7 @@ class Seen:
         self.codes = blocks.codes(self.labels).astype(np.intp) if classes else None
 
 
-def subset(params: Mapping[str, Any], size: int, tree: int) -> list[int]:
+def _subset(params: Mapping[str, Any], size: int, tree: int) -> list[int]:
     """Draw the features of a tree."""
     some = float(params.get("featureSubsamplingRatio") or 1.0)
     count = min(max(1, round(some * size)), params.get("numSubsetFeatures") or _EVERY, size)
@@ -95,7 +93,7 @@ def train_forest(params: Mapping[str, Any]) -> Any:
         for number, kind in enumerate(kinds):
             grower = Grower(group, rows, _growth(params, kind))
             chosen = _sample(params, group, rows, number)
-            features = subset(params, size, number)
+            features = _subset(params, size, number)
             tree, _ = grower.grow(stats, chosen, features, seen.codes)
             gains += tree.gains
             trees.append(Stored.of(tree, _outcome(tree, classes, len(seen.labels))))

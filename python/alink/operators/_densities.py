@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,11 +18,11 @@ from alink.operators._base import BatchOperator
 from alink.operators._clustering import check_counts, check_numbers, predicted
 from alink.operators._define import build, one_of, operator
 from alink.operators._mapping import (
-    PACKAGE,
     apply_step,
     environment,
     find_column,
-    package,
+    in_workers,
+    task_shipment,
     with_columns_found,
 )
 from alink.operators._training import (
@@ -134,7 +133,7 @@ class _OfGroups(GroupsFunction[..., Any]):
         self, name: str, task: str, params: Params, columns: Sequence[str], result: Any
     ) -> None:
         options = FunctionOptions(env=environment(), timeout=None, timeout_ms_default=0)
-        super().__init__(_unused, result, columns, "arrow", options)
+        super().__init__(in_workers, result, columns, "arrow", options)
         self.name = name
         self.origin = None
         self.parameters = ("group",)
@@ -142,22 +141,9 @@ class _OfGroups(GroupsFunction[..., Any]):
         self._params = dict(params)
 
     def shipment(self, same_python: bool) -> Shipment:
-        """Give the function as it travels: as source text, with the package."""
-        del same_python  # any Python reads source text
-        module, _, attribute = self._task.partition(".")
-        source = (
-            "import json\n"
-            f"from {PACKAGE}.{module} import {attribute}\n"
-            f"run = {attribute}(json.loads({json.dumps(json.dumps(self._params))}))\n"
-            "def clusters(group):\n"
-            "    return run(group)\n"
-        )
-        return Shipment({"source": source, "name": "clusters"}, (package(),), None)
-
-
-def _unused(group: Any) -> Any:
-    """Stand for what runs in workers alone."""
-    raise NotImplementedError
+        """Give the function as it travels."""
+        del same_python
+        return task_shipment(self._task, self._params)
 
 
 def _of_groups(

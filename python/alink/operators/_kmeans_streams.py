@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,13 @@ from alink._ship import Shipment
 from alink._table import Table
 from alink.operators._clustering import check_counts
 from alink.operators._define import build
-from alink.operators._mapping import PACKAGE, apply_step, environment, package, result_schema
+from alink.operators._mapping import (
+    apply_step,
+    environment,
+    in_workers,
+    result_schema,
+    task_shipment,
+)
 from alink.operators._training import PredictStream
 
 _MODELS = pa.schema(
@@ -35,7 +40,7 @@ class _Passing(MapTableFunction[..., Any]):
 
     def __init__(self, name: str, task: str, params: Mapping[str, Any], result: pa.Schema) -> None:
         options = FunctionOptions(env=environment(), timeout=None, timeout_ms_default=0)
-        super().__init__(_unused, result, None, "arrow", options)
+        super().__init__(in_workers, result, None, "arrow", options)
         self.name = name
         self.origin = None
         self.parameters = ("batches", "model")
@@ -43,21 +48,9 @@ class _Passing(MapTableFunction[..., Any]):
         self._params = dict(params)
 
     def shipment(self, same_python: bool) -> Shipment:
-        """Give the function as it travels: as source text, with the package."""
-        del same_python  # any Python reads source text
-        source = (
-            "import json\n"
-            f"from {PACKAGE}._kmeans_streams import {self._task}\n"
-            f"run = {self._task}(json.loads({json.dumps(json.dumps(self._params))}))\n"
-            "def passing(batches, model):\n"
-            "    return run(batches, model)\n"
-        )
-        return Shipment({"source": source, "name": "passing"}, (package(),), None)
-
-
-def _unused(batches: Any, model: Any) -> Any:
-    """Stand for what runs in workers alone."""
-    raise NotImplementedError
+        """Give the function as it travels."""
+        del same_python
+        return task_shipment(self._task, self._params)
 
 
 class _OnStream(PredictStream):
@@ -95,8 +88,10 @@ class _OnePass(_OnStream):
         ]
         result = result_schema(self._name, rows.schema, outputs, params.pop("reservedCols"))
         params["result"] = result.names
-        self._side_outputs = [self._passed("one_pass_models", params, rows, _MODELS)]
-        return self._passed("one_pass", params, rows, result)
+        self._side_outputs = [
+            self._passed("_kmeans_streams.one_pass_models", params, rows, _MODELS)
+        ]
+        return self._passed("_kmeans_streams.one_pass", params, rows, result)
 
 
 class _Streaming(_OnStream):
@@ -106,7 +101,7 @@ class _Streaming(_OnStream):
         params = self._all()
         check_counts(self._name, params, ["halfLife", "timeInterval"])
         inputs: Sequence[Table] = [item._table() for item in self._inputs]
-        moved = self._passed("updated", params, inputs[0], _MODELS)
+        moved = self._passed("_kmeans_streams.updated", params, inputs[0], _MODELS)
         self._side_outputs = [moved]
         kinds = {
             "predictionCol": pa.int64(),

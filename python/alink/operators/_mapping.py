@@ -53,7 +53,7 @@ class Steps(MapBatchesFunction[..., Any]):
     ) -> None:
         self._special = options
         options = replace(options or FunctionOptions(), env=environment())
-        super().__init__(_unused, result, None, options)
+        super().__init__(in_workers, result, None, options)
         self.name = " → ".join(names)
         self.origin = None
         self._names = tuple(names)
@@ -100,9 +100,30 @@ class Steps(MapBatchesFunction[..., Any]):
         return Shipment({"source": source, "name": "steps"}, (package(),), None)
 
 
-def _unused(batch: pa.RecordBatch, **models: pa.Table) -> pa.RecordBatch:
+def in_workers(*given: Any, **tables: Any) -> Any:
     """Stand for what runs in workers alone."""
     raise NotImplementedError
+
+
+def task_shipment(task: str, *arguments: Any) -> Shipment:
+    """Give a function of the package of algorithms as it travels: as source text, with the package.
+
+    Any Python reads source text.
+
+    Parameters
+    ----------
+    task : str
+        ``"module.name"`` within the package: makes the function of the arguments.
+    *arguments
+        Values that JSON has.
+    """
+    module, _, attribute = task.partition(".")
+    source = (
+        "import json\n"
+        f"from {PACKAGE}.{module} import {attribute}\n"
+        f"run = {attribute}(*json.loads({json.dumps(json.dumps(arguments))}))\n"
+    )
+    return Shipment({"source": source, "name": "run"}, (package(),), None)
 
 
 @functools.cache

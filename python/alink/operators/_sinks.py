@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,13 @@ from alink._ship import Shipment
 from alink._table import Table
 from alink.operators._base import BatchOperator, StreamOperator
 from alink.operators._define import build
-from alink.operators._mapping import PACKAGE, apply_step, environment, find_column, package
+from alink.operators._mapping import (
+    apply_step,
+    environment,
+    find_column,
+    in_workers,
+    task_shipment,
+)
 from alink.operators._operator import AlgoOperator
 from alink.operators._session import Waiting, session
 from alink.operators._sources import unescaped
@@ -45,26 +50,16 @@ class Writer(FitFunction[..., Any]):
             timeout_ms_default=0,
             confined=confinement(name, {"mounts": {folder: "rw"}}, ()),
         )
-        super().__init__(_unused, options)
+        super().__init__(in_workers, options)
         self.name = name
         self.origin = None
         self.parameters = ("batches",)
         self._spec = dict(spec)
 
     def shipment(self, same_python: bool) -> Shipment:
-        """Give the writer as it travels: as source text, with the package."""
-        del same_python  # any Python reads source text
-        source = (
-            "import json\n"
-            f"from {PACKAGE}._sinks import writer\n"
-            f"write = writer(json.loads({json.dumps(json.dumps(self._spec))}))\n"
-        )
-        return Shipment({"source": source, "name": "write"}, (package(),), None)
-
-
-def _unused(batches: Any) -> Any:
-    """Stand for what runs in workers alone."""
-    raise NotImplementedError
+        """Give the function as it travels."""
+        del same_python
+        return task_shipment("_sinks.writer", self._spec)
 
 
 def _written(name: str, params: Params, table: Table, form: str, **more: Any) -> Table:

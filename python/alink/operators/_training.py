@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -20,11 +19,11 @@ from alink.operators._base import BatchOperator, StreamOperator, TableBatch
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT, build
 from alink.operators._mapping import (
-    PACKAGE,
     algorithm_libraries,
     apply_step,
     environment,
-    package,
+    in_workers,
+    task_shipment,
     with_columns_found,
 )
 from alink.operators._model_info import (
@@ -84,7 +83,7 @@ class Training(TrainFunction):
             timeout_ms_default=0,
             workers=1 if libraries or alone else WORKERS,
         )
-        super().__init__(_unused, result, columns, options)
+        super().__init__(in_workers, result, columns, options)
         self.name = name
         self.origin = None
         self.parameters = ("share",)
@@ -92,22 +91,9 @@ class Training(TrainFunction):
         self._params = dict(params)
 
     def shipment(self, same_python: bool) -> Shipment:
-        """Give the training as it travels: as source text, with the package."""
-        del same_python  # any Python reads source text
-        params = json.dumps(json.dumps(self._params))
-        source = (
-            "import json\n"
-            f"from {PACKAGE}._chain import training\n"
-            f"run = training({json.dumps(self.name)}, {self._task!r}, json.loads({params}))\n"
-            "def train(share):\n"
-            "    return run(share)\n"
-        )
-        return Shipment({"source": source, "name": "train"}, (package(),), None)
-
-
-def _unused(share: Any) -> pa.Table:
-    """Stand for what runs in workers alone."""
-    raise NotImplementedError
+        """Give the function as it travels."""
+        del same_python
+        return task_shipment("_chain.training", self.name, self._task, self._params)
 
 
 @dataclass(frozen=True)
