@@ -17,7 +17,7 @@ from alink._algorithms._linear import Predict, train_binary, train_squares, trai
 from alink._algorithms._margins import Margins
 from alink._algorithms._models import read_model
 from alink._algorithms._optimize import minimize
-from alink._algorithms._strings import java_double
+from alink._algorithms._strings import Unreadable, java_double
 from alink._algorithms._vectors import Vectors
 from pyalink import alink as pyalink
 
@@ -322,3 +322,16 @@ def test_margins_tell_missing_from_infinite_features() -> None:
         assert np.isnan(first[2])
     unseen = Margins(names, np.array([1.0, 2.0, 0.0]), 0.0)(batch)[1]
     assert unseen[:6].tolist() == [False, True, False, True, True, True]
+
+
+def test_labels_may_be_texts_of_numbers_and_one_that_is_none_is_quoted() -> None:
+    labels = [1.0, 3.0, 5.0, 7.0]
+    rows = pa.table({"a": np.arange(4.0), "y": [str(label) for label in labels]})
+    bias, weights = squares(rows, featureCols=["a"])
+    assert (bias, weights[0]) == pytest.approx((1, 2), abs=1e-6)
+    mixed = pa.table({"a": np.arange(4.0), "y": ["1.0", "é", "x", "7.0"]})
+    with pytest.raises(Unreadable, match=r"^column 'y': 'é' is not a number$"):
+        squares(mixed, featureCols=["a"])
+    times = pa.table({"a": np.arange(2.0), "y": pa.array([0, 1], pa.timestamp("ms"))})
+    with pytest.raises(Unreadable, match=r"^column 'y' is of type timestamp\[ms\], not numbers$"):
+        squares(times, featureCols=["a"])

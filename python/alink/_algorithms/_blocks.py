@@ -18,7 +18,7 @@ import pyarrow as pa
 from ._group import Group
 from ._strings import Unreadable
 from ._types import VECTOR
-from ._vectors import Vectors
+from ._vectors import Vectors, read_vectors
 
 Array = npt.NDArray[np.float64]
 
@@ -216,9 +216,9 @@ class Blocks:
             total += float(self._weights(batch).sum())
             if self._vector is None:
                 for name in self._names:
-                    _refuse_missing(floats(batch.column(name)), name)
+                    _refuse_missing(floats(batch.column(name), name), name)
             else:
-                vectors = self._vectors(number, batch)
+                vectors = self._vectors(self._vector, number, batch)
                 if vectors.valid is not None:
                     raise Unreadable(f"the vector {self._vector!r} is NULL in a row")
                 _refuse_missing(vectors.values, self._vector)
@@ -233,7 +233,7 @@ class Blocks:
     def _weights(self, batch: pa.RecordBatch) -> Array:
         if self._weight is None:
             return np.ones(batch.num_rows)
-        weights = floats(batch.column(self._weight))
+        weights = floats(batch.column(self._weight), self._weight)
         if not (weights >= 0).all():  # NaN is not
             raise Unreadable(f"the weights in {self._weight!r} are not numbers of 0 and more")
         return weights
@@ -241,13 +241,12 @@ class Blocks:
     def _labels(self, batch: pa.RecordBatch) -> pa.Array:
         return pa.nulls(batch.num_rows) if self._label is None else batch.column(self._label)
 
-    def _vectors(self, number: int, batch: pa.RecordBatch) -> Vectors:
+    def _vectors(self, name: str, number: int, batch: pa.RecordBatch) -> Vectors:
         kept = self._kept.get(number)
         if kept is not None:
             return kept
-        column = batch.column(self._vector)
-        vectors = Vectors.of(column)
-        if column.type != VECTOR:
+        vectors = read_vectors(batch, name)
+        if batch.column(name).type != VECTOR:
             size = vectors.values.nbytes + vectors.offsets.nbytes + vectors.sizes.nbytes
             size += 0 if vectors.indices is None else vectors.indices.nbytes
             if self._kept_bytes + size <= self.group.cache_bytes:
@@ -261,11 +260,11 @@ class Blocks:
             if self._vector is None:
                 yield from self._of_columns(start, batch)
             else:
-                yield from self._of_vectors(start, number, batch)
+                yield from self._of_vectors(self._vector, start, number, batch)
             start += batch.num_rows
 
     def _of_columns(self, start: int, batch: pa.RecordBatch) -> Iterator[Block]:
-        columns = [floats(batch.column(name)) for name in self._names]
+        columns = [floats(batch.column(name), name) for name in self._names]
         weights, label = self._weights(batch), self._labels(batch)
         for begin in range(0, batch.num_rows, BLOCK_ROWS):
             end = min(begin + BLOCK_ROWS, batch.num_rows)
@@ -279,8 +278,10 @@ class Blocks:
                 weights[begin:end],
             )
 
-    def _of_vectors(self, start: int, number: int, batch: pa.RecordBatch) -> Iterator[Block]:
-        vectors = self._vectors(number, batch)
+    def _of_vectors(
+        self, name: str, start: int, number: int, batch: pa.RecordBatch
+    ) -> Iterator[Block]:
+        vectors = self._vectors(name, number, batch)
         weights, label = self._weights(batch), self._labels(batch)
         if not self.dense:
             rows = slice(start, start + batch.num_rows)
@@ -329,7 +330,7 @@ class Blocks:
 
     def target(self, block: Block) -> Array:
         """Give the labels of a block as numbers."""
-        values = floats(block.label)
+        values = floats(block.label, self._label or "")
         if not np.isfinite(values).all():
             raise Unreadable(f"the label {self._label!r} has NaN or infinite values")
         return values
@@ -356,11 +357,24 @@ def codes_of(column: pa.Array, labels: Sequence[Any]) -> npt.NDArray[np.int64]:
     return table[encoded.indices.to_numpy()]
 
 
-def floats(column: pa.Array) -> Array:
-    """Give a column of numbers as it lies, or as 64-bit floats; NULL is NaN."""
+def floats(column: pa.Array, name: str) -> Array:
+    """Give the values of a column, as they lie or as 64-bit floats; NULL is NaN."""
     if column.type == pa.float64() and not column.null_count:
         return column.to_numpy()
-    return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    try:
+        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        texts = [text for text in column.to_pylist() if not _is_number(text)]
+        raise Unreadable(f"column {name!r}: {str(texts[0])!r:.80} is not a number") from None
+    except pa.ArrowNotImplementedError:
+        raise Unreadable(f"column {name!r} is of type {column.type}, not numbers") from None
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        return text is None or pa.scalar(text).cast(pa.float64()) is not None
+    except pa.ArrowInvalid:
+        return False
 
 
 def _refuse_missing(values: Array, name: str) -> None:

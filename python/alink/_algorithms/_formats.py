@@ -11,7 +11,7 @@ import pyarrow as pa
 from ._chain import Expansion
 from ._strings import Unreadable, java_double, java_float, parse_double, text_of
 from ._types import parse_schema
-from ._vectors import Vectors
+from ._vectors import Vectors, read_vectors
 
 #: A row in between: what stands under each name, as text.
 Fields = dict[str, str]
@@ -147,7 +147,7 @@ def _vector_reader(params: Mapping[str, Any]) -> Reader:
     names = parse_schema(params["schemaStr"]).names if params.get("schemaStr") else None
 
     def read(batch: pa.RecordBatch) -> Iterable[Fields | None]:
-        for vector in Vectors.of(batch.column(params["vectorCol"])):
+        for vector in read_vectors(batch, params["vectorCol"]):
             if vector is None:
                 yield None
                 continue

@@ -19,7 +19,7 @@ from ._group import Group
 from ._models import BadModel, Model, meta_of, read_model, write_model
 from ._moments import numbers
 from ._strings import Unreadable
-from ._vectors import Vectors
+from ._vectors import read_vectors
 
 Array = npt.NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def _feature(batch: pa.RecordBatch, features: Mapping[str, Any]) -> Array:
     """Give the feature of rows; NaN where it is missing."""
     if features.get("vectorCol") is None:
         return numbers(batch, [features["featureCol"]])[:, 0]
-    vectors = Vectors.of(batch.column(features["vectorCol"]))
+    vectors = read_vectors(batch, features["vectorCol"])
     index = features["featureIndex"]
     found = np.zeros(len(vectors))
     at = np.asarray(vectors.indices_of_values) == index

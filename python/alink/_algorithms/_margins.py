@@ -12,7 +12,7 @@ import pyarrow as pa
 from ._blocks import Dense, Sparse, floats
 from ._moments import numbers
 from ._strings import Unreadable
-from ._vectors import Vectors
+from ._vectors import read_vectors
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -28,7 +28,7 @@ def features_of(
     if vector is None:
         values = numbers(batch, names)
         return Dense(values), np.asarray(np.isnan(values).any(axis=1), np.bool_)
-    vectors = Vectors.of(batch.column(vector))
+    vectors = read_vectors(batch, vector)
     known = vectors.valid
     missing = np.zeros(len(vectors), np.bool_) if known is None else ~known
     if vectors.known_size > size:
@@ -73,7 +73,7 @@ class Margins:
 
     def _of_columns(self, batch: pa.RecordBatch) -> tuple[Array, Flags]:
         """Multiply columns by the weights, some rows at a time, in memory that is kept."""
-        columns = [floats(batch.column(name)) for name in self._names]
+        columns = [floats(batch.column(name), name) for name in self._names]
         rows = batch.num_rows
         margins = np.empty((rows, *self._weights.shape[1:]))
         missing = np.zeros(rows, np.bool_)

@@ -14,7 +14,7 @@ from . import _ak
 from ._formats import texts_of
 from ._strings import java_double
 from ._types import parse_schema
-from ._vectors import Vectors
+from ._vectors import read_vectors
 
 Write = Callable[[IO[bytes], Iterator[pa.RecordBatch]], int]
 
@@ -97,9 +97,7 @@ def _libsvm(spec: Mapping[str, Any]) -> Write:
         for batch in batches:
             labels = texts_of(batch.column(spec["labelCol"]))
             lines: list[str] = []
-            for label, vector in zip(
-                labels, Vectors.of(batch.column(spec["vectorCol"])), strict=True
-            ):
+            for label, vector in zip(labels, read_vectors(batch, spec["vectorCol"]), strict=True):
                 if label is None or vector is None:
                     raise ValueError("LibSVM has no way to write NULL: filter such rows out")
                 _, indices, values = vector
@@ -125,7 +123,7 @@ def texts(params: Mapping[str, Any], types: Any) -> Any:
     del types
 
     def run(batch: pa.RecordBatch) -> list[pa.Array]:
-        columns = [Vectors.of(batch.column(name)) for name in params["columns"]]
+        columns = [read_vectors(batch, name) for name in params["columns"]]
         return [pa.array(column.to_texts(), pa.string()) for column in columns]
 
     return run

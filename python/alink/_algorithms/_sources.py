@@ -16,7 +16,7 @@ from ._formats import parser, split_csv
 from ._random import normal, poisson, uniform
 from ._strings import Unreadable, parse_double, parse_vector
 from ._types import VECTOR, is_kind, parse_schema
-from ._vectors import Vectors
+from ._vectors import Vectors, read_vectors
 
 Cell = Callable[[str], Any]
 
@@ -91,7 +91,7 @@ def cells(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> Any:
     del types
 
     def run(batch: pa.RecordBatch) -> list[pa.Array]:
-        return [Vectors.of(batch.column(name)).to_arrow() for name in params["columns"]]
+        return [read_vectors(batch, name).to_arrow() for name in params["columns"]]
 
     return run
 
