@@ -18,6 +18,7 @@ from alink.operators._catalogue import Entry, Parameter, catalogue
 from alink.operators._define import BUILT
 from alink.operators._model_info import WithModelInfo
 from alink.operators._params import LENGTHS_OF_TIME
+from alink.operators._recent_days import GenerateFeatureOfLatestNDays
 from alink.operators._results import (
     ChiSquareTested,
     Correlated,
@@ -44,6 +45,7 @@ KINDS = (
     ChiSquareTested,
     WithModelInfo,
     Evaluated,
+    GenerateFeatureOfLatestNDays,
     BatchOperator,
     StreamOperator,
     TrainedModel,
@@ -77,6 +79,7 @@ from typing_extensions import Self
 # What the stub needs, and does not give; an import a line, since they are sorted.
 _OWN = """\
 from alink.operators._model_info import WithModelInfo
+from alink.operators._recent_days import GenerateFeatureOfLatestNDays
 from alink.operators._results import ChiSquareTested, Correlated, Evaluated
 from alink.operators._results import Summarized, VectorSummarized
 from alink.operators._stages import Transformer

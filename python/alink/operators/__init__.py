@@ -16,12 +16,14 @@ from alink.operators import (
     _evaluation,
     _features,
     _formats,
+    _generated_features,
     _imputers,
     _indexers,
     _kmeans_streams,
     _linear,
     _lookups,
     _rankings,
+    _recent_days,
     _regressions,
     _relational,
     _sampling,
@@ -102,6 +104,8 @@ _evaluation.declare()
 _classifiers.declare()
 _tuning.declare()
 _time_windows.declare()
+_generated_features.declare()
+_recent_days.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "AlinkDataTypes",

@@ -34,22 +34,27 @@ _LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]?)\s*\Z")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MONTHS = {"M": 1, "y": 12}
 _LONGEST_US = 10**17  # some 3,000 years
-_EPOCH = "TIMESTAMP '1970-01-01'"
+EPOCH = "TIMESTAMP '1970-01-01'"
 _MOST_HOPS = 100_000
 
 
-def _length(name: str, params: Params, parameter: str, *, months: bool = True) -> str:
-    """Give a length of time as an interval: seconds, or a number with s, m, h, d, M or y."""
+def parsed_length(
+    name: str, params: Params, parameter: str, *, months: bool = True
+) -> tuple[str, int]:
+    """Give DuckDB's function of a length of time, and how many of its units the length is.
+
+    A length is a number of seconds, or a number with s, m, h, d, M or y.
+    """
     value = params[parameter]
     match = _LENGTH.match(str(value))
     if match is not None and match[2] in _SECONDS:
         micros = round(float(match[1]) * _SECONDS[match[2]] * 1_000_000)
         if 0 < micros <= _LONGEST_US:
-            return f"to_microseconds({micros})"
+            return "to_microseconds", micros
     elif match is not None and months and match[2] in _MONTHS and match[1].isdigit():
         count = int(match[1]) * _MONTHS[match[2]]
         if 0 < count <= 36_000:
-            return f"to_months({count})"
+            return "to_months", count
     units = "s, m, h, d, M or y" if months else "s, m, h or d"
     raise bad_option(
         name,
@@ -58,15 +63,23 @@ def _length(name: str, params: Params, parameter: str, *, months: bool = True) -
     )
 
 
-def _micros(name: str, params: Params, parameter: str) -> int:
-    return int(_length(name, params, parameter, months=False)[len("to_microseconds(") : -1])
+def length_of(name: str, params: Params, parameter: str) -> str:
+    """Give a length of time as an interval."""
+    function, count = parsed_length(name, params, parameter)
+    return f"{function}({count})"
 
 
-def _columns(name: str, schema: pa.Schema, given: Sequence[str] | None) -> list[str]:
+def micros_of(name: str, params: Params, parameter: str) -> int:
+    """Give a length of time, without months, in microseconds."""
+    return parsed_length(name, params, parameter, months=False)[1]
+
+
+def found_columns(name: str, schema: pa.Schema, given: Sequence[str] | None) -> list[str]:
+    """Find columns, and write their names in quotes."""
     return [quoted(find_column(name, schema, column)) for column in given or ()]
 
 
-def _time(name: str, schema: pa.Schema, params: Params) -> str:
+def row_time(name: str, schema: pa.Schema, params: Params) -> str:
     """Write the time of a row, in UTC; one that is NULL is refused when it is met."""
     column = find_column(name, schema, params["timeCol"])
     kind = schema.field(column).type
@@ -97,7 +110,8 @@ def _over(part: str, order: str, back: str, time: str = "__time") -> Frame:
     )
 
 
-def _partition(keys: Sequence[str]) -> str:
+def partition(keys: Sequence[str]) -> str:
+    """Write what stands in OVER of the rows of a group."""
     return f"PARTITION BY {', '.join(keys)}" if keys else ""
 
 
@@ -107,7 +121,7 @@ def _over_rows(
     """Compute a clause for each row; `framed` are queries, the last of which has the rows."""
     schema = table.schema
     reserved = params["reservedCols"]
-    kept = _columns(name, schema, schema.names if reserved is None else reserved)
+    kept = found_columns(name, schema, schema.names if reserved is None else reserved)
     made = columns_of(name, params["clause"], schema, frame)
     taken = {column.lower() for column in kept}
     for column in made:
@@ -121,7 +135,8 @@ def _over_rows(
     return gathered(name, run_sql(table._context, query, {"a": table}))
 
 
-def _numbered(time: str) -> str:
+def numbered(time: str) -> str:
+    """Write the query that gives rows their time and their number."""
     return f"WITH numbered AS (SELECT *, {time} AS __time, row_number() OVER () AS __row FROM a)"
 
 
@@ -137,9 +152,9 @@ def over_count(name: str, params: Params, inputs: Sequence[Table]) -> Table:
     if count is not None and not -1 <= count < 2**31:
         raise bad_option(name, f"{name}: precedingRows cannot be {count}", "it is 0 or more")
     back = "" if count is None or count < 0 else str(count)
-    keys = _columns(name, table.schema, params["groupCols"])
-    frame = _over(_partition(keys), "__time, __row", back)
-    framed = f"{_numbered(_time(name, table.schema, params))}, framed AS (FROM numbered)"
+    keys = found_columns(name, table.schema, params["groupCols"])
+    frame = _over(partition(keys), "__time, __row", back)
+    framed = f"{numbered(row_time(name, table.schema, params))}, framed AS (FROM numbered)"
     return _over_rows(name, params, table, frame, framed, "__time, __row")
 
 
@@ -151,21 +166,29 @@ def over_time(name: str, params: Params, inputs: Sequence[Table]) -> Table:
     """
     table = inputs[0]
     refuse_unbounded(name, table._node)
-    keys = _columns(name, table.schema, params["groupCols"])
-    part = _partition(keys)
-    numbered = _numbered(_time(name, table.schema, params))
+    keys = found_columns(name, table.schema, params["groupCols"])
+    part = partition(keys)
+    rows = numbered(row_time(name, table.schema, params))
     if params["precedingTime"] is None:
         frame, framed = _over(part, "__time, __row", ""), "framed AS (FROM numbered)"
     else:
-        length = _length(name, params, "precedingTime")
         frame = _over(part, "__time, __row", "__back")
-        # How many rows precede within the time: those before this one, without those too early.
-        by_time = f"count(*) OVER ({part} ORDER BY __time RANGE BETWEEN"
-        framed = f"""framed AS (SELECT *,
-            row_number() OVER ({part} ORDER BY __time, __row) - 1
-            - ({by_time} UNBOUNDED PRECEDING AND CURRENT ROW)
-              - {by_time} {length} PRECEDING AND CURRENT ROW)) AS __back FROM numbered)"""
-    return _over_rows(name, params, table, frame, f"{numbered}, {framed}", "__time, __row")
+        back = preceding_within(part, length_of(name, params, "precedingTime"))
+        framed = f"framed AS (SELECT *, {back} AS __back FROM numbered)"
+    return _over_rows(name, params, table, frame, f"{rows}, {framed}", "__time, __row")
+
+
+def preceding_within(part: str, length: str) -> str:
+    """Write how many rows of a group precede a row within an interval.
+
+    They are those before this one, without those too early.
+    """
+    by_time = f"count(*) OVER ({part} ORDER BY __time RANGE BETWEEN"
+    return (
+        f"row_number() OVER ({part} ORDER BY __time, __row) - 1 "
+        f"- ({by_time} UNBOUNDED PRECEDING AND CURRENT ROW) "
+        f"- {by_time} {length} PRECEDING AND CURRENT ROW))"
+    )
 
 
 def over_batch(name: str, params: Params, inputs: Sequence[Table]) -> Table:
@@ -175,11 +198,11 @@ def over_batch(name: str, params: Params, inputs: Sequence[Table]) -> Table:
     """
     table = inputs[0]
     refuse_unbounded(name, table._node)
-    keys = _columns(name, table.schema, params["groupCols"])
+    keys = found_columns(name, table.schema, params["groupCols"])
     order = f"{translate(params['orderBy'])}, __row"
     framed = "WITH framed AS (SELECT *, row_number() OVER () AS __row FROM a)"
     last = ", ".join([*keys, order])
-    frame = _over(_partition(keys), order, "", time="")
+    frame = _over(partition(keys), order, "", time="")
     return _over_rows(name, params, table, frame, framed, last)
 
 
@@ -188,7 +211,7 @@ def _groups(
 ) -> Table:
     """Compute a clause for each window of each group; `times` has the rows, with __start, __end."""
     schema = table.schema
-    keys = _columns(name, schema, params["groupCols"])
+    keys = found_columns(name, schema, params["groupCols"])
     bounds = {}
     for bound in ("start", "end"):
         bounds[f"{word}_{bound}"] = bounds[f"window_{bound}"] = f"__{bound}"
@@ -197,9 +220,52 @@ def _groups(
     made = columns_of(name, params["clause"], schema, frame)
     of = ", ".join(["__end", "__start", *keys])
     listed = ", ".join([*keys, selected(made)])
-    queries = ", ".join([_numbered(_time(name, schema, params)), *between, f"timed AS ({times})"])
+    queries = ", ".join([numbered(row_time(name, schema, params)), *between, f"timed AS ({times})"])
     query = f"{queries} SELECT {listed} FROM timed GROUP BY {of} ORDER BY {of}"
     return gathered(name, run_sql(table._context, query, {"a": table}))
+
+
+def tumbling(length: str) -> str:
+    """Write the query that gives each of the numbered rows its window, of an interval."""
+    start = f"time_bucket({length}, __time, {EPOCH})"
+    return f"SELECT *, {start} AS __start, {start} + {length} AS __end FROM numbered"
+
+
+def hopping(name: str, length_us: int, step_us: int) -> tuple[list[str], str]:
+    """Write the queries that give the numbered rows once for each window that they stand in."""
+    count = -(-length_us // step_us)
+    check_hops(name, count)
+    start = f"time_bucket(to_microseconds({step_us}), __time, {EPOCH})"
+    starts = (
+        f"started AS (SELECT *, {start} - to_microseconds({step_us} * unnest(range({count}))) "
+        "AS __start FROM numbered)"
+    )
+    end = f"__start + to_microseconds({length_us})"
+    return [starts], f"SELECT *, {end} AS __end FROM started WHERE {end} > __time"
+
+
+def check_hops(name: str, count: int) -> None:
+    """Refuse windows of which a row would stand in too many."""
+    if count > _MOST_HOPS:
+        raise bad_option(
+            name,
+            f"{name}: a row would stand in {count} windows",
+            f"choose longer steps: at most {_MOST_HOPS} windows of a row are computed",
+        )
+
+
+def silences(gap_us: int, keys: Sequence[str]) -> tuple[list[str], str]:
+    """Write the queries that give the numbered rows their sessions."""
+    gap = f"to_microseconds({gap_us})"
+    window = f"OVER ({partition(keys)} ORDER BY __time, __row)"
+    between = [
+        f"cut AS (SELECT *, coalesce(__time > lag(__time) {window} + {gap}, true)::INT AS __new "
+        "FROM numbered)",
+        f"sessions AS (SELECT *, sum(__new) {window} AS __session FROM cut)",
+    ]
+    of = f"OVER ({partition([*keys, '__session'])})"
+    times = f"SELECT *, min(__time) {of} AS __start, max(__time) {of} + {gap} AS __end"
+    return between, f"{times} FROM sessions"
 
 
 def tumble(name: str, params: Params, inputs: Sequence[Table]) -> Table:
@@ -208,9 +274,7 @@ def tumble(name: str, params: Params, inputs: Sequence[Table]) -> Table:
     ``tumble_start()`` and ``tumble_end()`` are the window's bounds.
     """
     refuse_unbounded(name, inputs[0]._node)
-    length = _length(name, params, "windowTime")
-    start = f"time_bucket({length}, __time, {_EPOCH})"
-    times = f"SELECT *, {start} AS __start, {start} + {length} AS __end FROM numbered"
+    times = tumbling(length_of(name, params, "windowTime"))
     return _groups(name, params, inputs[0], "tumble", times, [])
 
 
@@ -220,22 +284,9 @@ def hop(name: str, params: Params, inputs: Sequence[Table]) -> Table:
     ``hop_start()`` and ``hop_end()`` are the window's bounds.
     """
     refuse_unbounded(name, inputs[0]._node)
-    length, step = _micros(name, params, "windowTime"), _micros(name, params, "hopTime")
-    count = -(-length // step)
-    if count > _MOST_HOPS:
-        raise bad_option(
-            name,
-            f"{name}: a row would stand in {count} windows",
-            f"choose a longer hopTime: at most {_MOST_HOPS} windows of a row are computed",
-        )
-    start = f"time_bucket(to_microseconds({step}), __time, {_EPOCH})"
-    starts = (
-        f"started AS (SELECT *, {start} - to_microseconds({step} * unnest(range({count}))) "
-        "AS __start FROM numbered)"
-    )
-    end = f"__start + to_microseconds({length})"
-    times = f"SELECT *, {end} AS __end FROM started WHERE {end} > __time"
-    return _groups(name, params, inputs[0], "hop", times, [starts])
+    length, step = micros_of(name, params, "windowTime"), micros_of(name, params, "hopTime")
+    between, times = hopping(name, length, step)
+    return _groups(name, params, inputs[0], "hop", times, between)
 
 
 def session(name: str, params: Params, inputs: Sequence[Table]) -> Table:
@@ -244,18 +295,9 @@ def session(name: str, params: Params, inputs: Sequence[Table]) -> Table:
     ``session_start()`` is the first row's time, ``session_end()`` the last one's and the gap.
     """
     refuse_unbounded(name, inputs[0]._node)
-    gap = f"to_microseconds({_micros(name, params, 'sessionGapTime')})"
-    keys = _columns(name, inputs[0].schema, params["groupCols"])
-    window = f"OVER ({_partition(keys)} ORDER BY __time, __row)"
-    between = [
-        f"cut AS (SELECT *, coalesce(__time > lag(__time) {window} + {gap}, true)::INT AS __new "
-        "FROM numbered)",
-        f"sessions AS (SELECT *, sum(__new) {window} AS __session FROM cut)",
-    ]
-    of = f"OVER ({_partition([*keys, '__session'])})"
-    times = (
-        f"SELECT *, min(__time) {of} AS __start, max(__time) {of} + {gap} AS __end FROM sessions"
-    )
+    gap = micros_of(name, params, "sessionGapTime")
+    keys = found_columns(name, inputs[0].schema, params["groupCols"])
+    between, times = silences(gap, keys)
     return _groups(name, params, inputs[0], "session", times, between)
 
 
@@ -298,10 +340,9 @@ def group_by_window(name: str, params: Params, inputs: Sequence[Table]) -> Table
         count, size = length("windowLength")
         step, hop_size = length("slidingLength") if kind == "HOP" else (count, size)
         number = -(-count // step)
-        if number > _MOST_HOPS:
-            raise bad_option(name, f"{name}: a row would stand in {number} windows")
+        check_hops(name, number)
         starts = (
-            f"SELECT *, time_bucket({hop_size}, __now, {_EPOCH}) "
+            f"SELECT *, time_bucket({hop_size}, __now, {EPOCH}) "
             f"- {unit}(({step} * unnest(range({number})))::INT) AS __start FROM arrived"
         )
     clause = gather_rows(name, translate(params["selectClause"]), table.schema)
