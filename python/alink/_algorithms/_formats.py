@@ -13,8 +13,8 @@ from ._strings import Unreadable, java_double, java_float, parse_double, text_of
 from ._types import parse_schema
 from ._vectors import Vectors, read_vectors
 
-#: A row in between: what stands under each name, as text.
-Fields = dict[str, str]
+#: A row in between: what stands under each name, as text; None where a value is missing.
+Fields = dict[str, str | None]
 #: Reads a batch: the fields of each row; None for a row that holds nothing.
 Reader = Callable[[pa.RecordBatch], Iterable["Fields | None"]]
 
@@ -29,9 +29,7 @@ def _columns_reader(params: Mapping[str, Any]) -> Reader:
         picked = batch.schema.names if names is None else names
         columns = [texts_of(batch.column(name)) for name in picked]
         for row in zip(*columns, strict=True):
-            yield {
-                name: value for name, value in zip(picked, row, strict=True) if value is not None
-            }
+            yield dict(zip(picked, row, strict=True))
 
     return read
 
@@ -55,7 +53,7 @@ def _csv_reader(params: Mapping[str, Any]) -> Reader:
             raise Unreadable(
                 f"{text!r:.80} has {len(parts)} fields where {len(names)} are expected"
             )
-        return {name: part for name, part in zip(names, parts, strict=True) if part is not None}
+        return dict(zip(names, parts, strict=True))
 
     return _text_reader(params["csvCol"], fields)
 
@@ -108,7 +106,7 @@ def json_fields(text: str) -> Fields:
         raise Unreadable(f"{text!r:.80} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise Unreadable(f"{text!r:.80} is not an object of JSON")
-    return {name: json_text(item) for name, item in value.items() if item is not None}
+    return {name: None if item is None else json_text(item) for name, item in value.items()}
 
 
 def json_text(value: Any) -> str:
@@ -138,7 +136,10 @@ def _kv_reader(params: Mapping[str, Any]) -> Reader:
 def _text_reader(column: str, fields: Callable[[str], Fields]) -> Reader:
     def read(batch: pa.RecordBatch) -> Iterable[Fields | None]:
         for text in batch.column(column).to_pylist():
-            yield None if text is None else fields(text)
+            try:
+                yield None if text is None else fields(text)
+            except Unreadable as error:
+                raise Unreadable(f"column {column!r}: {error}") from None
 
     return read
 
@@ -187,6 +188,9 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Reader]] = {
 class _Writer:
     """Makes the columns of the outputs from the fields of rows."""
 
+    #: Whether a value that is missing has a place all the same.
+    places = False
+
     def __init__(self, params: Mapping[str, Any], types: Sequence[pa.DataType]) -> None:
         self.params = params
         self.types = types
@@ -212,10 +216,14 @@ class _ColumnsWriter(_Writer):
         self._missing = "0" if params["from"] == "Vector" else None
 
     def cells(self, fields: Fields) -> Sequence[Any]:
-        return [
-            None if (text := fields.get(name, self._missing)) is None else parse(text)
-            for name, parse in zip(self._names, self._parsers, strict=True)
-        ]
+        found: list[Any] = []
+        for name, parse in zip(self._names, self._parsers, strict=True):
+            text = fields.get(name, self._missing)
+            try:
+                found.append(None if text is None else parse(text))
+            except (Unreadable, pa.ArrowInvalid) as error:
+                raise Unreadable(f"what stands under {name!r}: {error}") from None
+        return found
 
 
 class _CsvWriter(_Writer):
@@ -252,6 +260,8 @@ class _KvWriter(_Writer):
 class _VectorWriter(_Writer):
     """Names that are numbers are indices; others are taken in their order."""
 
+    places = True
+
     def cells(self, fields: Fields) -> Sequence[Any]:
         size = self.params["vectorSize"]
         size = -1 if size is None or size < 0 else size
@@ -259,8 +269,9 @@ class _VectorWriter(_Writer):
         pairs = sorted(
             (int(name) if numbered else i, parse_double(text))
             for i, (name, text) in enumerate(fields.items())
+            if text is not None
         )
-        if not numbered and size < 0:
+        if not numbered and size < 0 and len(pairs) == len(fields):
             return [(len(pairs), None, [value for _, value in pairs])]
         if pairs and 0 <= size <= pairs[-1][0]:
             raise Unreadable(f"index {pairs[-1][0]} is beyond a vector of size {size}")
@@ -305,7 +316,7 @@ def _parse_integer(text: str) -> int:
     except ValueError:
         pass
     value = parse_double(text)
-    if value != int(value):
+    if not value.is_integer():
         raise Unreadable(f"{text!r:.80} is not a whole number")
     return int(value)
 
@@ -318,7 +329,7 @@ def convert(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> Any:
     read = _READERS[params["from"]](params)
     skip = (params.get("handleInvalid") or "ERROR").upper() == "SKIP"
     if params["to"] == "Triple":
-        return _ToTriples(read, types)
+        return _ToTriples(read, types, skip)
     writer = _WRITERS[params["to"]](params, types)
 
     def run(batch: pa.RecordBatch) -> list[pa.Array]:
@@ -328,7 +339,7 @@ def convert(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> Any:
                 rows.append(None)
                 continue
             try:
-                rows.append(writer.cells(fields))
+                rows.append(writer.cells(fields if writer.places else _known(fields)))
             except Unreadable:
                 if not skip:
                     raise
@@ -336,6 +347,10 @@ def convert(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> Any:
         return writer.columns(rows)
 
     return run
+
+
+def _known(fields: Fields) -> Fields:
+    return {name: text for name, text in fields.items() if text is not None}
 
 
 def _tolerant(read: Reader, batch: pa.RecordBatch) -> Iterable[Fields | None]:
@@ -348,10 +363,11 @@ def _tolerant(read: Reader, batch: pa.RecordBatch) -> Iterable[Fields | None]:
 
 
 class _ToTriples:
-    """A row for each field: its name and its value."""
+    """A row for each field that has a value: its name and its value."""
 
-    def __init__(self, read: Reader, types: Sequence[pa.DataType]) -> None:
+    def __init__(self, read: Reader, types: Sequence[pa.DataType], skip: bool) -> None:
         self._read = read
+        self._skip = skip
         self._types = types
         self._parsers = [parser(kind) for kind in types]
 
@@ -359,11 +375,26 @@ class _ToTriples:
         of: list[int] = []
         names: list[Any] = []
         values: list[Any] = []
-        name_of, value_of = self._parsers
-        for row, fields in enumerate(self._read(batch)):
+        read = _tolerant(self._read, batch) if self._skip else self._read(batch)
+        for row, fields in enumerate(read):
             for name, value in (fields or {}).items():
+                if value is None:
+                    continue
+                try:
+                    pair = self._parsed(name, value)
+                except Unreadable:
+                    if not self._skip:
+                        raise
+                    continue
                 of.append(row)
-                names.append(name_of(name))
-                values.append(value_of(value))
+                names.append(pair[0])
+                values.append(pair[1])
         columns = [pa.array(names, self._types[0]), pa.array(values, self._types[1])]
         return Expansion(pa.array(of, pa.int64()), columns)
+
+    def _parsed(self, name: str, value: str) -> tuple[Any, Any]:
+        name_of, value_of = self._parsers
+        try:
+            return name_of(name), value_of(value)
+        except (Unreadable, pa.ArrowInvalid) as error:
+            raise Unreadable(f"what stands under {name!r}: {error}") from None

@@ -25,7 +25,7 @@ def json_values(params: Params, types: Types) -> Callable[[pa.RecordBatch], list
         if text is None or not text.strip():
             if skip:
                 return [None] * len(paths)
-            raise Unreadable(f"column {column!r} has an empty text in place of JSON")
+            raise Unreadable(f"{'NULL' if text is None else 'an empty text'} is no JSON")
         try:
             value = parse_json(text)
         except Unreadable:

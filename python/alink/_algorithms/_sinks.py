@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from . import _ak
 from ._formats import texts_of
-from ._strings import java_double
+from ._strings import Unreadable, java_double
 from ._types import parse_schema
 from ._vectors import read_vectors
 
@@ -99,7 +99,7 @@ def _libsvm(spec: Mapping[str, Any]) -> Write:
             lines: list[str] = []
             for label, vector in zip(labels, read_vectors(batch, spec["vectorCol"]), strict=True):
                 if label is None or vector is None:
-                    raise ValueError("LibSVM has no way to write NULL: filter such rows out")
+                    raise Unreadable("LibSVM has no way to write NULL: leave such rows out")
                 _, indices, values = vector
                 at = range(len(values)) if indices is None else indices.tolist()
                 pairs = zip(at, values.tolist(), strict=True)

@@ -65,9 +65,8 @@ def rank(name: str, params: Params, inputs: Sequence[Table]) -> Table:
             name, f"{name}: {params['statType']} needs a column", "set statCol, or statType count"
         )
     measured: str = found.get("statCol") or schema.names[0]
-    columns: dict[str, str] = {
-        measured: _statistic(name, schema, "statType", measured, params["statType"]),
-    }
+    kind = params["statType"] if "statCol" in found else "countTotal"  # rows, NULL or not
+    columns: dict[str, str] = {measured: _statistic(name, schema, "statType", measured, kind)}
     keys = [found[key] for key in ("groupCol", "objectCol") if key in found]
     if measured in keys:  # two columns of a result have different names
         columns = {params["statType"]: columns[measured]}
