@@ -475,9 +475,12 @@ func (b *build) training(v *exec.Vertex, a *plan.Application, shared *exec.Funct
 	shared.Input = exec.TrainInput
 	shared.Output = arrow.NewSchema(append(slices.Clone(exec.TrainOutput), a.Result.Fields()...), nil)
 	shared.Retries = 0 // the operator begins again
-	share := int64(ops.TrainShareBytes)
-	if a.Workers > 0 {
+	share := call.Function.Options.ShareBytes
+	switch {
+	case a.Workers > 0:
 		share = 0
+	case share == 0:
+		share = ops.TrainShareBytes
 	}
 	training := &ops.Training{
 		Runner: b.engine.workers.runner, Stage: shared, Columns: a.Columns, Rows: a.Crossing, File: file,

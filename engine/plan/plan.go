@@ -243,6 +243,9 @@ type FunctionOptions struct {
 	OutputBytes int64 `json:"output_bytes,omitempty"`
 	// Workers is the number of workers of the stage; 0 leaves it to the engine.
 	Workers int `json:"workers,omitempty"`
+	// ShareBytes is how many bytes of rows make one more worker of a train
+	// function worthwhile, where Workers is 0; 0 leaves it to the engine.
+	ShareBytes int64 `json:"share_bytes,omitempty"`
 	// BatchRows is the largest number of rows in one call; 0 leaves it to the
 	// engine.
 	BatchRows int `json:"batch_rows,omitempty"`

@@ -103,8 +103,8 @@ func (p *Plan) validateFunction(f *Function) error {
 	if f.Options.Workers > workersMax {
 		return fmt.Errorf("workers must be at most %d, not %d", workersMax, f.Options.Workers)
 	}
-	if f.Options.Workers < 0 || f.Options.BatchRows < 0 || f.Options.Retries != nil && *f.Options.Retries < 0 {
-		return fmt.Errorf("workers, batch_rows and retries cannot be negative")
+	if f.Options.Workers < 0 || f.Options.ShareBytes < 0 || f.Options.BatchRows < 0 || f.Options.Retries != nil && *f.Options.Retries < 0 {
+		return fmt.Errorf("workers, share_bytes, batch_rows and retries cannot be negative")
 	}
 	if t := f.Options.TimeoutMS; t != nil && (*t < 0 || *t > timeoutMSMax) {
 		return fmt.Errorf("timeout_ms must be between 0 and %d, not %d", int64(timeoutMSMax), *t)

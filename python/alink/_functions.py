@@ -68,6 +68,7 @@ class FunctionOptions:
     timeout: float | str | None = "60s"
     memory: int | str | None = None
     timeout_ms_default: int = _TIMEOUT_MS
+    share_bytes: int | None = None
     confined: Confinement = field(default_factory=Confinement)
     policy: Policy = field(default_factory=Policy)
 
@@ -107,7 +108,7 @@ class FunctionOptions:
         if self.on_null != "call":
             data["on_null"] = self.on_null
         data.update(retries_json("udf", self.retries))
-        for option in ("workers", "batch_rows"):
+        for option in ("workers", "share_bytes", "batch_rows"):
             if (value := getattr(self, option)) is not None:
                 data[option] = value
         timeout_ms = milliseconds("udf", "timeout", self.timeout)

@@ -10,10 +10,12 @@ import threading
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 import alink as al
 from alink._algorithms._models import read_model
+from alink._algorithms._tree_models import Predict
 from alink._ship import Shipment
 from alink.operators import _training
 from alink.operators._session import session
@@ -91,7 +93,7 @@ def test_a_killed_worker_changes_nothing(workers):
         ("KMeans", {"vectorCol": "v", "k": 5, "maxIter": 10}),
         ("NaiveBayes", {"featureCols": list(FEATURES), "labelCol": "y"}),
         ("QuantileDiscretizer", {"selectedCols": list(FEATURES), "numBuckets": 50}),
-        ("Gbdt", {"featureCols": list(FEATURES), "labelCol": "y", "numTrees": 20}),
+        ("Gbdt", {"featureCols": list(FEATURES), "labelCol": "y", "numTrees": 5}),
     ],
 )
 def test_whatever_is_trained_is_the_same_where_workers_are_killed(workers, name, params):
@@ -118,6 +120,47 @@ def test_what_goes_wrong_in_one_worker_ends_all(workers):
         with pytest.raises(al.UdfError, match="'f3' has NULL, NaN or infinite values"):
             train(table).collectToDataframe()
     assert len(coefficients(train())[0]) == 7
+
+
+def test_boosted_trees_of_several_workers_are_as_good_as_those_of_one(workers):
+    count = 20_000
+    kind = RANDOM.integers(0, 4, count)
+    gap = RANDOM.random(count) < 0.1
+    score = SCORE[:count] + 2 * (kind == 1) - gap
+    table = pa.table(
+        {
+            **{name: values[:count] for name, values in FEATURES.items()},
+            "f0": pa.array(FEATURES["f0"][:count], mask=gap),
+            "kind": pa.array(["a", "b", "c", "d"]).take(pa.array(kind)),
+            "w": RANDOM.integers(1, 4, count),
+            "y": np.where(score > 2, "high", np.where(score > 0, "mid", "low")),
+        }
+    )
+    # Labels come in order: no worker sees what the others see.
+    table = table.sort_by("y")
+    params = {"featureCols": [*FEATURES, "kind"], "weightCol": "w", "numTrees": 3, "maxDepth": 4}
+    right = []
+    models = []
+    for size in (1, 2, 2):
+        workers(size)
+        models.append(train(table, "Gbdt", **params).toTable().to_arrow())
+        task = Predict({}, [pa.string()])
+        task.load(models[-1])
+        found = task(table.combine_chunks().to_batches()[0])[0]
+        right.append(pc.mean(pc.equal(found, table["y"])).as_py())
+    assert models[0] != models[1] == models[2]
+    assert right[0] > 0.6  # the most frequent label is that of 45 %
+    np.testing.assert_allclose(right, right[0], atol=0.01)
+
+
+def test_boosting_that_fails_in_one_worker_ends_all(workers):
+    workers(2)
+    labels = TABLE["y"].to_pylist()
+    labels[-1] = None
+    table = TABLE.set_column(6, "y", pa.array(labels))
+    with pytest.raises(al.UdfError, match="'y' is NULL"):
+        train(table, "Gbdt", numTrees=2).collectToDataframe()
+    assert train(name="Gbdt", numTrees=2).toTable().count() > 2
 
 
 def test_a_warning_is_shown_once(workers, capfd):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from alink._algorithms._boosting import train_boosted
 from alink._algorithms._models import model_schema, read_model
 from alink._algorithms._tree_models import Encode, Forest, Predict, Stored
 from alink._algorithms._trees import train_forest
+from alink._ship import Shipment
+from alink.operators._mapping import PACKAGE, package
 from alink.operators._session import session
 from alink.operators._training import Training
 from pyalink import alink as pyalink
@@ -63,7 +66,12 @@ def boosted(rows: pa.Table, params: dict[str, Any]) -> pa.Table:
     """Boost in a worker, where the library is."""
     label = rows.schema.field("y").type if params["classifier"] else None
     training = Training(
-        "Gbdt", "_boosting.train_boosted", params, rows.column_names, model_schema(label), True
+        "Gbdt",
+        "_boosting.train_boosted",
+        params,
+        rows.column_names,
+        model_schema(label),
+        "lightgbm",
     )
     return session().context.from_arrow(rows)._train(training).to_arrow()
 
@@ -274,6 +282,34 @@ def test_rows_come_to_the_same_leaves_however_many_there_are(count: int) -> None
     known: list[Any] = [None] * 3
     for tree, row in zip(stored * 40, values.T.tolist(), strict=False):
         assert walked(json.loads(tree.text()), row, known) == tree.value[tree.leaf_of(row)].tolist()
+
+
+def test_predictions_are_those_of_the_library_itself() -> None:
+    gaps = RANDOM.random((N, 2)) < 0.1
+    given = {
+        "a": pa.array(X[:, 0], mask=gaps[:, 0]),
+        "b": np.where(RANDOM.random(N) < 0.7, 0.0, X[:, 1]),
+        "c": X[:, 2],
+        "kind": pa.array(KIND, mask=gaps[:, 1]),
+        "number": TARGET,
+        "two": TARGET > 1,
+        "three": LABEL,
+    }
+    source = Path(__file__).with_name("boosted_agree.py").read_text("utf-8")
+    found = compared(pa.table(given), source, "lightgbm")
+    assert found["label"].to_pylist() == ["number", "two", "three"]
+    assert min(found["range"].to_pylist()) > 1
+    assert max(found["apart"].to_pylist()) < 1e-6
+
+
+def compared(rows: pa.Table, source: str, library: str) -> pa.Table:
+    """Run a program in a worker where a library is."""
+    schema = pa.schema([("label", pa.string()), ("apart", pa.float64()), ("range", pa.float64())])
+    training = Training("compared", "", {}, rows.column_names, schema, library, alone=True)
+    text = source.replace("alink._algorithms", PACKAGE)
+    shipment = Shipment({"source": text, "name": "run"}, (package(),), None)
+    training.shipment = lambda same_python: shipment
+    return session().context.from_arrow(rows)._train(training).to_arrow()
 
 
 def test_what_cannot_be_trained_is_told() -> None:

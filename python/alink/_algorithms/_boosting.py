@@ -3,10 +3,14 @@
 What it is given are the codes of `_tree_features`, so that splits lie where those of the other
 trees do; what it has grown becomes a model of our own (see `_tree_models`), which is applied
 without it. Objectives that it has are its own, by Newton's steps; the others are computed here.
+
+Several workers grow the same trees, each of its own rows: histograms of gradients are added up by
+the library's collectives (see `_lightgbm`).
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ._group import Group
+from ._lightgbm import Booster
+from ._random import uniform
 from ._strings import Unreadable
 from ._tree_features import Array, Binned
 from ._tree_models import Forest, Stored, write_forest
@@ -25,11 +31,16 @@ from ._trees import Seen
 _GAIN_LEAST = 1e-6
 _HESSIAN_LEAST = 1e-16
 _LEAVES_MAX = 131_072  # of LightGBM
-_BATCH_ROWS = 8_192
+#: Of fewer rows a worker's share is not worth a meeting: each grows the same trees of all rows.
+_SHARE_ROWS_LEAST = 4_096
+#: Of so many rows, and so many codes, the library is told how they are spread.
+_SAMPLE_ROWS = 50_000
+_SAMPLE_CODES = 4_000_000
+_SAMPLING = 1_000_033  # a draw that no tree takes
 
 
 class _Loss:
-    """What boosting descends: margins of rows, and their gradients."""
+    """What boosting descends, and where it starts."""
 
     def __init__(self, group: Group, seen: Seen, params: Mapping[str, Any]) -> None:
         self._seen = seen
@@ -42,15 +53,19 @@ class _Loss:
                 "boosting needs two or more"
             )
         self.groups = count if count > 2 else 1
-        wanted = seen.target[None] if not count else _indicators(seen.codes, count)
-        self._wanted = wanted[1:] if count == 2 else wanted
         if params.get("scalePosWeight", 1.0) != 1.0 and count == 2:
             seen.weights = seen.weights * np.where(seen.codes == 1, params["scalePosWeight"], 1.0)
         self.base = self._start(group, params)
         plain = self._newton and self.outcome != "softmax"
         #: The library's name for what is descended; None where it has none.
         self.named = {"sum": "regression", "logistic": "binary"}[self.outcome] if plain else None
-        self.margins = np.repeat(self.base[:, None], len(seen.weights), 1)
+
+    def _wanted(self, rows: slice) -> Array:
+        if self._seen.codes is None:
+            return self._seen.target[None, rows]
+        first = 1 if self.groups == 1 else 0
+        kinds = np.arange(first, len(self._seen.labels))
+        return (self._seen.codes[rows] == kinds[:, None]).astype(np.float64)
 
     def _start(self, group: Group, params: Mapping[str, Any]) -> Array:
         given = params.get("baseScore")
@@ -58,8 +73,12 @@ class _Loss:
             if self.outcome == "logistic":
                 return np.array([np.log(given / (1 - given))])
             return np.full(self.groups, float(given))
-        weights = self._seen.weights
-        total, sums = group.sum(weights.sum(), self._wanted @ weights)
+        weights, codes = self._seen.weights, self._seen.codes
+        if codes is None:
+            mine = (self._seen.target @ weights)[None]
+        else:
+            mine = np.bincount(codes, weights, len(self._seen.labels))[-self.groups :]
+        total, sums = group.sum(weights.sum(), mine)
         mean = sums / total
         if self.outcome == "sum":
             return mean
@@ -72,38 +91,33 @@ class _Loss:
             self._seen.target if self._seen.codes is None else self._seen.codes.astype(np.float64)
         )
 
-    def gradients(self) -> tuple[Array, Array]:
-        """Give the negative gradients and second derivatives, shape (groups, rows) each."""
-        weights = self._seen.weights
+    def gradients(self, margins: Array, rows: slice) -> tuple[Array, Array]:
+        """Give the gradients and second derivatives at margins of rows, shape (groups, rows)."""
+        weights = self._seen.weights[rows]
+        even = np.broadcast_to(weights, margins.shape)
         if self.outcome == "sum":
-            return weights * (self._wanted - self.margins), np.broadcast_to(
-                weights, self.margins.shape
-            )
+            return weights * (margins - self._wanted(rows)), even
         if self.outcome == "logistic":
-            likely = np.exp(-np.logaddexp(0, -self.margins))
+            likely = np.exp(-np.logaddexp(0, -margins))
         else:
-            likely = np.exp(self.margins - self.margins.max(0))
+            likely = np.exp(margins - margins.max(0))
             likely /= likely.sum(0)
-        slopes = weights * (self._wanted - likely)
+        slopes = weights * (likely - self._wanted(rows))
         if not self._newton:
-            return slopes, np.broadcast_to(weights, self.margins.shape)
+            return slopes, even
         return slopes, weights * np.maximum(likely * (1 - likely), _HESSIAN_LEAST)
-
-
-def _indicators(codes: Any, count: int) -> Array:
-    result = np.zeros((count, len(codes)))
-    result[codes, np.arange(len(codes))] = 1.0
-    return result
 
 
 def train_boosted(params: Mapping[str, Any]) -> Any:
     """Make the training of boosted trees; ``classifier`` says whether labels are classes."""
 
     def train(group: Group) -> pa.Table:
+        if group.rows_of_all < _SHARE_ROWS_LEAST * group.size:
+            group = group.alone()
         seen = Seen(group, params, params["classifier"])
         rows = Binned(group, params, params["maxBins"])
         loss = _Loss(group, seen, params)
-        grown = _grow(rows, seen, loss, params)
+        grown = _grow(group, rows, seen, loss, params)
         size = len(rows.features)
         gains = np.zeros(size)
         trees: list[Stored] = []
@@ -121,54 +135,65 @@ def train_boosted(params: Mapping[str, Any]) -> Any:
     return train
 
 
-def _library() -> Any:
-    # Its threads meet thousands of times, and spin while they wait: where other processes want
-    # the cores too, each meeting would take a turn of theirs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        import lightgbm  # pyright: ignore[reportMissingImports]
-    except OSError as error:  # of the runtime that compilers bring
-        raise Unreadable(
-            f"LightGBM cannot be loaded ({error}): install libgomp on the engine's machine "
-            "(apt install libgomp1, dnf install libgomp)"
-        ) from None
-    return lightgbm
-
-
 def _grow(
-    rows: Binned, seen: Seen, loss: _Loss, params: Mapping[str, Any]
+    group: Group, rows: Binned, seen: Seen, loss: _Loss, params: Mapping[str, Any]
 ) -> list[Mapping[str, Any]]:
     """Grow the trees; those of one round stand together, one for each class of many."""
-    library = _library()
-    count = len(seen.weights)
     if not len(rows.features):
         return []
-    settings = _settings(rows, params, count)
-    dataset = library.Dataset(
-        _matrix(rows.codes),
-        label=loss.labels(),
-        weight=None if (seen.weights == 1).all() else seen.weights,
-        init_score=np.repeat(loss.base[None], count, 0).ravel(order="F"),
-        categorical_feature=[
-            j for j, known in enumerate(rows.features.categories) if known is not None
-        ],
-        params=settings,
-        free_raw_data=True,
-    )
-
-    def descended(margins: Array, _: Any) -> tuple[Array, Array]:
-        loss.margins = margins.T if margins.ndim > 1 else margins[None]
-        slopes, curves = (np.array(part) for part in loss.gradients())
-        return (-slopes.T, curves.T) if margins.ndim > 1 else (-slopes[0], curves[0])
-
-    given = {**settings, "objective": loss.named or descended}
+    settings = _settings(group, rows, params)
+    settings["objective"] = loss.named or "custom"
     if loss.groups > 1:
-        given["num_class"] = loss.groups
-    booster = library.train(given, dataset, num_boost_round=params["numTrees"])
-    return booster.dump_model()["tree_info"]
+        settings["num_class"] = loss.groups
+    booster = Booster(settings, _sample(group, rows), len(seen.weights))
+    try:
+        booster.push(rows.codes)
+        rows.forget()  # the library has its own
+        booster.set("label", loss.labels())
+        if not group.least(float((seen.weights == 1).all())):
+            booster.set("weight", seen.weights)
+        booster.set("init_score", np.repeat(loss.base[:, None], len(seen.weights), 1))
+        descend = None if loss.named else loss.gradients
+        with booster.together(group):
+            return booster.grow(params["numTrees"], loss.groups, descend)
+    finally:
+        booster.close()
 
 
-def _settings(rows: Binned, params: Mapping[str, Any], count: int) -> dict[str, Any]:
+def _sample(group: Group, rows: Binned) -> Array:
+    """Give codes that stand for those of all workers, shape (features, n); NaN is missing.
+
+    They are the same in each worker, and each code of a row of any worker is among them. What
+    they tell of its frequency decides how the library stores a feature.
+    """
+    size = len(rows.features)
+    share = min(_SAMPLE_ROWS, _SAMPLE_CODES // size) / max(group.rows_of_all, 1)
+    mine = rows.codes[:, uniform(0, _SAMPLING, rows.numbers) < share]
+    parts = [
+        np.frombuffer(part, rows.codes.dtype).reshape(size, -1)
+        for part in group.gather(np.ascontiguousarray(mine).tobytes())
+    ]
+    begins = np.cumsum([0, *rows.counts])
+    present = np.zeros(begins[-1])
+    for codes, begin in zip(rows.codes, begins, strict=False):
+        present[begin + np.unique(codes)] = 1
+    present = group.largest(present)
+    found = np.concatenate(parts, 1)
+    missed = [
+        np.setdiff1d(np.flatnonzero(present[begin:end]), codes)
+        for codes, begin, end in zip(found, begins, begins[1:], strict=False)
+    ]
+    # The most frequent code fills the rows that a feature does not need.
+    more = np.empty((size, max(map(len, missed))))
+    for row, codes, drawn in zip(more, missed, found, strict=True):
+        row[:] = np.bincount(drawn).argmax() if drawn.size else codes[0]
+        row[: len(codes)] = codes
+    sample = np.concatenate([found.astype(np.float64), more], 1)
+    sample[sample == 0] = np.nan
+    return sample
+
+
+def _settings(group: Group, rows: Binned, params: Mapping[str, Any]) -> dict[str, Any]:
     size = len(rows.features)
     depth = params["maxDepth"]
     full = 2**depth if depth < 30 else _LEAVES_MAX
@@ -176,12 +201,12 @@ def _settings(rows: Binned, params: Mapping[str, Any], count: int) -> dict[str, 
     if some := params.get("numSubsetFeatures"):
         share = min(share, some / size)
     ratio = float(params.get("subsamplingRatio") or 1.0)
-    ratio = ratio / count if ratio > 1 else ratio
+    ratio = ratio / group.rows_of_all if ratio > 1 else ratio
     least = params["minInfoGain"] + params["gamma"] * params.get("gammaFactor", 1.0)
     seed = int(params.get("seed") or 0)
     return {
         "verbosity": -1,
-        "num_threads": len(os.sched_getaffinity(0)),
+        "num_threads": max(1, len(os.sched_getaffinity(0)) // group.size),
         "deterministic": True,
         "force_row_wise": True,
         "seed": seed,
@@ -192,6 +217,9 @@ def _settings(rows: Binned, params: Mapping[str, Any], count: int) -> dict[str, 
         "max_depth": min(depth, _LEAVES_MAX),
         "num_leaves": max(2, min(params["maxLeaves"], full, _LEAVES_MAX)),
         "max_bin": max(max(rows.counts, default=2), 2),
+        "categorical_feature": [
+            j for j, known in enumerate(rows.features.categories) if known is not None
+        ],
         "min_data_in_bin": 1,
         "min_data_in_leaf": params["minSamplesPerLeaf"],
         "min_sum_hessian_in_leaf": params["minSumHessianPerLeaf"],
@@ -209,16 +237,6 @@ def _settings(rows: Binned, params: Mapping[str, Any], count: int) -> dict[str, 
         "cat_smooth": 0.0,
         "cat_l2": 0.0,
     }
-
-
-def _matrix(codes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Give codes as the library takes them, shape (rows, features); a code of 0 is missing."""
-    matrix = np.empty(codes.shape[::-1], np.float32)
-    for begin in range(0, len(matrix), _BATCH_ROWS):
-        part = slice(begin, begin + _BATCH_ROWS)
-        matrix[part] = codes[:, part].T
-    matrix[matrix == 0] = np.nan
-    return matrix
 
 
 def _stored(root: Mapping[str, Any], group: int, rows: Binned, gains: Array) -> Stored:
@@ -247,19 +265,22 @@ def _stored(root: Mapping[str, Any], group: int, rows: Binned, gains: Array) -> 
         at = feature[node] = found["split_feature"]
         gains[at] += found["split_gain"]
         left, right = found["left_child"], found["right_child"]
-        child[node] = add()
-        waiting += [(child[node], left), (add(), right)]
         if found["decision_type"] == "==":
             table = np.ones(rows.counts[at], np.intp)
             table[[int(code) for code in found["threshold"].split("||")]] = 0
             branches[node] = table
             missing[node] = int(table[0])
-            continue
-        threshold[node] = float(rows.cuts[at][int(found["threshold"]) - 1])
-        if found["missing_type"] == "NaN":
-            missing[node] = int(not found["default_left"])
         else:
-            missing[node] = int(_rows_of(right) > _rows_of(left))
+            cuts, below = rows.cuts[at], int(found["threshold"])
+            if found["missing_type"] == "NaN":
+                missing[node] = int(not found["default_left"])
+            else:
+                missing[node] = int(_rows_of(right) > _rows_of(left))
+            if below == 0:  # no code is below: all numbers take the first branch
+                left, right, missing[node] = right, left, 1 - missing[node]
+            threshold[node] = float(cuts[below - 1]) if 0 < below <= len(cuts) else math.inf
+        child[node] = add()
+        waiting += [(child[node], left), (add(), right)]
     return Stored(group, feature, threshold, child, missing, branches, np.array(value))
 
 

@@ -63,12 +63,24 @@ class Group:
     def _file(self) -> pa.ipc.RecordBatchFileReader:
         return pa.ipc.open_file(pa.memory_map(self._share.path))
 
+    def alone(self) -> Group:
+        """Give a group of this worker alone, which has all rows."""
+        if self.size == 1:
+            return self
+        group = Group(self._share)
+        group.rank, group.size = 0, 1
+        return group
+
+    @functools.cached_property
+    def rows_of_all(self) -> int:
+        """The number of the rows of all workers."""
+        return sum(self._file.get_batch(i).num_rows for i in range(self._file.num_record_batches))
+
     @functools.cached_property
     def _parts(self) -> list[tuple[int, pa.RecordBatch]]:
         """The worker's rows as they lie in the file, with the number of each one's first row."""
         batches = [self._file.get_batch(i) for i in range(self._file.num_record_batches)]
-        total = sum(batch.num_rows for batch in batches)
-        begin, end = (total * rank // self.size for rank in (self.rank, self.rank + 1))
+        begin, end = (self.rows_of_all * rank // self.size for rank in (self.rank, self.rank + 1))
         parts: list[tuple[int, pa.RecordBatch]] = []
         start = 0
         for batch in batches:

@@ -130,6 +130,10 @@ class Binned:
                 self.codes[:, part][:, lost] = 0
             start += batch.num_rows
 
+    def forget(self) -> None:
+        """Leave the rows; what the training found of their features stays."""
+        self.codes, self.numbers = self.codes[:0].copy(), self.numbers[:0].copy()
+
     def _coded(self, feature: int, values: Array) -> Codes:
         codes = np.searchsorted(self.cuts[feature], values) + 1
         codes[np.isnan(values)] = 0
@@ -137,8 +141,7 @@ class Binned:
 
     def _cut(self, group: Group, bins: int) -> list[Array]:
         """Find the cuts: between all values where they are few, else at even ranks."""
-        total = float(group.sum(len(group))[0])
-        ratio = _SAMPLE_ROWS / max(total, 1)
+        ratio = _SAMPLE_ROWS / max(group.rows_of_all, 1)
         parts: list[Array] = []
         for first, batch in group.numbered():
             values = self.features.read(batch)[0]

@@ -198,8 +198,8 @@ class Forest:
                 else:
                     yield part, number, levels.leaves_of(codes, room)
 
-    def outcomes(self, values: Array) -> Array:
-        """Give what the trees say, shape (k, rows): of each class, or a number."""
+    def sums(self, values: Array) -> Array:
+        """Give the sums of what the trees say, shape (k, rows)."""
         count = len(self.base) or self.trees[0].value.shape[1]
         result = np.zeros((count, values.shape[1]))
         for part, number, nodes in self.leaves(values):
@@ -208,6 +208,11 @@ class Forest:
                 result[tree.group, part] += tree.value[:, 0].take(nodes)
             else:
                 result[:, part] += tree.value.take(nodes, 0).T
+        return result
+
+    def outcomes(self, values: Array) -> Array:
+        """Give what the trees say, shape (k, rows): of each class, or a number."""
+        result = self.sums(values)
         if not self.base:
             return result / len(self.trees)
         result += np.array(self.base)[:, None]

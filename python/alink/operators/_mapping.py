@@ -146,14 +146,18 @@ def environment() -> Environment | None:
     return None
 
 
-@functools.cache
-def algorithm_libraries() -> Environment:
-    """Give the environment of the libraries that some algorithms run on.
+#: The requirements of libraries that some algorithms run on.
+_LIBRARIES = {"lightgbm": ["lightgbm>=4.5,<5"]}
 
-    It is built when the first job needs it. The environment of the user's program has none of
-    them.
+
+@functools.cache
+def algorithm_library(name: str) -> Environment:
+    """Give the environment of a library that some algorithms run on.
+
+    It is built when the first job needs it. The environment of the user's program has no such
+    library.
     """
-    return Environment(requirements=["numpy", "lightgbm>=4.5,<5"])
+    return Environment(requirements=["numpy", *_LIBRARIES[name]])
 
 
 def apply_step(

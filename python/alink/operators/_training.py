@@ -19,7 +19,7 @@ from alink.operators._base import BatchOperator, StreamOperator, TableBatch
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT, build
 from alink.operators._mapping import (
-    algorithm_libraries,
+    algorithm_library,
     apply_step,
     environment,
     in_workers,
@@ -44,6 +44,10 @@ E = TypeVar("E", bound="Estimator")
 #: How many workers train a model together; None leaves it to the engine, which goes by the rows.
 WORKERS: int | None = None
 
+#: Beyond so many bytes of rows in a worker there is one more where a library holds them in memory:
+#: beside an eighth of its 1 GiB of rows, a training of few features takes half of it.
+_HELD_BYTES = 128 << 20
+
 
 class Training(TrainFunction):
     """The training of a model.
@@ -60,10 +64,10 @@ class Training(TrainFunction):
         The columns of the rows that it reads.
     result : pyarrow.Schema
         The columns of the model.
-    libraries : bool
-        Whether it needs more than numpy. Libraries want all rows in one worker.
+    library : str
+        The library that it needs besides numpy, or "".
     alone : bool
-        Whether it wants all rows in one worker itself.
+        Whether it wants all rows in one worker.
     """
 
     def __init__(
@@ -73,15 +77,16 @@ class Training(TrainFunction):
         params: Mapping[str, Any],
         columns: Sequence[str],
         result: pa.Schema,
-        libraries: bool = False,
+        library: str = "",
         alone: bool = False,
     ) -> None:
-        env = algorithm_libraries() if libraries else environment()
+        env = algorithm_library(library) if library else environment()
         options = FunctionOptions(
             env=env,
             timeout=None,
             timeout_ms_default=0,
-            workers=1 if libraries or alone else WORKERS,
+            workers=1 if alone else WORKERS,
+            share_bytes=_HELD_BYTES if library else None,
         )
         super().__init__(in_workers, result, columns, options)
         self.name = name
@@ -125,8 +130,10 @@ class Trained:
         The name of the stage's model, if it is not ``<estimator>Model``.
     settings : mapping
         What the training is told besides the operator's parameters.
-    libraries : bool
-        Whether the training needs more than numpy: the environment of `algorithm_libraries`.
+    library : str
+        The library that the training needs besides numpy: see `algorithm_library`.
+    alone : bool
+        Whether the training wants all rows in one worker.
     prepare : callable, optional
         Gives the parameters of the training, checked, of the operator's name, its parameters
         and the schema of the rows.
@@ -154,7 +161,8 @@ class Trained:
     estimator: str = ""
     model: str = ""
     settings: Mapping[str, Any] | None = None
-    libraries: bool = False
+    library: str = ""
+    alone: bool = False
     prepare: Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]] | None = None
     query: Callable[[str, Mapping[str, Any], Table], Table] | None = None
     info: ReadInfo = ModelInfo
@@ -178,7 +186,8 @@ class Trained:
         columns = [columns] if isinstance(columns, str) else columns
         result = self.schema or model_schema(label, [(column, pa.float64()) for column in columns])
         names = list(dict.fromkeys(read))
-        return table._train(Training(name, self.train, given, names, result, self.libraries))
+        training = Training(name, self.train, given, names, result, self.library, self.alone)
+        return table._train(training)
 
     def apply(self, name: str, params: Mapping[str, Any], model: Table, rows: Table) -> Table:
         """Make the table of the rows with what the model says of them."""

@@ -24,6 +24,9 @@ _CRITERIA = ("GINI", "INFOGAIN", "INFOGAINRATIO")
 
 Prepare = Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]]
 
+#: What trainings run on.
+_LIBRARIES = {"_boosting.train_boosted": "lightgbm"}
+
 #: Parameters of XGBoost that have to keep their defaults.
 _FIXED = (
     "colSampleByLevel",
@@ -349,7 +352,7 @@ def declare() -> None:
             "columns": _COLUMNS,
             "label": "labelCol" if classes else "",
             "applied": ["vectorCol"],
-            "libraries": train == "_boosting.train_boosted",
+            "library": _LIBRARIES.get(train, ""),
             "settings": {"modelName": name, "classifier": classes},
             "prepare": prepare,
             "info": TreeModelInfo,
