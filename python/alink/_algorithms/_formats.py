@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -300,6 +301,8 @@ def parser(kind: pa.DataType) -> Callable[[str], Any]:
         return _parse_integer
     if pa.types.is_floating(kind):
         return parse_double
+    if pa.types.is_time(kind):
+        return _parse_time
     return lambda text: pa.scalar(text.strip()).cast(kind).as_py()
 
 
@@ -308,6 +311,13 @@ def _parse_boolean(text: str) -> bool:
     if value is None:
         raise Unreadable(f"{text!r:.80} is neither true nor false")
     return value
+
+
+def _parse_time(text: str) -> datetime.time:
+    try:
+        return datetime.time.fromisoformat(text.strip())
+    except ValueError:
+        raise Unreadable(f"{text!r:.80} is not a time of the day") from None
 
 
 def _parse_integer(text: str) -> int:

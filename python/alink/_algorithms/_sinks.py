@@ -1,4 +1,4 @@
-"""Files that one worker writes: lines of text, LibSVM, .ak."""
+"""Files that one worker writes: lines of text, LibSVM, .ak, TFRecords, sheets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from . import _ak
+from . import _ak, _sheets, _tfrecords
 from ._formats import texts_of
 from ._strings import Unreadable, java_double
 from ._types import parse_schema
@@ -28,16 +28,16 @@ def writer(spec: Mapping[str, Any]) -> Callable[[Iterator[pa.RecordBatch]], int]
     Parameters
     ----------
     spec : mapping
-        ``format`` ("text", "libsvm" or "ak"), ``path``, ``overwrite``, and the parameters of the
-        format.
+        ``format`` ("text", "libsvm", "ak", "tfrecord" or "xls"), ``path``, ``overwrite``, and the
+        parameters of the format.
     """
-    write: Write = {"text": _text, "libsvm": _libsvm, "ak": _ak_file}[spec["format"]](spec)
+    write = _WRITERS[spec["format"]](spec)
     path = Path(spec["path"])
     part = path.with_name(f".{path.name}.part")
 
     def run(batches: Iterator[pa.RecordBatch]) -> int:
         if not spec["overwrite"]:
-            _refuse_existing(path)
+            refuse_existing(path)
         try:
             with part.open("wb") as file:
                 rows = write(file, batches)
@@ -49,7 +49,7 @@ def writer(spec: Mapping[str, Any]) -> Callable[[Iterator[pa.RecordBatch]], int]
                 try:
                     os.link(part, path)  # unlike a rename, it does not replace
                 except FileExistsError:
-                    _refuse_existing(path)
+                    refuse_existing(path)
         finally:
             part.unlink(missing_ok=True)
         return rows
@@ -57,7 +57,8 @@ def writer(spec: Mapping[str, Any]) -> Callable[[Iterator[pa.RecordBatch]], int]
     return run
 
 
-def _refuse_existing(path: Path) -> None:
+def refuse_existing(path: Path) -> None:
+    """Refuse to replace what is there."""
     if path.exists():
         raise FileExistsError(f"{path} is there already; setOverwriteSink(True) replaces it")
 
@@ -116,6 +117,24 @@ def _libsvm(spec: Mapping[str, Any]) -> Write:
 def _ak_file(spec: Mapping[str, Any]) -> Write:
     schema = parse_schema(spec["schemaStr"])
     return lambda file, batches: _ak.write(file, schema, batches)
+
+
+def _tfrecord_file(spec: Mapping[str, Any]) -> Write:
+    schema = parse_schema(spec["schemaStr"])
+    return lambda file, batches: _tfrecords.write(file, schema, batches)
+
+
+def _xls_file(_spec: Mapping[str, Any]) -> Write:
+    return _sheets.write
+
+
+_WRITERS: Mapping[str, Callable[[Mapping[str, Any]], Write]] = {
+    "text": _text,
+    "libsvm": _libsvm,
+    "ak": _ak_file,
+    "tfrecord": _tfrecord_file,
+    "xls": _xls_file,
+}
 
 
 def texts(params: Mapping[str, Any], types: Any) -> Any:

@@ -89,6 +89,11 @@ def parse_schema(text: str) -> pa.Schema:
     return pa.schema(fields)
 
 
+def type_words(text: str) -> list[str]:
+    """Give the names of the types of a schema string, as it has them."""
+    return [match[2] for part in _split(text) if (match := _FIELD.fullmatch(part)) is not None]
+
+
 def _split(text: str) -> list[str]:
     """Cut at the commas that stand in no brackets."""
     parts, depth, start = [], 0, 0

@@ -32,6 +32,7 @@ from alink.operators import (
     _sources,
     _statistics,
     _time_windows,
+    _timed_files,
     _topics,
     _trees,
     _tuning,
@@ -105,6 +106,7 @@ _classifiers.declare()
 _tuning.declare()
 _time_windows.declare()
 _generated_features.declare()
+_timed_files.declare()
 _recent_days.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]

@@ -41,7 +41,8 @@ class Steps(MapBatchesFunction[..., Any]):
     result : pyarrow.Schema
         The columns of the last step's result.
     options : FunctionOptions, optional
-        What they may do in their workers beyond computing, and with how many rows.
+        What they may do in their workers beyond computing, in which environment, and with how
+        many rows.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class Steps(MapBatchesFunction[..., Any]):
         options: FunctionOptions | None = None,
     ) -> None:
         self._special = options
-        options = replace(options or FunctionOptions(), env=environment())
+        options = options or FunctionOptions()
+        options = replace(options, env=options.env or environment())
         super().__init__(in_workers, result, None, options)
         self.name = " → ".join(names)
         self.origin = None
@@ -158,6 +160,12 @@ def algorithm_library(name: str) -> Environment:
     library.
     """
     return Environment(requirements=["numpy", *_LIBRARIES[name]])
+
+
+@functools.cache
+def spreadsheet_libraries() -> Environment:
+    """Give the environment of the libraries that read and write spreadsheets."""
+    return Environment(requirements=["numpy", "python-calamine>=0.3,<1", "xlsxwriter>=3.2,<4"])
 
 
 def apply_step(

@@ -8,10 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from alink._algorithms import _tfrecord_types
 from alink._algorithms._ak_meta import refuse_others
 from alink._algorithms._strings import Unreadable
 from alink._algorithms._types import VECTOR, format_schema, is_kind
 from alink._confinement import confinement
+from alink._environment import Environment
 from alink._files import absolute_path, csv_output_args, output_args
 from alink._functions import FitFunction, FunctionOptions
 from alink._options import bad_option
@@ -26,6 +28,7 @@ from alink.operators._mapping import (
     environment,
     find_column,
     in_workers,
+    spreadsheet_libraries,
     task_shipment,
 )
 from alink.operators._operator import AlgoOperator
@@ -42,10 +45,12 @@ MakeSink = Callable[[str, Params, Table], "Node | Table"]
 class Writer(FitFunction[..., Any]):
     """A writer of the package of algorithms: one worker gets all rows."""
 
-    def __init__(self, name: str, spec: Params) -> None:
+    def __init__(
+        self, name: str, spec: Params, env: Environment | None = None, task: str = "_sinks.writer"
+    ) -> None:
         folder = str(Path(spec["path"]).parent)
         options = FunctionOptions(
-            env=environment(),
+            env=env or environment(),
             timeout=None,
             timeout_ms_default=0,
             confined=confinement(name, {"mounts": {folder: "rw"}}, ()),
@@ -55,24 +60,38 @@ class Writer(FitFunction[..., Any]):
         self.origin = None
         self.parameters = ("batches",)
         self._spec = dict(spec)
+        self._task = task
 
     def shipment(self, same_python: bool) -> Shipment:
         """Give the function as it travels."""
         del same_python
-        return task_shipment("_sinks.writer", self._spec)
+        return task_shipment(self._task, self._spec)
 
 
-def _written(name: str, params: Params, table: Table, form: str, **more: Any) -> Table:
+def _written(
+    name: str,
+    params: Params,
+    table: Table,
+    form: str,
+    *,
+    env: Environment | None = None,
+    **more: Any,
+) -> Table:
     """Make the table whose row is there when a worker has written the file."""
+    refuse_several(name, params)
+    path = absolute_path(name, params["filePath"])
+    spec = {"format": form, "path": path, "overwrite": params["overwriteSink"], **more}
+    return table._derive("fit", {"function": Writer(name, spec, env)})
+
+
+def refuse_several(name: str, params: Params) -> None:
+    """Refuse to write several files."""
     if params.get("numFiles", 1) != 1 or params.get("partitionCols"):
         raise bad_option(
             name,
             f"{name} writes one file: numFiles and partitionCols are not supported",
             "CsvSinkBatchOp writes folders",
         )
-    path = absolute_path(name, params["filePath"])
-    spec = {"format": form, "path": path, "overwrite": params["overwriteSink"], **more}
-    return table._derive("fit", {"function": Writer(name, spec)})
 
 
 def text_sink(name: str, params: Params, table: Table) -> Table:
@@ -85,7 +104,8 @@ def text_sink(name: str, params: Params, table: Table) -> Table:
 def libsvm_sink(name: str, params: Params, table: Table) -> Table:
     """Write LibSVM's lines, ``label index:value …``."""
     columns = {key: find_column(name, table.schema, params[key]) for key in _LIBSVM_COLUMNS}
-    return _written(name, params, table, "libsvm", startIndex=params["startIndex"], **columns)
+    given: dict[str, Any] = {"startIndex": params["startIndex"], **columns}
+    return _written(name, params, table, "libsvm", **given)
 
 
 _LIBSVM_COLUMNS = ("labelCol", "vectorCol")
@@ -99,6 +119,27 @@ def ak_sink(name: str, params: Params, table: Table) -> Table:
         hint = "leave the column out, or cast it to string"
         raise bad_option(name, f"{name}: {error}", hint) from None
     return _written(name, params, table, "ak", schemaStr=format_schema(table.schema))
+
+
+def tfrecord_sink(name: str, params: Params, table: Table) -> Table:
+    """Write TFRecords of examples: floats of 32 bits, int64 and bytes.
+
+    Truths are 0 and 1, NULL is a feature without values, vectors and tensors lose their shape.
+    """
+    try:
+        _tfrecord_types.refuse_others(table.schema)
+    except Unreadable as error:
+        raise bad_option(name, f"{name}: {error}", "cast it to string, or leave it out") from None
+    return _written(name, params, table, "tfrecord", schemaStr=format_schema(table.schema))
+
+
+def xls_sink(name: str, params: Params, table: Table) -> Table:
+    """Write an .xlsx file of one sheet, without a line of names.
+
+    What a sheet would change is written as text, which XlsSource reads back as it was: numbers of
+    more than 15 digits, NaN, times of microseconds or before March 1900.
+    """
+    return _written(name, params, table, "xls", env=spreadsheet_libraries())
 
 
 def csv_sink(name: str, params: Params, table: Table) -> Node:
@@ -136,7 +177,9 @@ def tsv_sink(name: str, params: Params, table: Table) -> Node:
     return csv_sink(name, {**given, **params}, table)
 
 
-def _declare(name: str, base: type[AlgoOperator], make: MakeSink) -> None:
+def sink(name: str, base: type[AlgoOperator], make: MakeSink) -> None:
+    """Declare a sink of one kind."""
+
     def _link(self: AlgoOperator) -> Table:
         table = self._inputs[0]._table()
         made = make(name, self._all(), table)
@@ -164,9 +207,11 @@ def declare() -> None:
         "TextSink": text_sink,
         "LibSvmSink": libsvm_sink,
         "AkSink": ak_sink,
+        "TFRecordDatasetSink": tfrecord_sink,
+        "XlsSink": xls_sink,
     }
     for name, make in sinks.items():
-        _declare(f"{name}BatchOp", BatchOperator, make)
-        _declare(f"{name}StreamOp", StreamOperator, make)
+        sink(f"{name}BatchOp", BatchOperator, make)
+        sink(f"{name}StreamOp", StreamOperator, make)
     build("PrintBatchOp", BatchOperator, "Print the rows.", _link=_print)
     build("PrintStreamOp", StreamOperator, "Print the rows.", _link=_print)

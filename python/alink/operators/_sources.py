@@ -11,11 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from alink._algorithms import _ak_meta
+from alink._algorithms import _ak_meta, _tfrecord_types
 from alink._algorithms._strings import Unreadable
-from alink._algorithms._types import MTABLE, TENSOR, VECTOR, is_kind, type_name
+from alink._algorithms._types import MTABLE, TENSOR, VECTOR, is_kind, type_name, type_words
 from alink._confinement import confinement
 from alink._diag import quote
+from alink._environment import Environment
 from alink._files import absolute_path
 from alink._functions import FunctionOptions
 from alink._options import bad_option
@@ -24,14 +25,14 @@ from alink.operators import _frame
 from alink.operators._base import BatchOperator, StreamOperator, read_schema
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT, Make, batch_and_stream
-from alink.operators._mapping import apply_step
+from alink.operators._mapping import apply_step, spreadsheet_libraries
 from alink.operators._operator import AlgoOperator
 from alink.operators._session import session
 
 Params = Mapping[str, Any]
 
 _ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\\\": "\\"}
-_AK_FILES_MAX = 10_000
+_FILES_MAX = 10_000
 
 
 def local_path(name: str, params: Params) -> str:
@@ -149,26 +150,117 @@ def ak_source(name: str, params: Params, _inputs: Sequence[Table]) -> Table:
 
     The client opens the first for its schema; a worker reads each whole file.
     """
-    path = Path(local_path(name, params))
-    hint = "an .ak file is what AkSinkBatchOp writes; the path is one of this machine"
+    path = local_path(name, params)
     try:
-        paths = [path]
-        if path.is_dir():
-            paths = sorted(p for p in path.iterdir() if not p.name.startswith((".", "_")))
-        if not paths or len(paths) > _AK_FILES_MAX:
-            raise Unreadable(f"{path} holds {len(paths)} files")
+        paths = files_of(name, path)
         schema = _ak_meta.read_schema(str(paths[0]))
         for other in paths[1:]:
             if not _ak_meta.read_schema(str(other)).equals(schema):
                 raise Unreadable(f"{other} has other columns than {paths[0]}")
     except (OSError, Unreadable) as error:
+        hint = "an .ak file is what AkSinkBatchOp writes; the path is one of this machine"
         raise bad_option(name, f"{name}: {error}", hint) from None
+    return read_files(name, path, paths, "_sources.ak_files", {}, schema)
+
+
+def files_of(name: str, path: str) -> list[Path]:
+    """Give a file, or the files of a folder but those whose names begin with . or _."""
+    found = [Path(path)]
+    if found[0].is_dir():
+        found = sorted(p for p in found[0].iterdir() if not p.name.startswith((".", "_")))
+    if not 0 < len(found) <= _FILES_MAX or not found[0].exists():
+        what = f"holds {len(found)} files" if Path(path).is_dir() else "is no file"
+        raise bad_option(name, f"{name}: {path} {what}", "the path is one of this machine")
+    return found
+
+
+def read_files(
+    name: str,
+    path: str,
+    paths: Sequence[Path],
+    task: str,
+    params: Params,
+    schema: pa.Schema,
+    env: Environment | None = None,
+) -> Table:
+    """Have workers read whole files, each by itself; a task gets their paths.
+
+    Parameters
+    ----------
+    name : str
+        The operator's, for messages.
+    path : str
+        What the workers may see.
+    paths : sequence of path
+        The files.
+    task : str
+        ``"module.name"`` within the package of algorithms.
+    params : mapping
+        What the task is made with.
+    schema : pyarrow.Schema
+        The columns that it gives.
+    env : Environment, optional
+        Where it needs more than numpy.
+    """
     files = session().context.from_arrow(pa.table({"path": [str(p) for p in paths]}))
     outputs = [(field.name, field.type) for field in schema]
-    options = FunctionOptions(
-        batch_rows=1, timeout=None, confined=confinement(name, {"mounts": {str(path): "ro"}}, ())
-    )
-    return apply_step(files, name, "_sources.ak_files", {}, outputs, [], options=options)
+    confined = confinement(name, {"mounts": {path: "ro"}}, ())
+    options = FunctionOptions(env=env, batch_rows=1, timeout=None, confined=confined)
+    return apply_step(files, name, task, params, outputs, [], options=options)
+
+
+def tfrecord_source(name: str, params: Params, _inputs: Sequence[Table]) -> Table:
+    """Read TFRecords of examples: a file, or all of a folder.
+
+    ``schemaStr`` names features: numbers and texts are a feature's first value, tensors and
+    vectors all of them. A feature that an example lacks is NULL. A worker reads a whole file.
+    """
+    path = local_path(name, params)
+    schema = read_schema(name, params["schemaStr"])
+    try:
+        _tfrecord_types.refuse_others(schema)
+    except Unreadable as error:
+        raise bad_option(name, f"{name}: {error}", "read it as STRING or VARBINARY") from None
+    kinds = [_TENSOR_WORDS.match(word) for word in type_words(params["schemaStr"])]
+    tensors = [
+        "" if match is None else _TENSOR_KINDS.get(m := match[1].upper(), m) for match in kinds
+    ]
+    given = {"names": schema.names, "tensors": tensors}
+    return read_files(name, path, files_of(name, path), "_tfrecords.read_files", given, schema)
+
+
+_TENSOR_WORDS = re.compile(r"([A-Za-z]+)_TENSOR\Z", re.IGNORECASE)
+_TENSOR_KINDS = {"BOOL": "BOOLEAN"}
+
+
+def xls_source(name: str, params: Params, _inputs: Sequence[Table]) -> Table:
+    """Read a sheet of .xls and .xlsx files: one file, or all of a folder.
+
+    ``schemaStr`` names the columns, from the first one, and their types. Formulas are read as
+    the values that they had when the file was saved. An empty cell, or an empty text, is NULL; a
+    row without any value is left out, and with ``lenient`` one that cannot be read.
+    """
+    path = local_path(name, params)
+    schema = read_schema(name, params["schemaStr"])
+    for field in schema:
+        if (
+            pa.types.is_binary(field.type)
+            or is_kind(field.type, TENSOR)
+            or is_kind(field.type, MTABLE)
+        ):
+            raise bad_option(
+                name,
+                f"{name}: column {quote(field.name)} of {type_name(field.type)} cannot be read "
+                "from a sheet",
+                "read it as string, and convert it behind",
+            )
+    if params["sheetIndex"] < 0:
+        raise bad_option(name, f"{name}: sheetIndex is {params['sheetIndex']}", "it counts from 0")
+    wanted = ("sheetIndex", "ignoreFirstLine", "lenient")
+    given = {"names": schema.names, **{key: params[key] for key in wanted}}
+    paths = files_of(name, path)
+    env = spreadsheet_libraries()
+    return read_files(name, path, paths, "_sheets.read_files", given, schema, env)
 
 
 # --- rows of the program ---
@@ -360,6 +452,8 @@ def declare() -> None:
         "LibSvmSource": libsvm_source,
         "ParquetSource": parquet_source,
         "AkSource": ak_source,
+        "TFRecordDatasetSource": tfrecord_source,
+        "XlsSource": xls_source,
         "RandomTableSource": random_table,
         "RandomVectorSource": random_vectors,
     }
