@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +105,26 @@ GIVEN: dict[str, dict[str, Any]] = {
 }
 # Categories whose labels are classes.
 CLASSES = {"classification", "feature"}
+# What takes a value that is missing as one among others; all others give NULL.
+MISSING_IS_A_VALUE = {
+    "Binning", "CrossFeature", "EqualWidthDiscretizer", "Imputer", "KModes", "MultiStringIndexer",
+    "NaiveBayes", "OneHotEncoder", "QuantileDiscretizer", "StringIndexer", "TargetEncoder",
+    *(name for name in BUILT if re.match(r"C45|Cart|DecisionTree|Gbdt|Id3|RandomForest|XGB", name)),
+}  # fmt: skip
+# What learns that values may be missing, from a row that has none.
+LEARNS_NULL = {"CrossFeature"}
+# Rows that are odd, by the columns that are.
+ODD: dict[str, dict[str, Any]] = {
+    "constant": {
+        "a": 1.0, "b": 1.0, "c": 1.0, "dense": "1.0 1.0 1.0", "counts": "1 1 1", "word": "ant",
+        "words": "ant", "gap": 1.0,
+    },
+    "one class": {"label": "yes", "target": 1.0},
+    "infinite": {
+        "a": [math.inf, math.nan, *POINTS[2:, 0]],
+        "dense": ["Infinity 0.0 NaN", *FRAME["dense"][1:]],
+    },
+}  # fmt: skip
 # Results that hang on the order of sums, by so much at most.
 TOLERANCE = 1e-5
 
@@ -283,13 +304,39 @@ def test_a_stream_is_given_what_a_table_is(model, wanted):
     compare(found, wanted, tolerance=0.0)
 
 
-def test_rows_of_nulls_are_no_end(model):
-    """They give NULL, or a sentence for the user; never a fault of ours."""
-    nulls = FRAME.head(2).astype(object)
-    nulls.loc[1, [c for c in FRAME.columns if c != "id"]] = None
-    data = pyalink.BatchOperator.fromDataframe(nulls, schemaStr=SCHEMA)
-    found = or_refused(lambda: applied(model, data))
-    assert found is None or len(found) == 2
+def test_a_row_of_nulls_gives_null(estimator, model, wanted):
+    nulls = with_nulls(FRAME.head(2))
+    found = applied(model, pyalink.BatchOperator.fromDataframe(nulls, schemaStr=SCHEMA))
+    assert found["id"].tolist() == [0, 1, -1]
+    compare(found.head(2), wanted.head(2), tolerance=0.0)
+    made = [c for c in wanted.columns if c not in FRAME or not is_same(wanted[c], FRAME[c])]
+    assert made
+    missing = {column: bool(pd.isna(found[column][2])) for column in made}
+    assert missing == dict.fromkeys(made, estimator not in MISSING_IS_A_VALUE)
+
+
+def with_nulls(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give a frame with a row more that has nothing but its number."""
+    row = [-1 if column == "id" else None for column in frame.columns]
+    more = pd.DataFrame([row], columns=frame.columns, dtype=object)
+    return pd.concat([frame.astype(object), more], ignore_index=True)
+
+
+def test_a_row_of_nulls_is_left_out_of_a_training_or_refused(estimator, wanted):
+    data = pyalink.BatchOperator.fromDataframe(with_nulls(FRAME), schemaStr=SCHEMA)
+    found = or_refused(lambda: applied(fitted(estimator, data)))
+    if found is not None and estimator not in LEARNS_NULL:
+        compare(found, wanted)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_rows_train_a_model_or_are_refused(estimator, odd):
+    frame = FRAME.assign(**ODD[odd])
+    data = pyalink.BatchOperator.fromDataframe(frame, schemaStr=SCHEMA)
+    found = or_refused(lambda: applied(fitted(estimator, data)))
+    if found is not None:
+        for column in found.columns:
+            assert column in FRAME or found[column].notna().all(), f"{column} has NULL"
 
 
 @pytest.mark.parametrize("kept", [0, 1])

@@ -53,7 +53,7 @@ def test_it_does_what_the_operators_do(table):
 def test_fitting_computes_and_predicting_waits(table):
     rows = table.with_columns(y="CASE WHEN a > 100 THEN 1 ELSE 0 END")
     estimator = ml.LogisticRegression(features=["a"], label="y")
-    with pytest.raises(al.UdfError, match="the label 'y' has 1 values where 2 are needed"):
+    with pytest.raises(al.UdfError, match="the label 'y' has 1 value where 2 are needed"):
         estimator.fit(rows)
     with pytest.raises(al.PlanError, match="this LogisticRegression is not fitted"):
         estimator.predict(rows)

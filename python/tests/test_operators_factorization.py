@@ -103,7 +103,7 @@ def test_parts_that_are_left_out_are_0(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_training_refuses_what_it_cannot_take() -> None:
-    for y, why in ((["a"] * 300, "has 1 values"), (list(range(300)), "has 300 values")):
+    for y, why in ((["a"] * 300, "has 1 value "), (list(range(300)), "has 300 values")):
         with pytest.raises(ValueError, match=why):
             machine(_factorization.train_classifier, table(y))
     with pytest.raises(ValueError, match="no rows"):

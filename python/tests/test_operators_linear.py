@@ -187,7 +187,7 @@ def test_a_training_that_does_not_converge_says_so(capfd):
 @pytest.mark.parametrize(
     ("rows", "params", "text"),
     [
-        (table(["yes"] * 400), {}, "1 values where 2 are needed: 'yes'"),
+        (table(["yes"] * 400), {}, "1 value where 2 are needed: 'yes'"),
         (table(list("abcd") * 100), {}, "4 values where 2 are needed"),
         (table(LABEL).slice(0, 0), {}, "0 values where 2 are needed"),
         (table([None, *LABEL[1:]]), {}, "the label 'y' is NULL"),

@@ -172,7 +172,7 @@ def test_softmax_is_where_the_gradient_is_0() -> None:
     model = train(_softmax.train(sparse), table(y, v=vectors), batch_rows=90)
     of_vectors = json.loads(read_model(model).data[0])["coefVectors"]
     assert pytest.approx(found[0], rel=1e-3) == np.array([o["data"] for o in of_vectors]).T
-    with pytest.raises(ValueError, match="1 values where 2"):
+    with pytest.raises(ValueError, match="1 value where 2"):
         train(_softmax.train(SOFTMAX), table(["a"] * ROWS))
 
 

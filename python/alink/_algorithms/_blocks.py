@@ -308,7 +308,7 @@ class Blocks:
         if len(labels) != 2:
             shown = ", ".join(map(repr, labels[:5]))
             raise Unreadable(
-                f"the label {self._label!r} has {len(labels)} values where 2 are needed"
+                f"the label {self._label!r} has {counted(labels)} where 2 are needed"
                 + (f": {shown}" if labels else "")
             )
         return labels
@@ -347,6 +347,11 @@ def labels_of(group: Group, column: str) -> list[Any]:
     for part in group.gather(sink.getvalue().to_pybytes()):
         values.update(pa.ipc.open_stream(part).read_all().column(0).to_pylist())
     return sorted(values, reverse=True)
+
+
+def counted(labels: Sequence[Any]) -> str:
+    """Say how many values labels have."""
+    return f"{len(labels)} value" + ("" if len(labels) == 1 else "s")
 
 
 def codes_of(column: pa.Array, labels: Sequence[Any]) -> npt.NDArray[np.int64]:

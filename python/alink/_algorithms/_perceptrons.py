@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ._blocks import Blocks, Scaling
+from ._blocks import Blocks, Scaling, counted
 from ._group import Group
 from ._models import BadModel, Model, read_model, write_model
 from ._moments import numbers
@@ -78,7 +78,7 @@ def train(params: Mapping[str, Any]) -> Any:
         if len(labels) != layers[-1]:
             raise Unreadable(
                 f"layers ends with {layers[-1]}, but the label {params['labelCol']!r} has "
-                f"{len(labels)} values"
+                f"{counted(labels)}"
             )
         weights = _fitted(blocks, blocks.codes(labels), params)
         meta = {

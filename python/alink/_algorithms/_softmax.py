@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ._blocks import Blocks, Scaling
+from ._blocks import Blocks, Scaling, counted
 from ._details import details
 from ._group import Group
 from ._margins import Margins
@@ -33,7 +33,7 @@ def train(params: Mapping[str, Any]) -> Any:
         labels = blocks.labels()
         if len(labels) < 2:
             raise Unreadable(
-                f"the label {params['labelCol']!r} has {len(labels)} values where 2 are needed"
+                f"the label {params['labelCol']!r} has {counted(labels)} where 2 are needed"
             )
         codes = blocks.codes(labels)
         weights, intercepts = _fit(blocks, codes, len(labels), params)
