@@ -170,6 +170,18 @@ def test_bisecting_makes_a_tree_whose_nodes_are_means(size, make):
         assert tree[number]["size"] == tree[2 * number]["size"] + tree[2 * number + 1]["size"]
 
 
+@pytest.mark.parametrize("make", [column, sparse])
+def test_bisecting_starts_along_the_direction_that_varies_most(make):
+    label = RANDOM.integers(0, 2, 400)
+    # Apart along the diagonal, where no coordinate by itself tells them.
+    rows = RANDOM.normal(size=(400, 16)) + np.where(label, 1.0, -1.0)[:, None] - 1e3
+    _, nodes = model("_bisecting.train", make(rows), 2, k=2, maxIter=1, batch_rows=90)
+    assert sorted(node["size"] for node in nodes[1:]) == sorted(np.bincount(label).tolist())
+    found = sorted(node["center"]["data"] for node in nodes[1:])
+    wanted = sorted(rows[label == n].mean(axis=0).tolist() for n in (0, 1))
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
 def test_one_point_is_not_divided():
     rows = np.repeat([[1.0, 1], [2, 2]], 5, axis=0)
     _, nodes = model("_bisecting.train", column(rows), k=4, minDivisibleClusterSize=1)

@@ -95,22 +95,7 @@ def test_all_tasks_are_compared():
     assert set(TASKS) == set(OURS)
 
 
-# Those that fall short, and why. A test fails when one no longer does.
-WORSE = {
-    "BisectingKMeans": "1.1 % below: halves start along a coordinate, not at random, and Lloyd's "
-    "iterations end in another minimum",
-}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=WORSE[name]))
-        if name in WORSE
-        else name
-        for name in TASKS
-    ],
-)
+@pytest.mark.parametrize("name", TASKS)
 def test_as_good_as_spark(name, measures):
     if name not in BUILT:
         pytest.skip(f"{name} is not built yet")

@@ -2,7 +2,8 @@
 
 Steinbach, Karypis and Kumar, A comparison of document clustering techniques, 2000. A cluster is
 divided by Lloyd's iterations with two centres, from a start to both sides of its own centre along
-the coordinate that varies most: no random numbers are drawn. Nodes are numbered as in a heap: the
+the direction in which it varies most (Boley, Principal direction divisive partitioning, 1998): no
+random numbers are drawn. Nodes are numbered as in a heap: the
 root is 1, those below n are 2n and 2n + 1.
 """
 
@@ -28,6 +29,9 @@ from ._vectors import Vectors
 _ROOT = 1
 #: A cluster whose squared distances are less than this share of its squares is one point.
 _ONE_POINT = 1e-14
+#: How often a direction is turned at most, and the cosine from which on it rests.
+_TURNS = 10
+_SETTLED = 1 - 1e-6
 
 
 @dataclass
@@ -157,21 +161,63 @@ class _Growth:
         self._look([child for n in divided for child in (2 * n, 2 * n + 1)])
 
     def _start(self, numbers: Sequence[int]) -> Array:
-        """Give two centres for each leaf, to both sides of its own."""
+        """Give two centres for each leaf, to both sides of its own along its main direction.
+
+        The direction is found by power iterations from the coordinate that varies most.
+        """
+        leaves = [self._leaves.index(number) for number in numbers]
         count = len(self._leaves)
-        total = np.zeros((count, self._points.size))
+        total, squares = np.zeros((2, count, self._points.size))
         for item, places in zip(self._points, self._places, strict=True):
-            total += item.block.sums(places, count, 2)[0]
-        (total,) = self._points.group.sum(total)
-        pairs = np.empty((2 * len(numbers), self._points.size))
+            total += item.block.sums(places, count)[0]
+            squares += item.block.sums(places, count, 2)[0]
+        total, squares = self._points.group.sum(total, squares)
+        sizes = np.array([[self.tree[number].size] for number in numbers])
+        means = total[leaves] / sizes
+        variances = squares[leaves] / sizes - means**2
+        directions = np.zeros(means.shape)
+        rows = np.arange(len(numbers))
+        directions[rows, variances.argmax(axis=1)] = 1.0
+        spreads = np.maximum(variances.max(axis=1), 0.0)
+        for _ in range(_TURNS):
+            turned = self._turned(numbers, means, directions) / sizes
+            lengths = np.sqrt(np.einsum("ij,ij->i", turned, turned))
+            some = lengths > 0
+            turned[some] /= lengths[some, None]
+            turned[~some] = directions[~some]
+            spreads = np.where(some, lengths, spreads)
+            along = np.einsum("ij,ij->i", turned, directions)
+            directions = turned
+            if (along > _SETTLED).all():
+                break
+        steps = directions * np.sqrt(spreads)[:, None]
+        centres = np.array([self.tree[number].centre for number in numbers])
+        return np.stack([centres - steps, centres + steps], axis=1).reshape(-1, means.shape[1])
+
+    def _turned(self, numbers: Sequence[int], means: Array, directions: Array) -> Array:
+        """Multiply a direction for each leaf by the scatter matrix of its rows."""
+        count = len(numbers)
+        total = np.zeros(means.shape)
+        pair_of = self._pair_of(self._leaves, numbers)
+        offsets = np.einsum("ij,ij->i", means, directions)
+        weight = np.zeros(count)
+        for item, places in zip(self._points, self._places, strict=True):
+            pair = pair_of[places]
+            known = np.maximum(pair, 0)
+            along = item.block.products(directions)[np.arange(len(pair)), known] - offsets[known]
+            along[pair < 0] = 0.0
+            total += item.block.weighted(along, known, count)
+            weight += np.bincount(known, along, count)
+        total, weight = self._points.group.sum(total, weight)
+        return total - weight[:, None] * means
+
+    @staticmethod
+    def _pair_of(leaves: Sequence[int], numbers: Sequence[int]) -> Labels:
+        """Give for each leaf its place among those that are divided, or -1."""
+        pair_of = np.full(len(leaves), -1)
         for i, number in enumerate(numbers):
-            node = self.tree[number]
-            variance = total[self._leaves.index(number)] / node.size - node.centre**2
-            axis = int(variance.argmax())
-            step = np.zeros(self._points.size)
-            step[axis] = np.sqrt(max(float(variance[axis]), 0.0))
-            pairs[2 * i], pairs[2 * i + 1] = node.centre - step, node.centre + step
-        return pairs
+            pair_of[leaves.index(number)] = i
+        return pair_of
 
     def _sides(
         self,
@@ -182,10 +228,7 @@ class _Growth:
         pairs: Array,
     ) -> Labels:
         """Tell for each row which of its leaf's two centres is nearer: 0, or 1 for the second."""
-        pair_of = np.full(len(leaves), -1)
-        for i, number in enumerate(numbers):
-            pair_of[leaves.index(number)] = i
-        pair = pair_of[places]
+        pair = self._pair_of(leaves, numbers)[places]
         centres = self._space.places(pairs)
         values = np.einsum("ij,ij->i", centres, centres) - 2 * block.products(centres)
         rows = np.arange(len(places))
@@ -196,9 +239,7 @@ class _Growth:
         """Give sums and numbers of the rows on the two sides of each leaf."""
         count = len(pairs)
         sums, sizes = np.zeros(pairs.shape), np.zeros(count)
-        pair_of = np.full(len(self._leaves), -1)
-        for i, number in enumerate(numbers):
-            pair_of[self._leaves.index(number)] = i
+        pair_of = self._pair_of(self._leaves, numbers)
         for item, places in zip(self._points, self._places, strict=True):
             right = self._sides(item.block, places, self._leaves, numbers, pairs)
             pair = pair_of[places]

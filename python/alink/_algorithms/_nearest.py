@@ -61,6 +61,10 @@ class Block(Protocol):
         """Add up the points, or powers of their numbers, by labels below `count`; count them."""
         ...
 
+    def weighted(self, weights: Array, labels: Labels, count: int) -> Array:
+        """Add up the points times their weights, by labels below `count`."""
+        ...
+
     def squared(self) -> Array:
         """Give the squared length of each point."""
         ...
@@ -148,6 +152,16 @@ class Dense:
             part = self.table[at : at + step]
             total += hits @ (part if power == 1 else part**power)
         return total[:, :-1], total[:, -1]
+
+    def weighted(self, weights: Array, labels: Labels, count: int) -> Array:
+        """Add up the points times their weights, by labels below `count`."""
+        total = np.zeros((count, self.points.shape[1]))
+        step = _step(count + self.points.shape[1])
+        places = np.arange(count)[:, None]
+        for at in range(0, len(self), step):
+            part = slice(at, at + step)
+            total += np.where(labels[part] == places, weights[part], 0.0) @ self.points[part]
+        return total
 
     def nearest(self, centres: Array) -> tuple[Labels, Array]:
         """Give the number of each point's nearest centre and its squared distance."""
@@ -288,6 +302,13 @@ class Sparse:
         flat = np.bincount(of, self._values**power, count * self.size)
         counts = np.bincount(labels, minlength=count).astype(np.float64)
         return flat.astype(np.float64, copy=False).reshape(count, self.size), counts
+
+    def weighted(self, weights: Array, labels: Labels, count: int) -> Array:
+        """Add up the points times their weights, by labels below `count`."""
+        lengths = np.diff(self._offsets)
+        of = np.repeat(labels, lengths) * self.size + self._indices
+        flat = np.bincount(of, self._values * np.repeat(weights, lengths), count * self.size)
+        return flat.astype(np.float64, copy=False).reshape(count, self.size)
 
     def nearest(self, centres: Array) -> tuple[Labels, Array]:
         """Give the number of each point's nearest centre and its squared distance."""
