@@ -173,9 +173,11 @@ def test_bisecting_makes_a_tree_whose_nodes_are_means(size, make):
 @pytest.mark.parametrize("make", [column, sparse])
 def test_bisecting_starts_along_the_direction_that_varies_most(make):
     label = RANDOM.integers(0, 2, 400)
-    # Apart along the diagonal, where no coordinate by itself tells them.
+    # Apart along a diagonal; the coordinate that varies most by itself says nothing of it.
     rows = RANDOM.normal(size=(400, 16)) + np.where(label, 1.0, -1.0)[:, None] - 1e3
-    _, nodes = model("_bisecting.train", make(rows), 2, k=2, maxIter=1, batch_rows=90)
+    rows[:, 0] = RANDOM.normal(-1e3, 2.0, 400)
+    params = {"k": 2, "maxIter": 1, "minDivisibleClusterSize": 1}
+    _, nodes = model("_bisecting.train", make(rows), 2, batch_rows=90, **params)
     assert sorted(node["size"] for node in nodes[1:]) == sorted(np.bincount(label).tolist())
     found = sorted(node["center"]["data"] for node in nodes[1:])
     wanted = sorted(rows[label == n].mean(axis=0).tolist() for n in (0, 1))
