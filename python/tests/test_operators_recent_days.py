@@ -223,5 +223,7 @@ def test_wrong_models() -> None:
         loaded(good, [pa.int64()])(pa.record_batch({"h": ["a"]}))
     with pytest.raises(BadModel, match="a feature of the model is no int64"):
         loaded([[1, '["a"]', '["x"]'], good[1]], [pa.int64()])(pa.record_batch({"g": ["a"]}))
+    with pytest.raises(BadModel, match="not a whole number"):
+        loaded([[1, '["a"]', "[1.5]"], good[1]], [pa.int64()])(pa.record_batch({"g": ["a"]}))
     found = loaded(good, [pa.int64()])(pa.record_batch({"G": ["a", None, "b"]}))
     assert found[0].to_pylist() == [3, None, None]

@@ -333,3 +333,25 @@ def test_windows_of_arrival_need_their_length() -> None:
     op = pyalink.WindowGroupByStreamOp(selectClause="count(*) as n", windowType="SESSION")
     with pytest.raises(al.Error, match='"sessionGap" cannot be None, with windowType SESSION'):
         stream().link(op)
+
+
+@pytest.mark.parametrize(
+    ("index", "count"),
+    [("PV", 5), ("UV", 3), ("uip", 3), ("CARDINALITY_ESTIMATE_HYPERLOGLOG", 3)],
+)
+def test_web_traffic(index: str, count: int) -> None:
+    frame = pd.DataFrame({"ip": ["a", "ü", None, "a", "a"]})
+    given = stream(frame, "ip string")
+    op = pyalink.WebTrafficIndexStreamOp(selectedCol="IP", index=index).linkFrom(given)
+    assert op.getSchemaStr() == f"functionName STRING,{index.upper()} BIGINT"
+    assert listed(op.collectToDataframe()) == [["window", count], ["all", count]]
+
+
+def test_web_traffic_of_no_rows_and_of_other_indices() -> None:
+    given = stream(pd.DataFrame({"ip": pd.Series([], dtype="string")}), "ip string")
+    op = pyalink.WebTrafficIndexStreamOp(selectedCol="ip", index="UV").linkFrom(given)
+    assert len(op.collectToDataframe()) == 0
+    with pytest.raises(al.Error, match="\"index\" cannot be 'PVS'"):
+        pyalink.WebTrafficIndexStreamOp(selectedCol="ip", index="PVS").linkFrom(given)
+    with pytest.raises(al.Error, match="timeInterval cannot be 0"):
+        pyalink.WebTrafficIndexStreamOp(selectedCol="ip", timeInterval=0).linkFrom(given)

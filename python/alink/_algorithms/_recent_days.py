@@ -74,7 +74,9 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     plain: tuple[type, ...] = (bool,)
     if pa.types.is_string(kind):
         plain = (str,)
-    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+    elif pa.types.is_integer(kind):
+        plain = (int,)
+    elif pa.types.is_floating(kind):
         plain = (int, float)
     try:
         cells = [v if v is None or isinstance(v, plain) else read(str(v)) for v in values]

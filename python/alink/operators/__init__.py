@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from alink._diag import did_you_mean, quote
 from alink.operators import (
+    _catalogs,
     _classifiers,
     _clustering,
     _components,
@@ -40,6 +41,7 @@ from alink.operators import (
     _vectors,
 )
 from alink.operators._base import BatchOperator, StreamOperator
+from alink.operators._catalogs import CatalogObject, ObjectPath, SqliteCatalog
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT
 from alink.operators._environment import (
@@ -106,6 +108,7 @@ _classifiers.declare()
 _tuning.declare()
 _time_windows.declare()
 _generated_features.declare()
+_catalogs.declare()
 _timed_files.declare()
 _recent_days.declare()
 
@@ -113,6 +116,7 @@ __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "AlinkDataTypes",
     "AlinkGlobalConfiguration",
     "BatchOperator",
+    "CatalogObject",
     "DenseMatrix",
     "DataTypes",
     "DenseVector",
@@ -121,11 +125,13 @@ __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "LocalPredictor",
     "MLEnv",
     "MTable",
+    "ObjectPath",
     "Params",
     "Pipeline",
     "PipelineModel",
     "ScalarFunction",
     "SparseVector",
+    "SqliteCatalog",
     "StreamOperator",
     "TableFunction",
     "Tensor",

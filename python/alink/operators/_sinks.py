@@ -177,8 +177,8 @@ def tsv_sink(name: str, params: Params, table: Table) -> Node:
     return csv_sink(name, {**given, **params}, table)
 
 
-def sink(name: str, base: type[AlgoOperator], make: MakeSink) -> None:
-    """Declare a sink of one kind."""
+def sink(name: str, base: type[AlgoOperator], make: MakeSink, **members: Any) -> None:
+    """Declare a sink of one kind; `members` are the class's, besides those of all sinks."""
 
     def _link(self: AlgoOperator) -> Table:
         table = self._inputs[0]._table()
@@ -191,7 +191,7 @@ def sink(name: str, base: type[AlgoOperator], make: MakeSink) -> None:
             current.waiting.setdefault(self._kind, []).append(waiting)
         return table
 
-    build(name, base, make.__doc__, _link=_link)
+    build(name, base, make.__doc__, _link=_link, **members)
 
 
 def _print(self: AlgoOperator) -> Table:

@@ -372,6 +372,56 @@ def _declare_group_by_window() -> None:
     build(name, StreamOperator, group_by_window.__doc__, _parameters=parameters, _link=_link)
 
 
+_TRAFFIC = (
+    "PV", "UV", "UIP",
+    *(
+        f"CARDINALITY_ESTIMATE_{method}"
+        for method in (
+            "STOCHASTIC", "LINEAR", "LOGLOG", "ADAPTIVE", "HYPERLOGLOG", "HYPERLOGLOGPLUS",
+        )
+    ),
+)  # fmt: skip
+
+
+def web_traffic(name: str, params: Params, inputs: Sequence[Table]) -> Table:
+    """Count the rows (PV) or the different values of a column, in each window and in all.
+
+    Windows are of the time at which rows arrive, so that those of input with an end stand in one.
+    Where Alink estimates how many values differ, they are counted.
+    """
+    table = inputs[0]
+    refuse_unbounded(name, table._node)
+    index = one_of(name, "index", params["index"], _TRAFFIC)
+    one_of(name, "format", params["format"], ("NORMAL", "SPARSE"))
+    if not params["timeInterval"] > 0:
+        raise bad_option(name, f"{name}: timeInterval cannot be {params['timeInterval']}")
+    column = quoted(find_column(name, table.schema, params["selectedCol"]))
+    values = f"count(DISTINCT {column}) + coalesce(max({column} IS NULL)::BIGINT, 0)"
+    return table._context.sql(
+        f"""WITH counted AS (
+            SELECT count(*) AS __rows, {"count(*)" if index == "PV" else values} AS __count FROM a
+        )
+        SELECT functionName, __count AS {index} FROM counted,
+            (VALUES ('window', 1), ('all', 2)) AS f(functionName, __place)
+        WHERE __rows > 0 ORDER BY __place""",
+        tables={"a": table},
+    )
+
+
+def _declare_web_traffic() -> None:
+    """Declare the operator; Alink requires a keyCol, which it never reads."""
+    name = "WebTrafficIndexStreamOp"
+    parameters = {
+        key: replace(parameter, required=parameter.required and key != "keyCol")
+        for key, parameter in catalogue()[name].parameters.items()
+    }
+
+    def _link(self: AlgoOperator) -> Table:
+        return web_traffic(name, self._all(), [item._table() for item in self._inputs])
+
+    build(name, StreamOperator, web_traffic.__doc__, _parameters=parameters, _link=_link)
+
+
 def declare() -> None:
     """Declare the operators of this module."""
     operator("OverCountWindowStreamOp", over_count)
@@ -381,3 +431,4 @@ def declare() -> None:
     operator("HopTimeWindowStreamOp", hop)
     operator("SessionTimeWindowStreamOp", session)
     _declare_group_by_window()
+    _declare_web_traffic()
