@@ -12,6 +12,8 @@ import pytest
 from groups import train
 
 import alink as al
+from alink._algorithms import _blocks
+from alink._algorithms._blocks import Order, Sparse
 from alink._algorithms._details import chances, details
 from alink._algorithms._linear import Predict, train_binary, train_squares, train_support
 from alink._algorithms._margins import Margins
@@ -229,6 +231,71 @@ def test_minimize_goes_on_where_the_start_is_a_minimum_and_over_flat_functions()
     )
     assert steep.converged
     np.testing.assert_allclose(steep.at, 0, atol=1e-9)
+
+
+def test_minimize_needs_few_evaluations_where_curvatures_differ() -> None:
+    # Like hashed words: a few features are in most rows, most are in few.
+    random = np.random.default_rng(5)
+    x = np.zeros((300, 2001))
+    for row, words in enumerate(np.minimum(random.zipf(1.3, (300, 30)), 1999)):
+        x[row, words] = 1
+    x[:, 2000] = 1
+    sign = np.where(x @ random.normal(size=2001) / 2 > 0, 1.0, -1.0)
+    seen: list[float] = []
+
+    def loss(w: Any) -> tuple[float, Any]:
+        margin = sign * (x @ w)
+        seen.append(float(np.logaddexp(0, -margin).mean()) + 1e-4 * float(w @ w))
+        return seen[-1], -(sign / (1 + np.exp(margin))) @ x / 300 + 2e-4 * w
+
+    found = minimize(loss, np.zeros(2001))
+    assert found.converged
+    # L-BFGS-B of scipy 1.17 needs 13 and 50, a search that only halves steps 26 and 70.
+    assert next(at for at, value in enumerate(seen) if value < found.value + 1e-3) <= 20
+    assert len(seen) <= 62
+    seen.clear()
+    assert minimize(loss, found.at, tolerance=1e-15).converged
+    assert len(seen) <= 100  # where rounding hides what is lower it ends soon
+
+
+def test_sparse_values_in_the_order_of_features_are_what_they_are_by_rows() -> None:
+    lengths = RANDOM.integers(0, 40, 500)
+    many = np.concatenate([RANDOM.choice(60, n, False) for n in lengths])  # 0…59 have many
+    few = RANDOM.integers(60, 2000, len(many))
+    indices = np.where(RANDOM.uniform(size=len(many)) < 0.5, many, few).astype(np.int32)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    sizes, dense = np.full(500, 2000, np.int32), np.zeros(500, np.bool_)
+    weights, slopes = RANDOM.normal(size=2000), RANDOM.normal(size=500)
+    for values in (np.ones(len(many)), RANDOM.normal(size=len(many))):
+        vectors = Vectors(offsets, values, indices, sizes, dense)
+        order, plain = Order(vectors), Sparse(vectors, 2000)
+        np.testing.assert_allclose(order.times(weights), plain.times(weights), atol=1e-12)
+        sums = np.ones(2000)
+        order.add_transposed(slopes, sums)
+        np.testing.assert_allclose(sums - 1, plain.transposed(slopes), atol=1e-12)
+    empty = Order(Vectors.of(pa.array(["$5$", "$5$"])))
+    np.testing.assert_array_equal(empty.times(np.ones(5)), [0, 0])
+    empty.add_transposed(np.ones(2), np.zeros(5))
+
+
+@pytest.mark.parametrize("cache_bytes", [1 << 30, 20_000, 0])
+def test_wide_features_are_ordered_once_and_change_nothing(monkeypatch, cache_bytes) -> None:
+    made: list[int] = []
+
+    class Counted(Order):
+        def __init__(self, vectors: Vectors) -> None:
+            made.append(len(vectors))
+            super().__init__(vectors)
+
+    plain = binary(TEXTS, vectorCol="v", featureCols=None, l2=0.01)
+    monkeypatch.setattr(_blocks, "WIDE", 3)
+    monkeypatch.setattr(_blocks, "Order", Counted)
+    given = {"vectorCol": "v", "featureCols": None, "l2": 0.01, "cache_bytes": cache_bytes}
+    for size in (1, 2):
+        made.clear()
+        wide = binary(TEXTS, size=size, **given)
+        assert sum(made) == len(TEXTS)  # each row once, however many passes there are
+        assert wide[1] == pytest.approx(plain[1], rel=1e-6)
 
 
 def frame(y: Any) -> Any:

@@ -2,12 +2,14 @@
 
 A pass reads a worker's rows from the file where they lie, in blocks that fit into the
 processor's cache, so that what is computed of a block reads it from there and nothing is kept
-between passes. Bringing columns together to a block's matrix costs a sixth of a pass over it. Only
-vectors that are texts are kept, as far as the worker may: to read them anew takes far longer.
+between passes. Bringing columns together to a block's matrix costs a sixth of a pass over it. Two
+things are kept, as far as the worker may: vectors that are texts, which take far longer to read
+anew, and the order of sparse values by their features, where these are many.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +26,12 @@ Array = npt.NDArray[np.float64]
 
 #: Rows of a block of dense features: at 20 features 2.6 MB.
 BLOCK_ROWS = 16_384
+
+#: From so many features on a cache near the processor does not hold a weight for each: 0.5 MB.
+WIDE = 2**16
+
+#: As many values of a feature lie in layers; of more, one after the other.
+_LAYERS = 16
 
 
 class Dense:
@@ -42,6 +50,10 @@ class Dense:
     def transposed(self, values: Array) -> Array:
         """Multiply the transposed features by values, shape (n,) or (n, k)."""
         return self.values.T @ values
+
+    def add_transposed(self, values: Array, sums: Array) -> None:
+        """Add the transposed features times values, shape (n,), to sums, shape (d,)."""
+        sums += self.transposed(values)
 
     def squared(self, values: Array) -> Array:
         """Multiply the transposed squares of the features by values, shape (n,)."""
@@ -66,10 +78,14 @@ class Sparse:
     def __init__(self, vectors: Vectors, size: int) -> None:
         self.vectors = vectors
         self.size = size
-        # Of the kind that numpy takes and counts by: others it would convert each time.
-        self.indices = vectors.indices_of_values.astype(np.intp, copy=False)
-        if len(self.indices) and int(self.indices.max()) >= size:
-            raise Unreadable(f"a vector has index {int(self.indices.max())}, the size is {size}")
+
+    @functools.cached_property
+    def indices(self) -> npt.NDArray[np.intp]:
+        """The index of each value, of the kind that numpy takes and counts by without a copy."""
+        found = self.vectors.indices_of_values
+        if len(found) and int(found.max()) >= self.size:
+            raise Unreadable(f"a vector has index {int(found.max())}, the size is {self.size}")
+        return found.astype(np.intp, copy=False)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -104,6 +120,10 @@ class Sparse:
             return np.column_stack([self.transposed(column) for column in values.T])
         return self._collect(self.vectors.values, values)
 
+    def add_transposed(self, values: Array, sums: Array) -> None:
+        """Add the transposed features times values, shape (n,), to sums, shape (d,)."""
+        sums += self.transposed(values)
+
     def squared(self, values: Array) -> Array:
         """Multiply the transposed squares of the features by values, shape (n,)."""
         return self._collect(self.vectors.values**2, values)
@@ -124,6 +144,126 @@ class Sparse:
         for begin in range(0, len(self), rows):
             part = slice(begin, min(begin + rows, len(self)))
             yield part, _part(self.vectors, part).matrix(self.size)
+
+
+class Order:
+    """The values of sparse vectors, ordered by their features.
+
+    Row by row a weight is fetched for each value from wherever it lies in memory. Feature by
+    feature weights are read one after the other, and what is fetched from everywhere are the
+    margins of a block's rows, which a cache holds. Features come with those first that have most
+    values. Of these (`_LAYERS` and more) all values of a feature stand together; of the others
+    the first value of each makes a layer, the second of each the next, and so on, so that a layer
+    is computed by few operations on whole arrays.
+
+    Parameters
+    ----------
+    vectors : Vectors
+    """
+
+    def __init__(self, vectors: Vectors) -> None:
+        # Index and place in one number, so that they are sorted together.
+        keys = vectors.indices_of_values.astype(np.int64)
+        keys <<= 32
+        keys |= np.arange(len(keys))
+        keys.sort()
+        places = keys & 0xFFFF_FFFF
+        keys >>= 32
+        begins = np.flatnonzero(np.diff(keys, prepend=-1))
+        counts = np.diff(begins, append=len(keys))
+        order = np.argsort(-counts, kind="stable")
+        begins, fewer = begins[order], -counts[order]  # the latter rise
+        many = int(np.searchsorted(fewer, -_LAYERS, side="right"))
+        lengths = -fewer[:many]
+        #: Where the values of each feature that has many of them begin.
+        self._begins = np.cumsum(lengths) - lengths
+        self._lengths = lengths
+        whole = np.repeat(begins[:many] - self._begins, lengths) + np.arange(lengths.sum())
+        layers = [
+            begins[many : int(np.searchsorted(fewer, -layer))] + layer
+            for layer in range(-int(fewer[many]) if many < len(fewer) else 0)
+        ]
+        #: How many features each layer has, the first ones of those that have few values.
+        self._layers = [len(layer) for layer in layers]
+        at = places[np.concatenate([whole, *layers])]
+        self._features = keys[begins].astype(np.int32)
+        count = len(vectors)
+        rows = np.repeat(
+            np.arange(count, dtype=np.min_scalar_type(max(count - 1, 0))), vectors.lengths
+        )
+        self._rows = rows[at]
+        ones = bool((vectors.values == 1).all())
+        self._values = None if ones else vectors.values[at]
+        self._count = count
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that it holds."""
+        held = [self._features, self._rows, self._begins, self._lengths]
+        held += [] if self._values is None else [self._values]
+        return sum(array.nbytes for array in held)
+
+    def times(self, weights: Array) -> Array:
+        """Multiply the vectors by weights, shape (d,)."""
+        own = weights.take(self._features)
+        many = len(self._lengths)
+        result = np.zeros(self._count)
+        self._scatter(np.repeat(own[:many], self._lengths), 0, result)
+        begin = int(self._lengths.sum())
+        for length in self._layers:
+            self._scatter(own[many : many + length], begin, result)
+            begin += length
+        return result
+
+    def _scatter(self, products: Array, begin: int, result: Array) -> None:
+        part = slice(begin, begin + len(products))
+        if self._values is not None:
+            products = products * self._values[part]
+        result += np.bincount(self._rows[part].astype(np.intp), products, self._count)
+
+    def add_transposed(self, values: Array, sums: Array) -> None:
+        """Add the transposed vectors times values, shape (n,), to sums, shape (d,)."""
+        many = len(self._lengths)
+        own = np.zeros(len(self._features))
+        begin = int(self._lengths.sum())
+        if many:
+            own[:many] = np.add.reduceat(self._gather(values, 0, begin), self._begins)
+        for length in self._layers:
+            own[many : many + length] += self._gather(values, begin, length)
+            begin += length
+        # Each feature stands there once.
+        sums[self._features] += own
+
+    def _gather(self, values: Array, begin: int, length: int) -> Array:
+        part = slice(begin, begin + length)
+        found = values.take(self._rows[part].astype(np.intp), mode="clip")
+        if self._values is not None:
+            found *= self._values[part]
+        return found
+
+
+class Ordered(Sparse):
+    """Sparse features of which the order is known."""
+
+    def __init__(self, vectors: Vectors, size: int, order: Order) -> None:
+        super().__init__(vectors, size)
+        self._order = order
+
+    def times(self, weights: Array) -> Array:
+        """Multiply by weights, shape (d,) or (d, k)."""
+        return self._order.times(weights) if weights.ndim == 1 else super().times(weights)
+
+    def transposed(self, values: Array) -> Array:
+        """Multiply the transposed features by values, shape (n,) or (n, k)."""
+        if values.ndim > 1:
+            return super().transposed(values)
+        sums = np.zeros(self.size)
+        self._order.add_transposed(values, sums)
+        return sums
+
+    def add_transposed(self, values: Array, sums: Array) -> None:
+        """Add the transposed features times values, shape (n,), to sums, shape (d,)."""
+        self._order.add_transposed(values, sums)
 
 
 def _part(vectors: Vectors, rows: slice) -> Vectors:
@@ -194,9 +334,11 @@ class Blocks:
         self._names: Sequence[str] = params.get("featureCols") or []
         self._label: str | None = params.get("labelCol")
         self._weight: str | None = params.get("weightCol")
-        # Vectors that were read from texts, by the number of their batch.
+        # Vectors that were read from texts, and orders, by the number of their batch.
         self._kept: dict[int, Vectors] = {}
+        self._orders: dict[int, Order | None] = {}
         self._kept_bytes = 0
+        self._passes = 0
         # Where the columns of a block come together: memory that is new costs as much as a pass.
         self._matrix = np.empty((len(self._names), BLOCK_ROWS))
         self.size = len(self._names)
@@ -255,6 +397,7 @@ class Blocks:
         return vectors
 
     def __iter__(self) -> Iterator[Block]:
+        self._passes += 1
         start = 0
         for number, batch in enumerate(self.group):
             if self._vector is None:
@@ -285,7 +428,7 @@ class Blocks:
         weights, label = self._weights(batch), self._labels(batch)
         if not self.dense:
             rows = slice(start, start + batch.num_rows)
-            yield Block(rows, Sparse(vectors, self.size), label, weights)
+            yield Block(rows, self._sparse(number, vectors), label, weights)
             return
         matrix = vectors.matrix(self.size)
         for begin in range(0, batch.num_rows, BLOCK_ROWS):
@@ -296,6 +439,20 @@ class Blocks:
                 label.slice(begin, end - begin),
                 weights[begin:end],
             )
+
+    def _sparse(self, number: int, vectors: Vectors) -> Sparse:
+        if self.size < WIDE or self._passes == 1:
+            # To order the values takes as long as two passes do without.
+            return Sparse(vectors, self.size)
+        if number not in self._orders:
+            made = Order(vectors)
+            fits = self._kept_bytes + made.nbytes <= self.group.cache_bytes
+            self._orders[number] = made if fits else None
+            self._kept_bytes += made.nbytes if fits else 0
+        order = self._orders[number]
+        if order is None:
+            return Sparse(vectors, self.size)
+        return Ordered(vectors, self.size, order)
 
     def labels(self) -> list[Any]:
         """Give the distinct labels of all workers, the largest first."""

@@ -76,7 +76,7 @@ def _fit_binary(
             slope *= block.weight
             value += float(block.weight @ losses)
             slopes += float(slope.sum())
-            raw += block.features.transposed(slope)
+            block.features.add_transposed(slope, raw)
         together = blocks.group.sum(value, slopes, raw)
         total, slopes_, raw = (part / blocks.total for part in together)
         w = at[intercept:]
@@ -216,7 +216,7 @@ def _residuals(blocks: Blocks, scaling: Scaling, middle: float) -> tuple[_Object
             slope = block.weight * error
             value += 0.5 * float(slope @ error)
             slopes += float(slope.sum())
-            raw += block.features.transposed(slope)
+            block.features.add_transposed(slope, raw)
         together = blocks.group.sum(value, slopes, raw)
         total, slopes_, raw = (part / blocks.total for part in together)
         return float(total), scaling.gradient(raw, slopes_)
@@ -287,7 +287,7 @@ def _fit_support(blocks: Blocks, params: Mapping[str, Any]) -> tuple[Array, floa
             slope = 2 * block.weight * np.copysign(beyond, error)
             value += float(block.weight @ beyond**2)
             slopes += float(slope.sum())
-            raw += block.features.transposed(slope)
+            block.features.add_transposed(slope, raw)
         together = blocks.group.sum(value, slopes, raw)
         total, slopes_, raw = (part / blocks.total for part in together)
         own = at[intercept:]

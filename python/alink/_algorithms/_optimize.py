@@ -14,7 +14,11 @@ Array = npt.NDArray[np.float64]
 
 _MEMORY = 10  # of differences that the curvature is estimated by
 _STEPS_MAX = 40  # of one line search
+_ENOUGH = 10  # steps of one, where one of them led down
 _DECREASE = 1e-4  # of what the slope promises
+_FLATTER = 0.9  # how steep the slope may still be, of what it was
+_LONGER = 4.0  # times as far, where a step ends on the way down
+_WITHIN = 0.1  # of an interval: as near to its ends a step is not tried
 
 
 @dataclass
@@ -82,8 +86,9 @@ def minimize(
 ) -> Minimum:
     """Minimise ``function(w) + sum(l1 * abs(w))``.
 
-    L-BFGS [1]_; where there is an L1 norm its variant OWL-QN [2]_, which stays within an orthant
-    for each step and takes the gradient that is nearest to zero at a kink.
+    L-BFGS [1]_, whose steps fulfil the strong Wolfe conditions; where there is an L1 norm its
+    variant OWL-QN [2]_, which stays within an orthant for each step and takes the gradient that is
+    nearest to zero at a kink.
 
     Parameters
     ----------
@@ -125,28 +130,94 @@ def minimize(
         if descent >= 0:  # rounding; the steepest way leads down
             curvature.forget()
             direction, descent = -steepest, -float(steepest @ steepest)
-        orthant = np.where(at != 0, np.sign(at), -np.sign(steepest)) if sparse else None
-        length = 1.0 if curvature.known else min(1.0, 1.0 / float(np.linalg.norm(steepest)))
-        for _ in range(_STEPS_MAX):
-            there = at + length * direction
-            if orthant is not None:
-                there = np.where(there * orthant > 0, there, 0.0)
-            smooth, new_gradient = function(there)
-            new_value = smooth + float(weights @ np.abs(there))
-            promised = float(steepest @ (there - at)) if sparse else length * descent
-            if new_value <= value + _DECREASE * promised:
-                break
-            length *= 0.5
-        else:
+        # The first step, of which nothing is known, has length 1: a search for the right one costs
+        # little, and what it tells of the curvature decides about those that come.
+        length = 1.0 if curvature.known else 1.0 / float(np.linalg.norm(steepest))
+        line = _Line(function, at, value, direction, descent)
+        found = _halved(line, length, weights, steepest) if sparse else _interpolated(line, length)
+        if found is None:
             if curvature.known:  # perhaps what is known of the curvature is no good
                 curvature.forget()
                 continue
             return Minimum(at, value, done, True, slope, course)
+        length, there, new_value, new_gradient = found
         step, change = there - at, new_gradient - gradient
         if float(step @ change) > 1e-10 * float(step @ step):
             curvature.learn(step, change)
         at, value, gradient = there, new_value, new_gradient
         done += 1
+
+
+@dataclass
+class _Line:
+    """A way that leads down: from `start`, where `function` is `value`, with slope `descent`."""
+
+    function: Callable[[Array], tuple[float, Array]]
+    start: Array
+    value: float
+    direction: Array
+    descent: float
+
+
+#: How far a step goes, where it ends, and value and gradient there.
+_Step = tuple[float, Array, float, Array]
+
+
+def _interpolated(line: _Line, length: float) -> _Step | None:
+    """Find a step to where the function is lower and flatter, None if there is none.
+
+    The strong Wolfe conditions hold there. Between a step that ends on the way down and one that
+    is too long the next one is the minimum of the cubic through both [Nocedal and Wright 2006,
+    algorithm 3.5 and (3.59)].
+    """
+    low, high = (0.0, line.value, line.descent), None
+    best: _Step | None = None
+    rounding = np.finfo(np.float64).eps * abs(line.value)
+    for tried in range(_STEPS_MAX):
+        if -length * line.descent <= rounding or (best is not None and tried >= _ENOUGH):
+            break
+        there = line.start + length * line.direction
+        value, gradient = line.function(there)
+        slope = float(gradient @ line.direction)
+        if not value <= line.value + _DECREASE * length * line.descent:
+            high = length, value, slope
+        else:
+            best = length, there, value, gradient
+            if abs(slope) <= -_FLATTER * line.descent:
+                break
+            if slope > 0:
+                high = length, value, slope
+            else:
+                low = length, value, slope
+        length = _LONGER * length if high is None else _between(low, high)
+    return best if best is not None and best[2] < line.value else None
+
+
+def _between(low: tuple[float, float, float], high: tuple[float, float, float]) -> float:
+    """Give the minimum of the cubic with these values and slopes, not too near to either end."""
+    (a, f, s), (b, g, t) = low, high
+    width = b - a
+    with np.errstate(all="ignore"):  # of a value that is none there is no cubic
+        first = s + t - 3 * np.divide(g - f, width)
+        second = np.sqrt(first * first - s * t)
+        cubic = b - width * np.divide(t + second - first, t - s + 2 * second)
+    if not np.isfinite(cubic):
+        return a + 0.5 * width
+    return float(np.clip(cubic, a + _WITHIN * width, b - _WITHIN * width))
+
+
+def _halved(line: _Line, length: float, weights: Array, steepest: Array) -> _Step | None:
+    """Find a step within the orthant to where the function with its L1 norm is lower."""
+    orthant = np.where(line.start != 0, np.sign(line.start), -np.sign(steepest))
+    for _ in range(_STEPS_MAX):
+        there = line.start + length * line.direction
+        there = np.where(there * orthant > 0, there, 0.0)
+        smooth, gradient = line.function(there)
+        value = smooth + float(weights @ np.abs(there))
+        if value <= line.value + _DECREASE * float(steepest @ (there - line.start)):
+            return length, there, value, gradient
+        length *= 0.5
+    return None
 
 
 def _pseudo_gradient(at: Array, gradient: Array, weights: Array) -> Array:
