@@ -13,6 +13,7 @@ import pytest
 from groups import train
 
 import alink as al
+from alink._algorithms import _tree_levels
 from alink._algorithms._boosting import train_boosted
 from alink._algorithms._models import model_schema, read_model
 from alink._algorithms._tree_models import Encode, Forest, Predict, Stored
@@ -266,7 +267,8 @@ def random_tree(depth: int, cuts: Any) -> Stored:
 
 
 @pytest.mark.parametrize("count", [1, 100, 255, 256, 900])
-def test_rows_come_to_the_same_leaves_however_many_there_are(count: int) -> None:
+def test_rows_come_to_the_same_leaves_however_many_there_are(monkeypatch, count: int) -> None:
+    monkeypatch.setattr(_tree_levels, "_ROWS_MAX", 4096)  # two whole blocks and a rest
     cuts = np.sort(RANDOM.normal(size=(3, count)))
     stored = [random_tree(depth, cuts) for depth in (0, 1, 2, 6, 7, 7, 7, 7, 9)]
     values = RANDOM.normal(size=(3, 9000))

@@ -1,9 +1,9 @@
 """Trees applied to many rows at once, without a branch in the code.
 
-The thresholds of all trees make bins of each feature, so that a number is compared as one byte. A
-tree is padded to a complete one: all its comparisons are made for all rows of a block, and then,
-from the lowest level up, each node takes the result of the child that its comparison names. That
-is more work than a walk from the root, but work on whole arrays of bytes that stay in the cache.
+All comparisons of all trees are made once for a block of rows, eight rows to a byte. A tree is
+padded to a complete one: from the lowest level up, each node takes the result of the child that
+its comparison names. That is more work than a walk from the root, but work on whole arrays of bits
+that stay in the cache.
 """
 
 from __future__ import annotations
@@ -17,16 +17,39 @@ import numpy.typing as npt
 #: Of trees that are padded: a level more doubles the work.
 DEPTH_MAX = 7
 
+_ROWS_MIN, _ROWS_MAX = 512, 16_384  # of a block
+_TABLE_BITS = 2**25  # of all comparisons of a block
+_COMPARED = 16  # comparisons made at a time, so that their bytes stay in the cache
+
 _Array = npt.NDArray[np.float64]
+_Bytes = npt.NDArray[np.uint8]
+
+#: A comparison: whether a feature, missing on this side, is above the cut with this number.
+_Comparison = tuple[int, int, int]
 
 
-class _Room:
-    """Arrays that are written again for each tree: new ones would cost more than their use."""
+class Block:
+    """What is known of a block of rows, and arrays that are written again for each tree.
 
-    def __init__(self, nodes: int, rows: int, kind: Any) -> None:
-        self.codes = np.empty((nodes, rows), kind)
-        self.second = np.empty((nodes, rows), np.bool_)
-        self.other = np.empty((nodes, rows), np.uint8)
+    Attributes
+    ----------
+    rows : int
+    table : array of uint8, shape (comparisons + 1, bytes)
+        The comparisons of all trees, a bit for each row; the first one is never true.
+    bits : array of uint8, shape (nodes, bytes)
+        Those of a tree.
+    planes : array of uint8, shape (levels, nodes, bytes)
+        Of the leaf below a node the bits of its place, by levels from the lowest up.
+    other : array of the shape of `planes`
+    """
+
+    def __init__(self, rows: int, comparisons: int) -> None:
+        size = -(-rows // 8)
+        self.rows = rows
+        self.table = np.zeros((comparisons + 1, size), np.uint8)
+        self.bits = np.empty((2**DEPTH_MAX - 1, size), np.uint8)
+        self.planes = np.empty((DEPTH_MAX, 2 ** (DEPTH_MAX - 1), size), np.uint8)
+        self.other = np.empty_like(self.planes)
 
 
 class Levels:
@@ -42,17 +65,19 @@ class Levels:
     depth : int
     cuts : mapping of int to array
         The thresholds of each feature that is compared.
-    places : mapping of int to int
-        Where a feature's codes are among all.
-    kind : dtype
-        Of codes.
+    places : mapping of comparison to int
+        Where a comparison is among all; new ones are put there.
+
+    Attributes
+    ----------
+    leaves : array
+        The leaf's node at each place that the bits of a row make.
     """
 
     def __init__(
-        self, tree: Any, depth: int, cuts: dict[int, _Array], places: dict[int, int], kind: Any
+        self, tree: Any, depth: int, cuts: dict[int, _Array], places: dict[_Comparison, int]
     ) -> None:
-        features: list[int] = []
-        limits: list[int] = []
+        compared: list[int] = []
         nodes = [0]
         for _ in range(depth):
             firsts, seconds = [], []
@@ -60,53 +85,55 @@ class Levels:
                 feature = tree.feature[node]
                 if feature < 0:
                     # Whatever is compared, both sides are this leaf.
-                    place, limit, first, second = 0, 0, node, node
+                    compared.append(0)
+                    firsts.append(node)
+                    seconds.append(node)
                 else:
-                    place = places[feature] + (0 if tree.missing[node] else len(places))
-                    limit = int(np.searchsorted(cuts[feature], tree.threshold[node]))
-                    first = tree.child[node]
-                    second = first + 1
-                features.append(place)
-                limits.append(limit)
-                firsts.append(first)
-                seconds.append(second)
+                    cut = int(np.searchsorted(cuts[feature], tree.threshold[node]))
+                    comparison = (feature, int(bool(tree.missing[node])), cut)
+                    compared.append(places.setdefault(comparison, len(places) + 1))
+                    firsts.append(tree.child[node])
+                    seconds.append(tree.child[node] + 1)
             nodes = firsts + seconds
         self._depth = depth
-        self._features = np.array(features, np.intp)
-        self._limits = np.array(limits, kind)[:, None]
-        self._leaves = np.array(nodes, np.intp)
+        self._compared = np.array(compared, np.intp)
+        self.leaves = np.array(nodes, np.intp)
 
-    def leaves_of(self, codes: npt.NDArray[Any], room: _Room) -> npt.NDArray[np.intp]:
-        """Give the leaf's node of each row, of codes of shape (2 x features, rows)."""
-        count = len(self._features)
-        if not count:
-            return np.zeros(codes.shape[1], np.intp)
-        taken, compared = room.codes[:count], room.second[:count]
+    def places_of(self, block: Block) -> _Bytes:
+        """Give the place of each row's leaf among `leaves`."""
+        if not self._depth:
+            return np.zeros(block.rows, np.uint8)
+        bits = block.bits[: len(self._compared)]
         # The mode spares a copy; no place is outside.
-        codes.take(self._features, 0, out=taken, mode="clip")
-        np.greater(taken, self._limits, out=compared)
-        bits = compared.view(np.uint8)
-        size = (count + 1) // 2
-        found = bits[size - 1 :]
-        for _ in range(self._depth - 1):
-            # Of a place among the leaves the bits of upper levels are the lower ones. Arithmetic
-            # on bits says what a choice would, many rows to an instruction.
+        block.table.take(self._compared, 0, out=bits, mode="clip")
+        size = 2 ** (self._depth - 1)
+        block.planes[0, :size] = bits[size - 1 :]
+        for level in range(1, self._depth):
             size //= 2
             second = bits[size - 1 : 2 * size - 1]
-            first, other = found[:size], room.other[:size]
-            chosen = found[size:]
-            np.negative(second, out=other)
-            chosen ^= first
-            chosen &= other
-            chosen ^= first
-            chosen += chosen  # many times as fast as a shift
-            chosen |= second
-            found = chosen
-        return self._leaves.take(found[0])
+            first, other = block.planes[:level, :size], block.other[:level, :size]
+            # Arithmetic on bits says what a choice would, many rows to an instruction.
+            np.bitwise_xor(first, block.planes[:level, size : 2 * size], out=other)
+            other &= second
+            first ^= other
+            block.planes[level, :size] = second
+        found = np.unpackbits(block.planes[: self._depth, 0], axis=1, count=block.rows)
+        places = found[0]
+        for plane in found[1:]:
+            places += places  # many times as fast as a shift
+            places |= plane
+        return places
 
 
 class Leveled:
-    """The trees of a forest that can be applied so; of the others None stands in `trees`."""
+    """The trees of a forest that can be applied so; of the others None stands in `trees`.
+
+    Attributes
+    ----------
+    trees : list of Levels or None
+    rows : int
+        How many rows a block should have.
+    """
 
     def __init__(self, trees: Sequence[Any]) -> None:
         depths = [_depth(tree) for tree in trees]
@@ -117,34 +144,46 @@ class Leveled:
                     if feature >= 0:
                         cuts.setdefault(feature, set()).add(threshold)
         self._cuts = {feature: np.array(sorted(cuts[feature])) for feature in sorted(cuts)}
-        places = {feature: place for place, feature in enumerate(self._cuts)}
         most = max((len(values) for values in self._cuts.values()), default=0)
         self._type: Any = np.uint8 if most < 256 else np.uint16 if most < 65536 else None
+        places: dict[_Comparison, int] = {}
         self.trees = [
-            None
-            if depth is None or self._type is None
-            else Levels(tree, depth, self._cuts, places, self._type)
+            None if depth is None or self._type is None else Levels(tree, depth, self._cuts, places)
             for tree, depth in zip(trees, depths, strict=True)
         ]
+        self._count = len(places)
+        fitting = _TABLE_BITS // (self._count + 1)
+        self.rows = min(max(fitting // 64 * 64, _ROWS_MIN), _ROWS_MAX)
+        # Of each feature and each side that a missing value is on, where its comparisons are in
+        # the table, and their cuts.
+        self._sides = {
+            side: (
+                np.array([at for key, at in places.items() if key[:2] == side], np.intp),
+                np.array([key[2] for key in places if key[:2] == side], self._type)[:, None],
+            )
+            for side in dict.fromkeys(key[:2] for key in places)
+        }
 
-    def room(self, rows: int) -> _Room:
-        """Give what the trees work in, of blocks of so many rows."""
-        return _Room(2**DEPTH_MAX - 1, rows, self._type or np.uint16)
+    def block(self, values: _Array, room: Block | None) -> Block:
+        """Make the comparisons of rows, of values of shape (features, rows).
 
-    def codes(self, values: _Array) -> npt.NDArray[Any]:
-        """Give the codes of a block of rows, of values of shape (features, rows).
-
-        A code is how many thresholds lie below the value. One that is missing is above them all
-        in the first half, and below them all in the second: a node reads that of its side.
+        `room` is a block that is not needed any more: of as many rows it is written again.
         """
-        size = len(self._cuts)
-        result = np.empty((2 * size, values.shape[1]), self._type or np.uint16)
-        for place, (feature, cuts) in enumerate(self._cuts.items()):
+        rows = values.shape[1]
+        block = room if room is not None and room.rows == rows else Block(rows, self._count)
+        codes: dict[int, npt.NDArray[Any]] = {}
+        for (feature, missing), (places, cuts) in self._sides.items():
             found = values[feature]
-            result[size + place] = _below(cuts, found)
-            result[place] = result[size + place]
-            result[place, np.isnan(found)] = len(cuts)
-        return result
+            if feature not in codes:
+                codes[feature] = _below(self._cuts[feature], found).astype(self._type)
+            lost = np.packbits(np.isnan(found)) if missing else None
+            for begin in range(0, len(places), _COMPARED):
+                part = slice(begin, begin + _COMPARED)
+                above = np.packbits(codes[feature] > cuts[part], axis=1)
+                if lost is not None:
+                    above |= lost
+                block.table[places[part]] = above
+        return block
 
 
 def _below(cuts: _Array, values: _Array) -> npt.NDArray[np.intp]:

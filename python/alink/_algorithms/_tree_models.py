@@ -30,11 +30,8 @@ from ._models import BadModel, Model, read_model, write_model
 from ._strings import java_double
 from ._tree_features import Array, Features
 from ._tree_growth import Tree
-from ._tree_levels import Leveled
+from ._tree_levels import Block, Leveled
 from ._vectors import Vectors
-
-#: Rows that go through all trees at a time: what is computed of them stays in the cache.
-_ROWS = 8192
 
 #: Up to so many rows go through the trees one by one.
 _FEW = 8
@@ -175,39 +172,51 @@ class Forest:
     def __post_init__(self) -> None:
         self._leveled: Leveled | None = None
 
-    def leaves(self, values: Array) -> Iterator[tuple[slice, int, _Rows]]:
-        """Give a slice of rows, the number of a tree and the leaf's nodes, of all trees in turn."""
+    def leaves(self, values: Array) -> Iterator[tuple[slice, int, _Rows, npt.NDArray[Any]]]:
+        """Give the leaves that rows come to, of all trees in turn.
+
+        Yields
+        ------
+        part : slice
+            Of the rows.
+        number : int
+            Of the tree.
+        nodes : array
+            Nodes of the tree.
+        places : array, shape (rows,)
+            The place of each row's leaf among `nodes`.
+        """
         if values.shape[1] <= _FEW:
             rows = values.T.tolist()
             for number, tree in enumerate(self.trees):
-                nodes = np.array([tree.leaf_of(row) for row in rows], np.intp)
-                yield slice(0, len(rows)), number, nodes
+                places = np.array([tree.leaf_of(row) for row in rows], np.intp)
+                yield slice(0, len(rows)), number, np.arange(len(tree.feature)), places
             return
         # Made when it is first needed: a model is also read to be shown.
         leveled = self._leveled = self._leveled or Leveled(self.trees)
-        room: Any = None
-        for begin in range(0, values.shape[1], _ROWS):
-            part = slice(begin, min(begin + _ROWS, values.shape[1]))
-            block = np.ascontiguousarray(values[:, part])
-            codes = leveled.codes(block)
-            if room is None or block.shape[1] < _ROWS:
-                room = leveled.room(block.shape[1])
+        block: Block | None = None
+        for begin in range(0, values.shape[1], leveled.rows):
+            part = slice(begin, min(begin + leveled.rows, values.shape[1]))
+            some = np.ascontiguousarray(values[:, part])
+            block = leveled.block(some, block)
             for number, levels in enumerate(leveled.trees):
                 if levels is None:
-                    yield part, number, self.trees[number].leaves_of(block)
+                    tree = self.trees[number]
+                    yield part, number, np.arange(len(tree.feature)), tree.leaves_of(some)
                 else:
-                    yield part, number, levels.leaves_of(codes, room)
+                    yield part, number, levels.leaves, levels.places_of(block)
 
     def sums(self, values: Array) -> Array:
         """Give the sums of what the trees say, shape (k, rows)."""
         count = len(self.base) or self.trees[0].value.shape[1]
         result = np.zeros((count, values.shape[1]))
-        for part, number, nodes in self.leaves(values):
+        for part, number, nodes, places in self.leaves(values):
             tree = self.trees[number]
+            of_places = tree.value.take(nodes, 0)
             if self.base:
-                result[tree.group, part] += tree.value[:, 0].take(nodes)
+                result[tree.group, part] += of_places[:, 0].take(places)
             else:
-                result[:, part] += tree.value.take(nodes, 0).T
+                result[:, part] += of_places.take(places, 0).T
         return result
 
     def outcomes(self, values: Array) -> Array:
@@ -306,8 +315,8 @@ class Encode(_Applied):
         values, lost = forest.features.read(batch)
         indices = np.empty((rows, len(forest.trees)), np.int32)
         begins = np.cumsum([0, *(tree.count for tree in forest.trees)])
-        for part, j, nodes in forest.leaves(values):
-            indices[part, j] = forest.trees[j].leaves[nodes] + begins[j]
+        for part, j, nodes, places in forest.leaves(values):
+            indices[part, j] = (forest.trees[j].leaves[nodes] + begins[j]).take(places)
         size = int(begins[-1])
         if lost is not None:
             indices = indices[~lost]
