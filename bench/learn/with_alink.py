@@ -59,8 +59,8 @@ def stage(name: str) -> Any:
         )
     if name == "hashed":
         return ml.LogisticRegression(
-            vector="vec", label="y", prediction="p", l2=lessons.PENALTY, max_iter=1000,
-            standardization=False,
+            vector="vec", label="y", prediction="p", l2=lessons.PENALTY,
+            max_iter=lessons.HASHED_STEPS, standardization=False,
         )  # fmt: skip
     if name == "kmeans":
         return ml.KMeans(

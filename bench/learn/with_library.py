@@ -69,7 +69,7 @@ def penalised(x: Any, y: Any) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     strength = 1 / (2 * lessons.PENALTY * x.shape[0])
-    return LogisticRegression(C=strength, max_iter=1000).fit(x, y)
+    return LogisticRegression(C=strength, max_iter=lessons.HASHED_STEPS).fit(x, y)
 
 
 def what_is_learned(model: Any, x: Any) -> Any:

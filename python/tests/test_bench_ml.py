@@ -48,15 +48,20 @@ def test_judged_as_defined(ml, tmp_path):
 
 def test_page_tells_what_goals_are_missed(ml):
     def of(fit: float, quality: float, mib: int):
-        return ml.Figures("", 1.0, [fit], [0.5], 1_000_000, quality, mib * 1024)
+        return ml.Figures("", 1.0, [fit], [0.5], 1_000_000, quality, mib * 1024, "", 60 * 1024)
 
     found = {"dense": {"library": of(1, 0.5, 90), "one": of(4, 0.5, 90), "two": of(2, 0.6, 200)}}
     text = "\n".join(ml.page(found, {"dense": 100 * 2**20}, 1.0, 3.0))
     assert "| 4.00 × | 2.00 | 2.00 × | ≤ 1.2 ×, not met | 2.00 | ≥ 1.4, met |" in text
     assert "| worse |" in text
-    assert "| 200 | 2.00 × | ≤ 1.5 ×, not met |" in text
+    assert "| 60 | 90 | 0.30 × | 60 | 200 | 1.40 × | ≤ 1.5 ×, met |" in text
     assert "| 2.00 | 2.00 | 2.00 | ≥ 1, met |" in text
     assert "| first `print` | 1.00 | ≤ 1.5 s, met |" in text
     assert "| + 2.00 | ≤ 1 s, not met |" in text
+    found["dense"]["library"].cores = 1.9
+    found["dense"]["two"].memory_kib += 11 * 1024
+    text = "\n".join(ml.page(found, {"dense": 100 * 2**20}, 1.0, 3.0))
+    assert "| 1.9 | 4.00 | 4.00 × | 2.00 | 2.00 × | ≤ 1.2 ×, not met | 2.00 |  |" in text
+    assert "| 211 | 1.51 × | ≤ 1.5 ×, not met |" in text
     found["dense"]["two"].failed = "out of memory"
     assert "not measured: out of memory" in "\n".join(ml.page(found, {"dense": 1}, 1.0, 1.0))
