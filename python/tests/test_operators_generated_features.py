@@ -331,6 +331,17 @@ def test_features_of_no_rows() -> None:
     op = pyalink.GenerateFeatureOfWindowStreamOp(timeCol="t", featureDefinitions=text)
     empty = pyalink.StreamOperator.fromDataframe(FRAME.head(0), schemaStr=SCHEMA).link(op)
     assert empty.collectToDataframe().shape == (0, 3 + len(NUMBERS))
+    latest = definition("LatestNCategorical", [], CATEGORIES, featureCols=["w"], numbers=[3])
+    op = pyalink.GenerateFeatureOfLatestBatchOp(timeCol="t", featureDefinitions=json.dumps(latest))
+    assert batch(FRAME.head(0)).link(op).collectToDataframe().shape == (0, 5 + len(CATEGORIES))
+
+
+def test_a_row_without_a_time_is_told() -> None:
+    latest = definition("LatestNNumeric", [], NUMBERS, featureCols=["x"], numbers=[3])
+    op = pyalink.GenerateFeatureOfLatestBatchOp(timeCol="t", featureDefinitions=json.dumps(latest))
+    frame = FRAME.assign(t=FRAME["t"].where(FRAME["x"].notna()))
+    with pytest.raises(al.Error, match="column 't' is NULL in a row"):
+        batch(frame).link(op).collectToDataframe()
 
 
 @pytest.mark.parametrize(

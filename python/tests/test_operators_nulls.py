@@ -874,7 +874,17 @@ ELSEWHERE = {
         f"{name}{way}{kind}Op"
         for kind in ("Batch", "Stream")
         for way in ("Source", "Sink")
-        for name in ("Ak", "Csv", "Tsv", "Text", "LibSvm", "Parquet")
+        for name in (
+            "Ak",
+            "Csv",
+            "Tsv",
+            "Text",
+            "LibSvm",
+            "Parquet",
+            "Xls",
+            "TFRecordDataset",
+            "Catalog",
+        )
     ),
     *(
         f"{name}{kind}Op"
@@ -895,6 +905,16 @@ ELSEWHERE = {
     "WindowGroupByStreamOp",
     "OnePassClusterStreamOp",
     "StreamingKMeansStreamOp",
+    *(
+        f"GenerateFeatureOf{of}Op"
+        for of in ("LatestBatch", "LatestStream", "WindowBatch", "WindowStream", "LatestNDaysBatch")
+    ),
+    "LookupRecentDaysBatchOp",
+    "AppendModelStreamFileSinkBatchOp",
+    "ModelStreamFileSinkStreamOp",
+    "ModelStreamFileSourceStreamOp",
+    "Export2FileSinkStreamOp",
+    "WebTrafficIndexStreamOp",
 }
 
 

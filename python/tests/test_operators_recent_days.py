@@ -166,7 +166,17 @@ def listed(frame: pd.DataFrame) -> list[list[Any]]:
 def test_no_rows_are_no_groups() -> None:
     op = features(baseDate="1999-01-01")
     assert len(op.getSideOutput(0).collectToDataframe()) == 0
-    assert len(op.collectToDataframe()) == 1  # what the features are
+    model = op.link(pyalink.SelectBatchOp(clause="*"))
+    given = {"selectedCols": ["u"], "reservedCols": ["u"]}
+    given["featureSchemaStr"] = op.getOutFeatureSchemaStr()
+    rows = pyalink.BatchOperator.fromDataframe(FRAME.head(1), schemaStr=SCHEMA)
+    found = [
+        pyalink.LookupRecentDaysBatchOp(given).linkFrom(model, some)
+        for some in (rows, rows.where("k > 9"))
+    ]
+    frames = pyalink.collectToDataframes(model, *found)
+    assert [len(frame) for frame in frames] == [1, 1, 0]  # the model tells its features alone
+    assert frames[1].iloc[0, 1:].isna().all()
 
 
 @pytest.mark.parametrize(

@@ -138,8 +138,23 @@ def test_tables_without_rows_are_written(tmp_path: Path) -> None:
     rows.link(pyalink.AkSinkBatchOp(filePath=str(tmp_path / "ak")))
     rows.link(pyalink.CsvSinkBatchOp(filePath=str(tmp_path / "csv")))
     rows.select("s").link(pyalink.TextSinkBatchOp(filePath=str(tmp_path / "txt")))
+    rows.link(pyalink.XlsSinkBatchOp(filePath=str(tmp_path / "xlsx")))
+    rows.link(pyalink.TFRecordDatasetSinkBatchOp(filePath=str(tmp_path / "tfrecord")))
+    catalog = pyalink.SqliteCatalog("c", None, "3.19.3", str(tmp_path / "db"))
+    table = pyalink.CatalogObject(catalog, pyalink.ObjectPath("db", "t"))
+    rows.link(pyalink.CatalogSinkBatchOp(catalogObject=table))
+    models = str(tmp_path / "models")
+    rows.link(pyalink.AppendModelStreamFileSinkBatchOp(filePath=models))
     BatchOperator.execute()
-    assert values(pyalink.AkSourceBatchOp(filePath=str(tmp_path / "ak"))) == []
+    schema: dict[str, Any] = {"schemaStr": "a int, s string"}
+    for source in (
+        pyalink.AkSourceBatchOp(filePath=str(tmp_path / "ak")),
+        pyalink.XlsSourceBatchOp(filePath=str(tmp_path / "xlsx"), **schema),
+        pyalink.TFRecordDatasetSourceBatchOp(filePath=str(tmp_path / "tfrecord"), **schema),
+        pyalink.CatalogSourceBatchOp(catalogObject=table),
+        pyalink.ModelStreamFileSourceStreamOp(filePath=models),
+    ):
+        assert values(source) == []
     assert (tmp_path / "csv").read_bytes() == (tmp_path / "txt").read_bytes() == b""
 
 
