@@ -217,14 +217,10 @@ class _ColumnsWriter(_Writer):
         self._missing = "0" if params["from"] == "Vector" else None
 
     def cells(self, fields: Fields) -> Sequence[Any]:
-        found: list[Any] = []
-        for name, parse in zip(self._names, self._parsers, strict=True):
-            text = fields.get(name, self._missing)
-            try:
-                found.append(None if text is None else parse(text))
-            except (Unreadable, pa.ArrowInvalid) as error:
-                raise Unreadable(f"what stands under {name!r}: {error}") from None
-        return found
+        return [
+            None if (text := fields.get(name, self._missing)) is None else _read(parse, text, name)
+            for name, parse in zip(self._names, self._parsers, strict=True)
+        ]
 
 
 class _CsvWriter(_Writer):
@@ -268,7 +264,7 @@ class _VectorWriter(_Writer):
         size = -1 if size is None or size < 0 else size
         numbered = all(name.isascii() and name.isdigit() for name in fields)
         pairs = sorted(
-            (int(name) if numbered else i, parse_double(text))
+            (int(name) if numbered else i, _read(parse_double, text, name))
             for i, (name, text) in enumerate(fields.items())
             if text is not None
         )
@@ -304,6 +300,13 @@ def parser(kind: pa.DataType) -> Callable[[str], Any]:
     if pa.types.is_time(kind):
         return _parse_time
     return lambda text: pa.scalar(text.strip()).cast(kind).as_py()
+
+
+def _read(parse: Callable[[str], Any], text: str, name: str) -> Any:
+    try:
+        return parse(text)
+    except (Unreadable, pa.ArrowInvalid) as error:
+        raise Unreadable(f"what stands under {name!r}: {error}") from None
 
 
 def _parse_boolean(text: str) -> bool:
@@ -385,13 +388,14 @@ class _ToTriples:
         of: list[int] = []
         names: list[Any] = []
         values: list[Any] = []
+        name_of, value_of = self._parsers
         read = _tolerant(self._read, batch) if self._skip else self._read(batch)
         for row, fields in enumerate(read):
             for name, value in (fields or {}).items():
                 if value is None:
                     continue
                 try:
-                    pair = self._parsed(name, value)
+                    pair = _read(name_of, name, name), _read(value_of, value, name)
                 except Unreadable:
                     if not self._skip:
                         raise
@@ -401,10 +405,3 @@ class _ToTriples:
                 values.append(pair[1])
         columns = [pa.array(names, self._types[0]), pa.array(values, self._types[1])]
         return Expansion(pa.array(of, pa.int64()), columns)
-
-    def _parsed(self, name: str, value: str) -> tuple[Any, Any]:
-        name_of, value_of = self._parsers
-        try:
-            return name_of(name), value_of(value)
-        except (Unreadable, pa.ArrowInvalid) as error:
-            raise Unreadable(f"what stands under {name!r}: {error}") from None

@@ -10,7 +10,7 @@ import pyarrow as pa
 from alink._algorithms._types import VECTOR
 from alink._table import Table
 from alink.operators._base import read_schema
-from alink.operators._define import Mapper, mapper, operator
+from alink.operators._define import Mapper, mapper, one_of, operator
 from alink.operators._dialect import quoted
 from alink.operators._mapping import apply_step, find_column
 
@@ -27,6 +27,7 @@ def _outputs(to: str, params: Mapping[str, Any], name: str) -> Sequence[tuple[st
     return [(params[_COLUMN[to]], VECTOR if to == "Vector" else _TEXT)]
 
 
+_HANDLING = ("ERROR", "SKIP")
 _COLUMN = {"Csv": "csvCol", "Json": "jsonCol", "Kv": "kvCol", "Vector": "vectorCol"}
 _WORDS = {
     "Columns": "columns",
@@ -43,6 +44,7 @@ def _declare(source: str, to: str) -> None:
     reads = [_COLUMN[source]] if source in _COLUMN else ["selectedCols"]
 
     def outputs(params: Mapping[str, Any], _schema: pa.Schema) -> Sequence[tuple[str, Any]]:
+        one_of(name, "handleInvalid", params["handleInvalid"], _HANDLING)
         return _outputs(to, params, name)
 
     mapper(
@@ -72,6 +74,7 @@ def _from_triples(to: str) -> None:
             f"FROM a {f'GROUP BY {quoted(kept[0])}' if kept else ''}",
             tables={"a": table},
         )
+        one_of(name, "handleInvalid", params["handleInvalid"], _HANDLING)
         settings = {**params, "from": "Triple", "to": to}
         return apply_step(
             gathered, name, "_formats.convert", settings, _outputs(to, params, name), kept
