@@ -30,6 +30,7 @@ SOURCES = "\n".join(
 EACH = ("Array", "Map")
 UNREAD = {
     "appendType": "numbers without gaps, DENSE, are what UNIQUE asks for too",
+    "bit": "distinct visitors are counted, not estimated",
     "batchSize": "all rows count in each step of a factorization machine's training",
     "createTreeMode": "says how to compute, not what",
     "dalayTime": "a stream that has an end waits for all rows",
