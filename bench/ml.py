@@ -321,16 +321,18 @@ def training_table(found: dict[str, dict[str, Figures]], data: dict[str, int]) -
 
 def prediction_table(found: dict[str, dict[str, Figures]]) -> list[str]:
     """Give the table of predictions."""
-    rows = ["| M rows/s | library, rows in memory | ours, 1 worker | 2 workers | goal |",
-            "|---" * 5 + "|"]  # fmt: skip
+    rows = [
+        "| M rows/s | library, rows in memory | reading alone | 1 worker | 2 workers | goal |",
+        "|---" * 6 + "|",
+    ]
     for name, each in found.items():
         library, one, two = each["library"], each["one"], each["two"]
         if any(f.failed for f in each.values()):
             continue
         met = goal(max(one.rate, two.rate) >= PREDICT_GOAL, f"≥ {PREDICT_GOAL:g}")
         rows.append(
-            f"| {lessons.LESSONS[name].title} | {library.rate:.2f} | {one.rate:.2f} "
-            f"| {two.rate:.2f} | {met} |"
+            f"| {lessons.LESSONS[name].title} | {library.rate:.2f} "
+            f"| {one.rows / one.read_s / 1e6:.2f} | {one.rate:.2f} | {two.rate:.2f} | {met} |"
         )
     return rows
 
@@ -359,7 +361,8 @@ def page(
         "",
         *training_table(found, data),
         "",
-        "Prediction of all rows, ours from the file to a count of what is not NULL:",
+        "Prediction of all rows, ours from the file to a count of what is not NULL; reading alone "
+        "counts the rows without a NULL among the features:",
         "",
         *prediction_table(found),
         "",

@@ -34,8 +34,9 @@ def prepare(folder: Path, name: str) -> lessons.Prepared:
         return fitted, fitted.model_.to_arrow()
 
     def read() -> float:
+        names = ["vec"] if "vec" in table.columns else lessons.columns()
         began = time.perf_counter()
-        table.count()
+        table.filter(" AND ".join(f"{name} IS NOT NULL" for name in names)).count()
         return time.perf_counter() - began
 
     def predict(learned: Any) -> int:

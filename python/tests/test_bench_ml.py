@@ -55,7 +55,7 @@ def test_page_tells_what_goals_are_missed(ml):
     assert "| 4.00 × | 2.00 | 2.00 × | ≤ 1.2 ×, not met | 2.00 | ≥ 1.4, met |" in text
     assert "| worse |" in text
     assert "| 60 | 90 | 0.30 × | 60 | 200 | 1.40 × | ≤ 1.5 ×, met |" in text
-    assert "| 2.00 | 2.00 | 2.00 | ≥ 1, met |" in text
+    assert "| 2.00 | 1.00 | 2.00 | 2.00 | ≥ 1, met |" in text
     assert "| first `print` | 1.00 | ≤ 1.5 s, met |" in text
     assert "| + 2.00 | ≤ 1 s, not met |" in text
     found["dense"]["library"].cores = 1.9
