@@ -348,7 +348,6 @@ def _table_of(what: str, method: str, table: Any) -> Table:
 def _classes() -> dict[str, type[Stage]]:
     """Make a class of each stage that is trained, or that transforms."""
     importlib.import_module("alink.operators")  # it declares the stages
-    from alink.operators._catalogue import catalogue
     from alink.operators._define import BUILT
     from alink.operators._stages import Transformer
     from alink.operators._training import Estimator, TrainedModel
@@ -358,7 +357,7 @@ def _classes() -> dict[str, type[Stage]]:
         if issubclass(stage, Estimator) or (
             issubclass(stage, Transformer) and not issubclass(stage, TrainedModel)
         ):
-            parameters = {python_name(p.name): p for p in catalogue()[name].parameters.values()}
+            parameters = {python_name(p.name): p for p in stage._parameters.values()}
             members = {
                 "__doc__": stage.__doc__,
                 "__module__": __name__,

@@ -1393,6 +1393,19 @@ class OneHotEncoder(Stage):
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
     ) -> None: ...
+class OneVsRest(Stage):
+    def __init__(
+        self,
+        *,
+        classifier: Any | None = ...,
+        num_class: int | None = ...,
+        prediction: str | None = ...,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        prediction_detail: str | None = ...,
+        reserved: Sequence[str] | None = ...,
+        num_threads: int | None = ...,
+    ) -> None: ...
 class PCA(Stage):
     def __init__(
         self,

@@ -11,7 +11,7 @@ import pytest
 
 import alink as al
 from alink import ml
-from alink.operators._catalogue import catalogue
+from alink.operators._define import BUILT
 from pyalink import alink as pyalink
 
 RANDOM = np.random.default_rng(2)
@@ -29,7 +29,7 @@ def test_each_stage_has_a_class_whose_parameters_are_told_apart():
     assert {"LogisticRegression", "StandardScaler", "FeatureHasher"} <= set(dir(ml))
     for name in set(dir(ml)) - {"Pipeline", "Stage", "load"}:
         parameters = getattr(ml, name)._parameters
-        assert len(parameters) == len(catalogue()[name].parameters)
+        assert len(parameters) == len(BUILT[name]._parameters)
         assert all(n.isidentifier() and not keyword.iskeyword(n) for n in parameters)
 
 

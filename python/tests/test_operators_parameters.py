@@ -41,7 +41,6 @@ UNREAD = {
     "maxMemoryInMB": "says how to compute, not what",
     "modelStreamScanInterval": "of files of models, which no operator reads",
     "modelStreamStartTime": "of files of models, which no operator reads",
-    "numClass": "the labels say it",
     "numThreads": "says how to compute, not what",
     "optimMethod": "all of them end in the same minimum",
     "pluginVersion": "there are no plugins",

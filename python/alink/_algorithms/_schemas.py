@@ -25,3 +25,10 @@ MAP = pa.schema(
 COLLINEARITY = ("feature_name", "vif", "tof", "eigenvalue", "condition_index")
 #: What stands before the columns of a model in a stream of models.
 TIMESTAMP, COUNT = "alinkmodelstreamtimestamp", "alinkmodelstreamcount"
+
+# --- one against the rest ---
+
+#: The columns of a model beside those of its classifiers': which label, and the label.
+CLASS_ID, CLASS_VALUE = "class_id", "class_value"
+#: The labels that the classifiers are trained with: the row is of the class, or of the rest.
+OWN, REST = 1, 0

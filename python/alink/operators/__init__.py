@@ -23,6 +23,7 @@ from alink.operators import (
     _kmeans_streams,
     _linear,
     _lookups,
+    _one_vs_rest,
     _rankings,
     _recent_days,
     _regressions,
@@ -105,6 +106,7 @@ _rankings.declare()
 _components.declare()
 _evaluation.declare()
 _classifiers.declare()
+_one_vs_rest.declare()
 _tuning.declare()
 _time_windows.declare()
 _generated_features.declare()
