@@ -56,7 +56,7 @@ class _Kept(_lightgbm.Booster):
 
 def run(share: Any) -> pa.Table:
     """Give the largest difference of margins of each label, with their range."""
-    vars(_boosting)["Booster"] = _Kept
+    _boosting.__dict__["Booster"] = _Kept
     rows: dict[str, list[Any]] = {"label": [], "apart": [], "range": []}
     for label in ("number", "two", "three"):
         params = {**GIVEN, "labelCol": label, "classifier": label != "number"}
