@@ -113,6 +113,9 @@ func TestTypesRoundTrip(t *testing.T) {
 	d, mem := open(t, Options{Threads: 2, BatchRowsMax: 1000})
 	whole := typesTable(t, mem, 5000)
 	defer whole.Release()
+	// Cutting a list of NULLs writes to what its cuts share: what is read meanwhile is another.
+	wanted := typesTable(t, mem, 5000)
+	defer wanted.Release()
 	filter := plan.Filter{Predicate: plan.SQL("n >= 0")}
 	sort := plan.Sort{By: []plan.SortKey{{Expr: plan.Column("n")}}}
 	onN := []plan.JoinKey{{Left: "n", Right: "n"}}
@@ -141,7 +144,7 @@ func TestTypesRoundTrip(t *testing.T) {
 			at := int64(0)
 			err := d.Run(t.Context(), s, []exec.BatchReader{r}, func(batch arrow.RecordBatch) error {
 				defer batch.Release()
-				want := whole.NewSlice(at, at+batch.NumRows())
+				want := wanted.NewSlice(at, at+batch.NumRows())
 				defer want.Release()
 				compareBatches(t, batch, want)
 				at += batch.NumRows()
