@@ -15,6 +15,7 @@ model = LogisticRegression() \
     .setPredictionCol("pred") \
     .setPredictionDetailCol("detail") \
     .setL2(0.1) \
+    .setEpsilon(1e-10) \
     .enableLazyPrintModelInfo("model") \
     .fit(source)
 predicted = model.transform(source)
