@@ -413,3 +413,26 @@ def test_xgboost_of_vectors_and_its_penalties() -> None:
         total = (TARGET[side] - 0.5).sum()
         step = np.sign(total) * max(abs(total) - 3.0, 0) / (side.sum() + 1.0)
         np.testing.assert_allclose(found["p"][side], 0.5 + step)
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        [0.0],
+        [-1.0, 0.0, 1e-300, 1.0],
+        [-1e308, 0.0, 1e308],
+        [1.0, np.nextafter(1, 2), np.nextafter(np.nextafter(1, 2), 2), 1e9],
+        [*np.linspace(0, 1e-9, 300), 1.0],
+        np.random.default_rng(1).standard_cauchy(250),
+        [5e-324, 1e-323],
+    ],
+    ids=["one", "tiny", "wide", "neighbours", "crowded", "skewed", "denormal"],
+)
+def test_the_cuts_below_values_are_counted(cuts):
+    cuts = np.unique(cuts)
+    around = np.concatenate([cuts, np.nextafter(cuts, -np.inf), np.nextafter(cuts, np.inf)])
+    values = np.concatenate(
+        [around, np.random.default_rng(2).normal(size=500), [-np.inf, np.inf, np.nan, -0.0]]
+    )
+    expected = np.where(np.isnan(values), 0, np.searchsorted(cuts, values))
+    assert _tree_levels._Search(cuts).below(values).tolist() == expected.tolist()
