@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from ._nearest import ROUNDING, Array, Dense, Labels, Step
 from ._threads import ALONE, threads
@@ -24,7 +27,7 @@ class Course:
     def __init__(self, block: Dense) -> None:
         self._block = block
         self._centres: Array | None = None
-        self._labels: Labels = np.empty(0, np.int64)
+        self._labels: npt.NDArray[Any] = np.empty(0, np.int64)
         self._upper: Array = np.empty(0)
         self._lower: Array = np.empty(0)
         self._totals: Array = np.empty((0, 0))
@@ -43,9 +46,10 @@ class Course:
 
     def _begin(self, centres: Array) -> None:
         count = len(self._block)
-        self._labels = np.zeros(count, np.int64)
+        # There is one for each row of a training: no more bytes than are needed.
+        self._labels = np.zeros(count, np.min_scalar_type(len(centres) - 1))
         self._upper, self._lower = np.empty(count), np.empty(count)
-        self._totals = np.zeros((len(centres), self._block.table.shape[1]))
+        self._totals = np.zeros((len(centres), self._block.size + 1))
         at = 0
         for found in self._block.steps(centres):
             end = at + len(found.part)
@@ -78,13 +82,13 @@ class Course:
 
     def _bound(self, places: slice | Labels, found: Step) -> None:
         """Set the bounds of points of a step; its values are changed."""
-        own = self._block.squared()[places]
+        own = self._block.squares_of(found.part, places)
         error = ROUNDING * own + self._error
         self._upper[places] = np.sqrt(np.maximum(found.least + own, 0) + error)
         self._lower[places] = np.sqrt(np.maximum(_second(found) + own - error, 0))
 
-    def _numbers(self, hits: Array) -> Labels:
-        return (np.arange(len(hits), dtype=np.float64) @ hits).astype(np.int64)
+    def _numbers(self, hits: Array) -> npt.NDArray[Any]:
+        return (np.arange(len(hits), dtype=np.float64) @ hits).astype(self._labels.dtype)
 
 
 def _second(found: Step) -> Array:

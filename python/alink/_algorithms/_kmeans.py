@@ -275,7 +275,7 @@ class Fitted:
             return self.space.dense(matrix), self.space.places(self.centres)
         # Near the origin squares lose nothing.
         origin = self.centres.mean(axis=0)
-        return self.space.dense(matrix - origin), self.centres - origin
+        return self.space.dense(matrix, origin), self.centres - origin
 
     def _fitting(self, rows: Vectors) -> Vectors:
         wrong = np.where(rows.dense, rows.lengths != self.size, rows.spans > self.size)

@@ -165,8 +165,8 @@ def _maximized(points: Points, expected: Any, count: int, floor: Array) -> tuple
 
 def _cut(block: Any) -> Iterator[Array]:
     assert isinstance(block, Dense)
-    for at in range(0, len(block), _ROWS):
-        yield block.points[at : at + _ROWS]
+    for _, part in block.parts(_ROWS):
+        yield part[:, :-1]
 
 
 def _written(mixture: Mixture, origin: Array, params: Mapping[str, Any]) -> Model:

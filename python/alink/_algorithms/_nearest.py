@@ -98,69 +98,102 @@ class Step:
 
 
 class Dense:
-    """Dense points.
+    """Dense points, which stay where they lie: they may be in a file that is mapped into memory.
 
     Parameters
     ----------
-    points : array, shape (n, d)
+    rows : array, shape (n, d)
+    origin : array, shape (d,), optional
+        Where the points have their zero; it is taken from rows whenever they are read.
     squares : array, shape (n,), optional
-        What distances take for their squared lengths.
+        What distances take for the points' squared lengths.
 
     Attributes
     ----------
-    table : array, shape (n, d + 1)
-        The points, and a column of ones.
+    size : int
+        d.
     """
 
-    def __init__(self, points: Array, squares: Array | None = None) -> None:
-        # A last column of ones: products then add the squares of the centres, and count.
-        self.table = np.empty((len(points), points.shape[1] + 1))
-        self.table[:, :-1] = points
-        self.table[:, -1] = 1.0
+    def __init__(
+        self, rows: Array, origin: Array | None = None, squares: Array | None = None
+    ) -> None:
+        self._rows = rows
+        self._origin = 0.0 if origin is None else origin
         self._squares = squares
+        self.size = rows.shape[1]
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self._rows)
 
-    @property
-    def points(self) -> Array:
-        """The points."""
-        return self.table[:, :-1]
+    def parts(self, count: int, which: Labels | None = None) -> Iterator[tuple[slice, Array]]:
+        """Give the points, some at a time; the array is used again.
+
+        Parameters
+        ----------
+        count : int
+            How many at a time.
+        which : array, optional
+            The points, by their places; all by default.
+
+        Yields
+        ------
+        span : slice
+            Where they stand among all, or among `which`.
+        part : array, shape (m, d + 1)
+            The points, and a column of ones: products then add the squares of the centres, and
+            count.
+        """
+        total = len(self) if which is None else len(which)
+        room = np.ones((min(count, total), self.size + 1))
+        for at in range(0, total, count):
+            span = slice(at, min(at + count, total))
+            rows = self._rows[span] if which is None else self._rows[which[span]]
+            part = room[: len(rows)]
+            np.subtract(rows, self._origin, out=part[:, :-1])
+            yield span, part
 
     def squared(self) -> Array:
         """Give the squared length of each point."""
-        if self._squares is None:
-            points = self.points
-            self._squares = np.einsum("ij,ij->i", points, points)
-        return self._squares
+        if self._squares is not None:
+            return self._squares
+        squares = np.empty(len(self))
+        for span, part in self.parts(_step(self.size)):
+            squares[span] = self.squares_of(part, span)
+        return squares
+
+    def squares_of(self, part: Array, places: slice | Labels) -> Array:
+        """Give the squared lengths of points that have been read, of their places."""
+        if self._squares is not None:
+            return self._squares[places]
+        points = part[:, :-1]
+        return np.einsum("ij,ij->i", points, points)
 
     def products(self, directions: Array) -> Array:
         """Multiply points by directions, shape (j, d): a matrix of (n, j)."""
-        return self.points @ directions.T
+        result = np.empty((len(self), len(directions)))
+        for span, part in self.parts(_step(self.size + len(directions))):
+            np.matmul(part[:, :-1], directions.T, out=result[span])
+        return result
 
     def rows(self, which: npt.NDArray[Any]) -> Array:
         """Give some of the points as a dense matrix."""
-        return self.points[which]
+        return self._rows[which] - self._origin
 
     def sums(self, labels: Labels, count: int, power: int = 1) -> tuple[Array, Array]:
         """Add up the points, or powers of their numbers, by labels below `count`; count them."""
-        total = np.zeros((count, self.table.shape[1]))
-        step = _step(count + self.table.shape[1])
+        total = np.zeros((count, self.size + 1))
         places = np.arange(count)[:, None]
-        for at in range(0, len(self), step):
-            hits = (labels[at : at + step] == places).astype(np.float64)
-            part = self.table[at : at + step]
+        for span, part in self.parts(_step(count + self.size)):
+            hits = (labels[span] == places).astype(np.float64)
             total += hits @ (part if power == 1 else part**power)
         return total[:, :-1], total[:, -1]
 
     def weighted(self, weights: Array, labels: Labels, count: int) -> Array:
         """Add up the points times their weights, by labels below `count`."""
-        total = np.zeros((count, self.points.shape[1]))
-        step = _step(count + self.points.shape[1])
+        total = np.zeros((count, self.size))
         places = np.arange(count)[:, None]
-        for at in range(0, len(self), step):
-            part = slice(at, at + step)
-            total += np.where(labels[part] == places, weights[part], 0.0) @ self.points[part]
+        for span, part in self.parts(_step(count + self.size)):
+            total += np.where(labels[span] == places, weights[span], 0.0) @ part[:, :-1]
         return total
 
     def nearest(self, centres: Array) -> tuple[Labels, Array]:
@@ -179,7 +212,7 @@ class Dense:
 
     def sweep(self, centres: Array) -> tuple[Array, Array]:
         """Give, for each centre, the sum and the number of the points nearest to it."""
-        total = np.zeros((len(centres), self.table.shape[1]))
+        total = np.zeros((len(centres), self.size + 1))
         with threads(ALONE):
             for found in self.steps(centres):
                 total += found.hits @ found.part
@@ -198,13 +231,11 @@ class Dense:
             The points, by their places; all by default.
         """
         against = np.column_stack((-2 * centres, np.einsum("ij,ij->i", centres, centres)))
-        count, total = len(centres), len(self) if which is None else len(which)
-        step = _step(2 * count + self.table.shape[1])
+        count = len(centres)
+        step = _step(2 * count + self.size + 1)
         values, ones = np.empty(count * step), np.empty(count * step)
         flags, least = np.empty(count * step, np.bool_), np.empty(step)
-        for at in range(0, total, step):
-            span = slice(at, at + step)
-            part = self.table[span] if which is None else self.table[which[span]]
+        for _, part in self.parts(step, which):
             size = len(part)
             value = np.matmul(against, part.T, out=values[: count * size].reshape(count, size))
             best = np.minimum.reduce(value, axis=0, out=least[:size])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -263,7 +264,7 @@ class Points:
     def _made_of(self, rows: Array | Vectors) -> Block:
         if self._dense or not isinstance(rows, Vectors):
             matrix = self._reader.matrix(rows, self.size)
-            return self.space.dense(matrix - self.origin if self.space.centred else matrix)
+            return self.space.dense(matrix, self.origin)
         wrong = rows.dense & (rows.lengths != self.size)
         rows.refuse(wrong, f"of column {self._reader.vector!r} has not size {self.size}")
         return self.space.sparse(rows, self.size)
@@ -321,7 +322,7 @@ class Points:
         table = pa.concat_tables(
             pa.ipc.open_stream(text).read_all() for text in self.group.gather(sink.getvalue())
         )
-        table = table.sort_by("number").combine_chunks()
+        # Workers have their rows, as these lie, one after the other.
         places = table.column("number").to_numpy()
         vectors = Vectors.of(pa.concat_arrays([*table.column("row").chunks, _NO_ROWS]))
         rows = vectors if self._reader.vector is not None else vectors.matrix(self.size)
@@ -359,10 +360,14 @@ class Sample:
             return Course(self.block)
         return None
 
+    @functools.cached_property
+    def _squares(self) -> Array:
+        return self.block.squared()
+
     def apart(self, centres: Array) -> Array:
         """Give the squared distances of the points from centres, shape (k, n)."""
         places = self.space.places(centres)
-        own = self.block.squared() + np.einsum("ij,ij->i", places, places)[:, None]
+        own = self._squares + np.einsum("ij,ij->i", places, places)[:, None]
         squares = own - 2 * self.block.products(places).T
         return np.where(squares <= ROUNDING * own, 0.0, squares)
 

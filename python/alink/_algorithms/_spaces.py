@@ -30,9 +30,9 @@ class Space:
     centred = True
     straight = True
 
-    def dense(self, rows: Array) -> Block:
-        """Make a block of dense rows."""
-        return Dense(rows)
+    def dense(self, rows: Array, origin: Array | None = None) -> Block:
+        """Make a block of dense rows, which have their zero at an origin if they are `centred`."""
+        return Dense(rows, origin)
 
     def sparse(self, vectors: Vectors, size: int) -> Block:
         """Make a block of sparse vectors."""
@@ -76,9 +76,10 @@ class Cosine(Space):
     name = "COSINE"
     centred = False
 
-    def dense(self, rows: Array) -> Block:
+    def dense(self, rows: Array, origin: Array | None = None) -> Block:
         """Make a block of dense rows."""
-        return Dense(to_unit(rows), np.ones(len(rows)))
+        del origin
+        return Dense(to_unit(rows), squares=np.ones(len(rows)))
 
     def sparse(self, vectors: Vectors, size: int) -> Block:
         """Make a block of sparse vectors."""
@@ -127,8 +128,9 @@ class Haversine(Space):
     centred = False
     straight = False
 
-    def dense(self, rows: Array) -> Block:
+    def dense(self, rows: Array, origin: Array | None = None) -> Block:
         """Make a block of rows of latitude and longitude."""
+        del origin
         return Places(rows)
 
     def sparse(self, vectors: Vectors, size: int) -> Block:
