@@ -233,6 +233,20 @@ def test_minimize_goes_on_where_the_start_is_a_minimum_and_over_flat_functions()
     np.testing.assert_allclose(steep.at, 0, atol=1e-9)
 
 
+def test_minimize_finds_the_minimum_of_very_many_weights() -> None:
+    curvature = np.geomspace(1, 30, 2**16)
+    middle = np.sin(np.arange(2**16))
+
+    def bowl(at: Any) -> tuple[float, Any]:
+        slope = curvature * (at - middle)
+        return float(slope @ (at - middle)) / 2, slope
+
+    found = minimize(bowl, np.zeros(2**16), tolerance=1e-8)
+    assert found.converged
+    assert found.iterations <= 70
+    assert np.abs(found.at - middle).max() < 1e-7
+
+
 def test_minimize_needs_few_evaluations_where_curvatures_differ() -> None:
     # Like hashed words: a few features are in most rows, most are in few.
     random = np.random.default_rng(5)

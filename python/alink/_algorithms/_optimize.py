@@ -13,6 +13,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 _MEMORY = 10  # of differences that the curvature is estimated by
+_MANY = 2**16  # weights, from which on the differences are kept in single precision
 _STEPS_MAX = 40  # of one line search
 _ENOUGH = 10  # steps of one, where one of them led down
 _DECREASE = 1e-4  # of what the slope promises
@@ -239,8 +240,10 @@ class _Curvature:
     """
 
     def __init__(self, size: int) -> None:
-        self._steps = np.zeros((_MEMORY, size))
-        self._changes = np.zeros((_MEMORY, size))
+        # An estimate need not be exact, and of many weights nothing takes as much memory as this.
+        self._kind = np.dtype(np.float32 if size >= _MANY else np.float64)
+        self._steps = np.zeros((_MEMORY, size), self._kind)
+        self._changes = np.zeros((_MEMORY, size), self._kind)
         # Of steps and changes, and of changes with one another; in the order of `_order`.
         self._mixed = np.zeros((_MEMORY, _MEMORY))
         self._squares = np.zeros((_MEMORY, _MEMORY))
@@ -264,6 +267,7 @@ class _Curvature:
         )
         self._order.append(row)
         self._steps[row], self._changes[row] = step, change
+        step, change = self._steps[row], self._changes[row]
         self._mixed[:, row] = self._steps @ change
         self._mixed[row] = self._changes @ step
         self._squares[row] = self._squares[:, row] = self._changes @ change
@@ -278,10 +282,11 @@ class _Curvature:
         newest = self._order[-1]
         scale = self._mixed[newest, newest] / self._squares[newest, newest]
         upper, along = np.triu(mixed), np.diag(np.diag(mixed))
-        first = np.linalg.solve(upper, (self._steps @ gradient)[order])
-        second = scale * (self._changes @ gradient)[order]
+        own = gradient.astype(self._kind, copy=False)
+        first = np.linalg.solve(upper, (self._steps @ own)[order].astype(np.float64))
+        second = scale * (self._changes @ own)[order]
         inner = np.linalg.solve(upper.T, (along + scale * squares) @ first - second)
-        by_steps, by_changes = np.zeros(_MEMORY), np.zeros(_MEMORY)
+        by_steps, by_changes = np.zeros((2, _MEMORY), self._kind)
         by_steps[order], by_changes[order] = inner, scale * first
         result = scale * gradient
         result += by_steps @ self._steps
