@@ -52,6 +52,9 @@ $(PYRUNNER): $(SOURCES) | toolchain
 demo: build ## the first run: a year of real flights through two Python environments
 	@$(VENV)/bin/python examples/flight_delays.py
 
+# So many files of Python's tests run at a time.
+TESTS_AT_ONCE ?= 2
+
 # -count=1: the tests run bin/pyrunner, .venv and .cache, of which Go's cache of
 # test results knows nothing.
 .PHONY: test
@@ -62,7 +65,7 @@ test: build ## all tests, Go's under the race detector
 	@cd go-tests/prism && $(GO) test -count=1 -timeout 10m ./...
 	@$(MAKE) fuzz-worker FUZZ_TIME=30000x
 	@echo "== pytest"
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 	@$(MAKE) wheel-test-one
 
 # What a worker sends is read by nothing but these two.

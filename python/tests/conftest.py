@@ -15,6 +15,7 @@ import alink as al
 from alink import _connection
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TOLD = "told"
 PACKAGE_PARENT = str(Path(al.__file__).resolve().parents[1])
 
 
@@ -33,6 +34,26 @@ def pytest_generate_tests(metafunc):
     """Tests that are marked `anywhere` run with an embedded engine and with a server's."""
     if metafunc.definition.get_closest_marker("anywhere"):
         metafunc.parametrize("shared_ctx", ["embedded", "server"], indirect=True, scope="module")
+
+
+@pytest.fixture
+def tell(request):
+    """Say something behind all tests, wherever this one runs."""
+
+    def add(text):
+        request.node.user_properties.append((TOLD, text))
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests have to say."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for kind, text in report.user_properties:
+                    if kind == TOLD:
+                        terminalreporter.write_line(text)
 
 
 @pytest.fixture(scope="module")
