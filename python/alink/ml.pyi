@@ -58,6 +58,28 @@ class AftSurvivalRegression(Stage):
         num_threads: int | None = ...,
         overwrite_sink: bool | None = ...,
     ) -> None: ...
+class AutoCross(Stage):
+    def __init__(
+        self,
+        *,
+        label: str | None = ...,
+        output: str | None = ...,
+        columns: Sequence[str] | None = ...,
+        categorical: Sequence[str] | None = ...,
+        discrete_thresholds: int | None = ...,
+        discrete_thresholds_array: Sequence[int] | None = ...,
+        fix_coefs: bool | None = ...,
+        fraction: float | None = ...,
+        k_cross: int | None = ...,
+        max_search_step: int | None = ...,
+        model_file_path: str | None = ...,
+        output_format: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        reserved: Sequence[str] | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
 class Binarizer(Stage):
     def __init__(
         self,
@@ -325,6 +347,31 @@ class ColumnsToVector(Stage):
         reserved: Sequence[str] | None = ...,
         columns: Sequence[str] | None = ...,
         vector_size: int | None = ...,
+    ) -> None: ...
+class CrossCandidateSelector(Stage):
+    def __init__(
+        self,
+        *,
+        cross_feature_number: int | None = ...,
+        feature_candidates: Sequence[str] | None = ...,
+        label: str | None = ...,
+        output: str | None = ...,
+        columns: Sequence[str] | None = ...,
+        append_original_data: bool | None = ...,
+        categorical: Sequence[str] | None = ...,
+        discrete_thresholds: int | None = ...,
+        discrete_thresholds_array: Sequence[int] | None = ...,
+        fix_coefs: bool | None = ...,
+        fraction: float | None = ...,
+        k_cross: int | None = ...,
+        max_search_step: int | None = ...,
+        model_file_path: str | None = ...,
+        output_format: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        reserved: Sequence[str] | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
     ) -> None: ...
 class CrossFeature(Stage):
     def __init__(

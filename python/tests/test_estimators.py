@@ -71,8 +71,14 @@ COLUMNS: dict[str, Any] = {
 # What an estimator is given besides, by its name.
 GIVEN: dict[str, dict[str, Any]] = {
     "AftSurvivalRegression": {"censorCol": "censor", "labelCol": "target"},
+    "AutoCross": {"selectedCols": ["word", "words", "c"], "maxSearchStep": 1},
     "Binning": {"encode": "INDEX", "outputCols": ["x", "y", "z"]},
     "CartRegEncoder": {"labelCol": "target"},
+    "CrossCandidateSelector": {
+        "selectedCols": ["word", "words", "a"],
+        "featureCandidates": ["word,words"],
+        "crossFeatureNumber": 1,
+    },
     "CrossFeature": {"selectedCols": ["word", "label"]},
     "Dbscan": {"epsilon": 1.0, "minPoints": 3},
     "DecisionTreeRegEncoder": {"labelCol": "target"},

@@ -25,6 +25,7 @@ from ._formats import texts_of
 from ._group import Group
 from ._schemas import BORDERS
 from ._strings import Unreadable
+from ._tokens import count_texts
 from ._types import is_number, type_name
 
 Params = Mapping[str, Any]
@@ -113,30 +114,13 @@ def _found(params: Params, rows: Group) -> list[Feature]:
         for name, intervals in zip(numeric, cuts, strict=True)
     ]
     for name, least in params["thresholds"].items():
-        counts = _value_counts(rows, name)
+        counts = count_texts(rows, name)
         values = sorted(
             (text for text, count in counts.items() if count >= least),
             key=lambda text: (-counts[text], text),
         )
         features.append(Feature(name, kinds[name], values=[[text] for text in values]))
     return features
-
-
-def _value_counts(rows: Group, name: str) -> dict[str, int]:
-    """Count the texts of a column, over all workers."""
-    own: dict[str, int] = {}
-    for batch in rows:
-        coded = batch.column(name).dictionary_encode()
-        codes = coded.indices.drop_null().to_numpy(zero_copy_only=False)
-        counts = np.bincount(codes, minlength=len(coded.dictionary)).tolist()
-        for text, count in zip(texts_of(coded.dictionary), counts, strict=True):
-            if text is not None:
-                own[text] = own.get(text, 0) + count
-    total: dict[str, int] = {}
-    for part in rows.gather(json.dumps(own).encode()):
-        for text, count in json.loads(part).items():
-            total[text] = total.get(text, 0) + count
-    return total
 
 
 def _counted(

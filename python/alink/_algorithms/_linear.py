@@ -32,7 +32,7 @@ _PRODUCTS_MAX = 2048
 # --- losses ---
 
 
-def _log_loss(margin: Array) -> tuple[Array, Array]:
+def log_loss(margin: Array) -> tuple[Array, Array]:
     """Give log(1 + exp(-m)) and its derivative."""
     small = np.exp(-np.abs(margin))
     sum_ = 1 + small
@@ -47,7 +47,7 @@ def _hinge(margin: Array) -> tuple[Array, Array]:
     return value, np.where(margin <= 0, -1.0, np.where(margin < 1, margin - 1, 0.0))
 
 
-_LOSSES = {"LR": _log_loss, "SVM": _hinge}
+_LOSSES = {"LR": log_loss, "SVM": _hinge}
 
 
 def _fit_binary(

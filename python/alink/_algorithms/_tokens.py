@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._formats import texts_of
+from ._group import Group
 from ._models import BadModel
 from ._strings import Unreadable
 
@@ -39,6 +40,23 @@ def token_column(column: pa.Array) -> pa.Array:
         return pa.array(texts_of(column), pa.string())
     coded = pc.dictionary_encode(column)
     return pa.array(texts_of(coded.dictionary), pa.string()).take(coded.indices)
+
+
+def count_texts(rows: Group, name: str) -> dict[str, int]:
+    """Count the texts of a column's values, over all workers; NULL is none."""
+    own: dict[str, int] = {}
+    for batch in rows:
+        coded = batch.column(name).dictionary_encode()
+        codes = coded.indices.drop_null().to_numpy(zero_copy_only=False)
+        counts = np.bincount(codes, minlength=len(coded.dictionary)).tolist()
+        for text, count in zip(texts_of(coded.dictionary), counts, strict=True):
+            if text is not None:
+                own[text] = own.get(text, 0) + count
+    total: dict[str, int] = {}
+    for part in rows.gather(json.dumps(own).encode()):
+        for text, count in json.loads(part).items():
+            total[text] = total.get(text, 0) + count
+    return total
 
 
 class Tokens:

@@ -11,6 +11,7 @@ from alink.operators import (
     _clustering,
     _components,
     _conversions,
+    _crosses,
     _densities,
     _discretizers,
     _encoders,
@@ -99,6 +100,7 @@ _sampling.declare()
 _udf.declare()
 _indexers.declare()
 _encoders.declare()
+_crosses.declare()
 _statistics.declare()
 _lookups.declare()
 _imputers.declare()

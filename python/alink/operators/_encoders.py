@@ -26,29 +26,12 @@ from alink.operators._tokens import (
     literal,
     numbered,
     selected,
+    thresholds_of,
     with_texts,
 )
 from alink.operators._training import Columns, Trained, trained
 
 Params = Mapping[str, Any]
-
-#: Where a parameter of a threshold is not set.
-_UNSET = -(2**31)
-
-
-def _thresholds(name: str, params: Params, columns: Sequence[str]) -> list[int]:
-    """Give, of each column, how often a value has to be there to have a number."""
-    several = params["discreteThresholdsArray"]
-    if several is None:
-        one = params["discreteThresholds"]
-        return [max(0, _UNSET if one is None else one)] * len(columns)
-    if len(several) != len(columns):
-        raise bad_option(
-            name,
-            f"{name}: 'discreteThresholdsArray' has {len(several)} numbers for "
-            f"{len(columns)} columns",
-        )
-    return [max(0, threshold) for threshold in several]
 
 
 def _frequent(counts: Table, thresholds: Sequence[int]) -> Table:
@@ -63,7 +46,7 @@ def _frequent(counts: Table, thresholds: Sequence[int]) -> Table:
 
 def _train_one_hot(name: str, params: Params, table: Table) -> Table:
     columns = selected(name, params)
-    thresholds = _thresholds(name, params, columns)
+    thresholds = thresholds_of(name, params, columns)
     counts = _frequent(counted(name, table, columns), thresholds)
     return numbered(counts, "token", table, columns, enableElse=any(thresholds))
 
@@ -91,7 +74,7 @@ _BLANKS = " || ".join(f"chr({ord(char)})" for char in BLANKS)
 
 def _train_multi_hot(name: str, params: Params, table: Table) -> Table:
     columns = selected(name, params)
-    thresholds = _thresholds(name, params, columns)
+    thresholds = thresholds_of(name, params, columns)
     rows, texts = with_texts(name, table, columns)
     delimiter = params["delimiter"] or ""
     parts = [_parts(rows, text, delimiter) for text in texts]

@@ -32,6 +32,10 @@ ORDERS = {
 }
 
 
+#: Where a parameter of a threshold is not set.
+_UNSET = -(2**31)
+
+
 def order_of(name: str, params: Mapping[str, Any]) -> str:
     """Give what values are sorted by, of the parameter ``stringOrderType``."""
     return ORDERS[one_of(name, "stringOrderType", params["stringOrderType"], list(ORDERS))]
@@ -51,6 +55,21 @@ def selected(name: str, params: Mapping[str, Any], parameter: str = "selectedCol
         twice = next(c for i, c in enumerate(columns) if c in columns[:i])
         raise bad_option(name, f"{name}: '{parameter}' names column {quote(twice)} twice")
     return columns
+
+
+def thresholds_of(name: str, params: Mapping[str, Any], columns: Sequence[str]) -> list[int]:
+    """Give, of each column, how often a value has to be there to have a number."""
+    several = params["discreteThresholdsArray"]
+    if several is None:
+        one = params["discreteThresholds"]
+        return [max(0, _UNSET if one is None else one)] * len(columns)
+    if len(several) != len(columns):
+        raise bad_option(
+            name,
+            f"{name}: 'discreteThresholdsArray' has {len(several)} numbers for "
+            f"{len(columns)} columns",
+        )
+    return [max(0, threshold) for threshold in several]
 
 
 def _is_plain(kind: pa.DataType) -> bool:

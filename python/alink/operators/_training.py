@@ -347,14 +347,15 @@ def trained(definition: Trained) -> None:
             build(name, base, definition.doc, _trained=definition)
     read = staticmethod(definition.info)
     of_training = staticmethod(definition.train_info or definition.info)
-    build(
-        train,
-        _TrainBatch,
-        definition.doc,
-        _trained=definition,
-        _info=read,
-        _train_info=of_training,
-    )
+    if train in catalogue():
+        build(
+            train,
+            TrainBatch,
+            definition.doc,
+            _trained=definition,
+            _info=read,
+            _train_info=of_training,
+        )
     told = f"{definition.name}ModelInfoBatchOp"
     if told in catalogue():
         doc = f"Say what the model of {train} says of itself."
@@ -364,7 +365,9 @@ def trained(definition: Trained) -> None:
         build(estimator, Estimator, definition.doc, _trained=definition, _model_class=model)
 
 
-class _TrainBatch(WithModelInfo):
+class TrainBatch(WithModelInfo):
+    """Trains a model."""
+
     _trained: ClassVar[Trained]
 
     def _link(self) -> Table:
