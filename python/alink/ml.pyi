@@ -586,6 +586,18 @@ class EqualWidthDiscretizer(Stage):
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
     ) -> None: ...
+class ExclusiveFeatureBundle(Stage):
+    def __init__(
+        self,
+        *,
+        sparse_vector: str | None = ...,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+        reserved: Sequence[str] | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
+    ) -> None: ...
 class FeatureHasher(Stage):
     def __init__(
         self,

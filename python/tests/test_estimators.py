@@ -83,6 +83,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "Dbscan": {"epsilon": 1.0, "minPoints": 3},
     "DecisionTreeRegEncoder": {"labelCol": "target"},
     "GbdtRegEncoder": {"labelCol": "target"},
+    "ExclusiveFeatureBundle": {"sparseVectorCol": "sparse"},
     "Imputer": {"selectedCols": ["gap"]},
     "KModes": {"featureCols": ["word", "label"], "k": 2},
     "LassoRegression": {"lambda": 0.01},

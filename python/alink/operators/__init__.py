@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from alink._diag import did_you_mean, quote
 from alink.operators import (
+    _bundles,
     _catalogs,
     _classifiers,
     _clustering,
@@ -101,6 +102,7 @@ _udf.declare()
 _indexers.declare()
 _encoders.declare()
 _crosses.declare()
+_bundles.declare()
 _statistics.declare()
 _lookups.declare()
 _imputers.declare()

@@ -163,3 +163,28 @@ class VectorImputerModelInfo(ModelInfo):
         text = headline("VectorImputerModelInfo", "-")
         shown = [self.getFillValue()] if not self._data else self.getFillValues() or []
         return text + f"{self.getStrategy()}: {listed(shown)}\n"
+
+
+class ExclusiveFeatureBundleModelInfo(ModelInfo):
+    """The bundles of features that are never there together."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        super().__init__(rows)
+        self._about: dict[str, Any] = json.loads(self._meta["bundles_json"])
+
+    def getBundles(self) -> list[list[int]]:
+        """Give the features of each bundle."""
+        bundles: list[list[int]] = [[] for _ in range(self._about["numFeatures"])]
+        for feature, bundle in enumerate(self._about["toEfbIndex"]):
+            if bundle >= 0:
+                bundles[bundle].append(feature)
+        return bundles
+
+    def __str__(self) -> str:
+        text = headline("ExclusiveFeatureBundleModelInfo", "-")
+        text += f"Sparse Vector Dimension : {self._about['dimVector']} ,    "
+        text += f"Number of Feature Bundles : {self._about['numFeatures']}\n"
+        text += f"Feature Schema String : {self._about['schemaStr']}\nFeature Bundles Info : "
+        for number, features in enumerate(self.getBundles()):
+            text += f"\nBundle {number} : {listed(features)}"
+        return text + "\n"

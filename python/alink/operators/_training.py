@@ -250,15 +250,20 @@ class Estimator(PipelineStage):
         given = {name: self._get(name) for name in fit if name in self._parameters}
         missing = {name: p.default for name, p in fit.items() if name not in given}
         model = self._trained.fit(self._name, {**missing, **given}, [table])
+        # It is computed by the first job that needs it, once.
+        made = self._model_stage()._with(model.cache())
+        self._print_trained(made)
+        return made
+
+    def _model_stage(self) -> TrainedModel:
+        """Give the stage of the model, which has no rows yet."""
         values = {
             name: value
             for name, value in self._values.items()
             if name in self._model_class._parameters
         }
-        # It is computed by the first job that needs it, once.
-        made = self._model_class(values)._with(model.cache())
+        made = self._model_class(values)
         made._lazily = {k: v for k, v in self._lazily.items() if k.startswith("lazyPrintTransform")}
-        self._print_trained(made)
         return made
 
     def _print_trained(self, model: TrainedModel) -> None:
