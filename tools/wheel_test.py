@@ -45,6 +45,17 @@ rows = BatchOperator.fromDataframe(pd.DataFrame([["1.0 2.0"]]), schemaStr="vec s
 VectorToKvBatchOp().setVectorCol("vec").setKvCol("kv").linkFrom(rows).print()
 """
 
+BOOSTED = """
+import pandas as pd
+from pyalink.alink import *
+frame = pd.DataFrame({"x": [float(i) for i in range(200)], "y": [i // 100 for i in range(200)]})
+rows = BatchOperator.fromDataframe(frame, schemaStr="x double, y int")
+for stage in (GbdtClassifier(numTrees=5), XGBoostClassifier(numRound=5)):
+    stage.setLabelCol("y").setFeatureCols(["x"]).setPredictionCol("p")
+    found = stage.fit(rows).transform(rows).collectToDataframe()
+    assert (found["p"] == found["y"]).mean() > 0.95, found
+"""
+
 WHERE = """
 import sys, alink
 assert alink.__file__.startswith(sys.prefix), alink.__file__
@@ -67,7 +78,7 @@ def main() -> None:
         folder = Path(name)
         for minor, python in sorted(pythons.items()):
             print(f"== {wheel.name} with Python 3.{minor} ({python})", flush=True)
-            try_wheel([wheel, pyalink], python, folder / f"3.{minor}")
+            try_wheel([wheel, pyalink], python, folder / f"3.{minor}", options.every_python)
         if options.from_sdist:
             print("== wheels from the sdist", flush=True)
             compare_sdist_wheels(folder)
@@ -114,8 +125,8 @@ def candidates() -> Iterator[str]:
             yield from (python["path"] for python in json.loads(done.stdout) if python["path"])
 
 
-def try_wheel(wheels: Sequence[Path], python: str, folder: Path) -> None:
-    """Install the wheels into a new environment and use them."""
+def try_wheel(wheels: Sequence[Path], python: str, folder: Path, boosted: bool) -> None:
+    """Install the wheels into a new environment and use them, and libraries of trees if told."""
     folder.mkdir()
     environment = cleared_environment(folder)
     venv = folder / "venv"
@@ -138,6 +149,8 @@ def try_wheel(wheels: Sequence[Path], python: str, folder: Path) -> None:
     printed = run([str(venv / "bin/python"), "-c", PYALINK], examples, environment)
     if "0:1.0,1:2.0" not in printed:
         sys.exit(f"the program of PyAlink prints\n{printed}")
+    if boosted:
+        run([str(venv / "bin/python"), "-c", BOOSTED], examples, environment)
     notebook = [str(venv / "bin/python"), "-c", RUN_NOTEBOOK, "flights.ipynb"]
     run(notebook, examples, environment)
     if left := processes_of(folder):

@@ -47,10 +47,8 @@ UNREAD = {
     "runningMode": "says how to compute, not what",
     "scanInterval": "a folder is read once",
     "singlePrecisionHistogram": "says how to compute, not what",
-    "sketchEps": "says how to compute, not what",
     "timePerSample": "rows are made when they are asked for",
     "timeZones": "rows are made when they are asked for",
-    "treeMethod": "says how to compute, not what",
     "watermarkType": "a stream that has an end waits for all rows",
 }
 CLASSES = {

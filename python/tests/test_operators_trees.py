@@ -15,7 +15,9 @@ from groups import train
 import alink as al
 from alink._algorithms import _tree_levels
 from alink._algorithms._boosting import train_boosted
+from alink._algorithms._lightgbm import shared_library
 from alink._algorithms._models import model_schema, read_model
+from alink._algorithms._strings import Unreadable
 from alink._algorithms._tree_models import Encode, Forest, Predict, Stored
 from alink._algorithms._trees import train_forest
 from alink._ship import Shipment
@@ -286,22 +288,24 @@ def test_rows_come_to_the_same_leaves_however_many_there_are(monkeypatch, count:
         assert walked(json.loads(tree.text()), row, known) == tree.value[tree.leaf_of(row)].tolist()
 
 
-def test_predictions_are_those_of_the_library_itself() -> None:
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+def test_predictions_are_those_of_the_library_itself(library: str) -> None:
     gaps = RANDOM.random((N, 2)) < 0.1
     given = {
         "a": pa.array(X[:, 0], mask=gaps[:, 0]),
         "b": np.where(RANDOM.random(N) < 0.7, 0.0, X[:, 1]),
-        "c": X[:, 2],
-        "kind": pa.array(KIND, mask=gaps[:, 1]),
+        "c": X[:, 2] * 1e39,  # beyond single precision
+        "kind": pa.array(np.where(X[:, 1] > 1, "pink", KIND), mask=gaps[:, 1]),
         "number": TARGET,
+        "positive": np.abs(TARGET),
         "two": TARGET > 1,
         "three": LABEL,
     }
-    source = Path(__file__).with_name("boosted_agree.py").read_text("utf-8")
-    found = compared(pa.table(given), source, "lightgbm")
-    assert found["label"].to_pylist() == ["number", "two", "three"]
-    assert min(found["range"].to_pylist()) > 1
-    assert max(found["apart"].to_pylist()) < 1e-6
+    source = Path(__file__).with_name(f"{library}_agree.py").read_text("utf-8")
+    found = compared(pa.table(given), source, library)
+    assert {label.split()[0] for label in found["label"].to_pylist()} >= {"number", "two", "three"}
+    assert min(found["range"].to_pylist()) > 0.5
+    assert max(found["apart"].to_pylist()) < 1e-6, found.to_pylist()
 
 
 def compared(rows: pa.Table, source: str, library: str) -> pa.Table:
@@ -312,6 +316,27 @@ def compared(rows: pa.Table, source: str, library: str) -> pa.Table:
     shipment = Shipment({"source": text, "name": "run"}, (package(),), None)
     training.shipment = lambda same_python: shipment
     return session().context.from_arrow(rows)._train(training).to_arrow()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("libgomp.so.1: cannot open shared object file", "Made needs libgomp, .*apt install"),
+        ("lib_made.so: file too short", "Made cannot be loaded: lib_made.so: file too short"),
+    ],
+)
+def test_a_library_that_cannot_be_loaded_is_told(tmp_path, monkeypatch, said, told) -> None:
+    (tmp_path / "made/lib").mkdir(parents=True)
+    for name in ("__init__.py", "lib/lib_made.so"):
+        (tmp_path / "made" / name).touch()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load(path: str) -> None:
+        raise OSError(said)
+
+    monkeypatch.setattr("ctypes.CDLL", load)
+    with pytest.raises(Unreadable, match=told):
+        shared_library("made", "Made")
 
 
 def test_what_cannot_be_trained_is_told() -> None:
@@ -383,14 +408,82 @@ def test_encoders_count_the_leaves_of_all_trees() -> None:
         (lambda: pyalink.CartTrainBatchOp(labelCol="y", featureCols=["z"]), "no column"),
         (lambda: pyalink.DecisionTreeTrainBatchOp(labelCol="y", treeType="X"), "treeType"),
         (
-            lambda: pyalink.XGBoostTrainBatchOp(labelCol="y", numRound=2, maxDeltaStep=1.0),
-            "maxDeltaStep is 1.0, which is not supported",
+            lambda: pyalink.XGBoostTrainBatchOp(labelCol="y", numRound=2, processType="UPDATE"),
+            "\"processType\" cannot be 'UPDATE'",
+        ),
+        (
+            lambda: pyalink.XGBoostTrainBatchOp(labelCol="y", numRound=2, numClass=2),
+            "numClass is 2, but the label 'y' has 3 values",
+        ),
+        (
+            lambda: pyalink.XGBoostTrainBatchOp(
+                labelCol="y", numRound=2, monotoneConstraints="(1,1,1,1,1,1)"
+            ),
+            "XGBoost: .*onstraint",
+        ),
+        (
+            lambda: pyalink.XGBoostTrainBatchOp(labelCol="y", numRound=2, objective="BINARY_HINGE"),
+            "BINARY_HINGE is of two classes, but the label 'y' has 3 values",
+        ),
+        (
+            lambda: pyalink.XGBoostTrainBatchOp(labelCol="y", numRound=2, treeMethod="EXACT"),
+            'feature "kind" has categories, and treeMethod is EXACT',
+        ),
+        (
+            lambda: pyalink.XGBoostTrainBatchOp(labelCol="y", numRound=2, updater="prune"),
+            "XGBoost: Updater: `prune` can not be used to create new trees",
+        ),
+        (
+            lambda: pyalink.XGBoostTrainBatchOp(labelCol="y", numRound=2, baseScore=1.0),
+            "baseScore is 1.0",
         ),
     ],
 )
 def test_parameters_are_honoured_or_refused(make: Any, told: str) -> None:
     with pytest.raises(al.Error, match=told):
         make().linkFrom(batch()).collectToDataframe()
+
+
+def test_objectives_of_xgboost_say_scores_or_the_likeliest_label() -> None:
+    y = np.where(TARGET > 1, "yes", "no")
+    params: dict[str, Any] = {"labelCol": "y", "numRound": 4, "featureCols": ["a", "b", "kind"]}
+    found: list[Any] = []
+    for objective in ("BINARY_LOGITRAW", "MULTI_SOFTMAX"):
+        model = pyalink.XGBoostTrainBatchOp(**params, objective=objective).linkFrom(batch(y))
+        predict = pyalink.XGBoostPredictBatchOp(predictionCol="p", predictionDetailCol="d")
+        found.append(predict.linkFrom(model, batch(y)))
+    raw, most = pyalink.collectToDataframes(*found)
+    assert ((raw["p"] > 0) == (y == "yes")).mean() > 0.9
+    assert raw["d"].isna().all()
+    assert (most["p"] == y).mean() > 0.9
+    details = {"no": '{"no":1.0,"yes":0.0}', "yes": '{"no":0.0,"yes":1.0}'}
+    assert most["d"].tolist() == [details[label] for label in most["p"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        ({"maxBin": 3, "maxLeaves": 5}, {"max_bin": "3", "max_leaves": "5"}),
+        ({"growPolicy": "LOSS_GUIDE"}, {"grow_policy": "lossguide"}),
+        ({"treeMethod": "EXACT", "maxBin": 9}, {"tree_method": "exact"}),
+        ({"treeMethod": "APPROX"}, {"tree_method": "approx", "max_bin": "67"}),
+        ({"treeMethod": "APPROX", "sketchEps": 0.5}, {"max_bin": "4"}),
+        ({"updater": "refresh", "refreshLeaf": 0}, {"updater": "refresh", "refresh_leaf": "0"}),
+        ({"subSample": 0.5}, {"subsample": "0.5", "sampling_method": "uniform"}),
+        ({"samplingMethod": "GRADIENT_BASED"}, {"sampling_method": "gradient_based"}),
+        ({"objective": "REG_PSEUDOHUBERERROR"}, {"objective": "reg:pseudohubererror"}),
+        ({"tweedieVariancePower": 1.1, "baseScore": 2.0}, {"tweedie_variance_power": "1.1"}),
+        ({"monotoneConstraints": "(1,0)"}, {"monotone_constraints": "(1,0)"}),
+        ({"interactionConstraints": "[[0]]"}, {"interaction_constraints": "[[0]]"}),
+        ({"maxDeltaStep": 0.5, "scalePosWeight": 2.0}, {"max_delta_step": "0.5"}),
+        ({"colSampleByTree": 0.5, "colSampleByLevel": 0.25}, {"colsample_bylevel": "0.25"}),
+        ({"colSampleByNode": 0.5, "minChildWeight": 3.0}, {"min_child_weight": "3.0"}),
+    ],
+)
+def test_parameters_of_xgboost_reach_it(given: Any, settings: dict[str, str]) -> None:
+    train = pyalink.XGBoostRegTrainBatchOp(labelCol="y", numRound=2, featureCols=["a"], **given)
+    found = train._trained.prepare("XGBoostReg", train._all(), table().schema)["settings"]
+    assert {name: str(found.get(name)) for name in settings} == settings
 
 
 def test_xgboost_of_vectors_and_its_penalties() -> None:

@@ -22,10 +22,9 @@ import pyarrow as pa
 from ._group import Group
 from ._lightgbm import Booster
 from ._random import uniform
-from ._strings import Unreadable
 from ._tree_features import Array, Binned
 from ._tree_models import Forest, Stored, write_forest
-from ._trees import Seen
+from ._trees import Seen, require_classes
 
 #: No split for a gain below it.
 _GAIN_LEAST = 1e-6
@@ -47,11 +46,7 @@ class _Loss:
         self._newton: bool = params.get("newtonStep", True)
         count = len(seen.labels)
         self.outcome = "sum" if not count else "logistic" if count == 2 else "softmax"
-        if count == 1:
-            raise Unreadable(
-                f"the label {params['labelCol']!r} has one value, {seen.labels[0]!r}: "
-                "boosting needs two or more"
-            )
+        require_classes(params, seen.labels)
         self.groups = count if count > 2 else 1
         if params.get("scalePosWeight", 1.0) != 1.0 and count == 2:
             seen.weights = seen.weights * np.where(seen.codes == 1, params["scalePosWeight"], 1.0)

@@ -45,30 +45,38 @@ _Allgather = ctypes.CFUNCTYPE(
 )
 
 
-def missing_runtime(library: str, error: OSError) -> Unreadable:
-    """Give what is said where a library of compiled code cannot be loaded."""
-    return Unreadable(
-        f"{library} cannot be loaded ({error}): install libgomp on the engine's machine "
-        "(apt install libgomp1, dnf install libgomp)"
-    )
+def shared_library(package: str, name: str) -> Any:
+    """Load the shared library of a package without the package itself.
 
+    Parameters
+    ----------
+    package : str
+    name : str
+        For messages.
 
-def _library() -> Any:
+    Raises
+    ------
+    Unreadable
+        If it cannot be loaded; mostly the runtime of threads that compilers bring is missing.
+    """
     # Its threads meet thousands of times, and spin while they wait: where other processes want
     # the cores too, each meeting would take a turn of theirs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    spec = importlib.util.find_spec("lightgbm")
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("No module named 'lightgbm'", name="lightgbm")
-    found = sorted((Path(spec.origin).parent / "lib").glob("lib_lightgbm.*"))
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    found = sorted((Path(spec.origin).parent / "lib").glob(f"lib*{package}.*"))
     if not found:
-        raise ImportError(f"there is no lib_lightgbm beside {spec.origin}", name="lightgbm")
+        raise ImportError(f"{package} has no shared library beside {spec.origin}", name=package)
     try:
-        library = ctypes.CDLL(str(found[0]))
-    except OSError as error:  # the runtime that compilers bring is missing
-        raise missing_runtime("LightGBM", error) from None
-    library.LGBM_GetLastError.restype = ctypes.c_char_p
-    return library
+        return ctypes.CDLL(str(found[0]))
+    except OSError as error:
+        if "libgomp" in str(error):
+            raise Unreadable(
+                f"{name} needs libgomp, which the engine's machine has not: "
+                "apt install libgomp1, or dnf install libgomp"
+            ) from None
+        raise Unreadable(f"{name} cannot be loaded: {error}") from None
 
 
 class _Collectives:
@@ -149,7 +157,8 @@ class Booster:
     """
 
     def __init__(self, settings: Mapping[str, Any], sample: Array, rows: int) -> None:
-        self._library = _library()
+        self._library = shared_library("lightgbm", "LightGBM")
+        self._library.LGBM_GetLastError.restype = ctypes.c_char_p
         self._rows = rows
         self._features = len(sample)
         self._settings = dict(settings)

@@ -76,6 +76,22 @@ class Features:
         return values, None
 
 
+def features_of(group: Group, params: Mapping[str, Any]) -> Features:
+    """Give the features that parameters name, with the categories of all workers' rows."""
+    names, vector = params.get("featureCols") or [], params.get("vectorCol")
+    if vector is not None:
+        size = max((read_vectors(b, vector).known_size for b in group), default=0)
+        return Features([], [None] * int(group.largest(size)), vector)
+    chosen = {name.lower() for name in params.get("categoricalCols") or []}
+    known = [
+        _categories(group, name)
+        if name.lower() in chosen or not is_number(group.schema.field(name).type)
+        else None
+        for name in names
+    ]
+    return Features(names, known)
+
+
 def _texts(column: pa.Array) -> pa.Array:
     return column if column.type == pa.string() else column.cast(pa.string())
 
@@ -97,20 +113,7 @@ class Binned:
     """
 
     def __init__(self, group: Group, params: Mapping[str, Any], bins: int) -> None:
-        names, vector = params.get("featureCols") or [], params.get("vectorCol")
-        if vector is not None:
-            size = max((read_vectors(b, vector).known_size for b in group), default=0)
-            size = int(group.largest(size))
-            self.features = Features([], [None] * size, vector)
-        else:
-            chosen = {name.lower() for name in params.get("categoricalCols") or []}
-            known = [
-                _categories(group, name)
-                if name.lower() in chosen or not is_number(group.schema.field(name).type)
-                else None
-                for name in names
-            ]
-            self.features = Features(names, known)
+        self.features = features_of(group, params)
         self.cuts = self._cut(group, bins)
         self.counts = [
             len(cuts) + 2 if known is None else len(known) + 1

@@ -2,9 +2,11 @@
 
 The meta holds ``modelName``, ``labelCol``, ``featureCols``, ``vectorCol``, ``outcome`` (what the
 trees' values are: ``classes``, shares of classes, of which the mean is taken; ``mean``, a number;
-``sum``, ``logistic`` and ``softmax``, added to ``base``) and ``importance``, what each feature
-gained, as shares of 1. The first text is a list with the categories of each feature, null of a
-number. Each further text is a tree, arrays by node of which node 0 is the root::
+added to ``base``: ``sum``, ``exp`` and ``share``, a number or that of which it is the logarithm or
+the log-odds, ``logistic`` and ``softmax``, the likelihoods of classes, ``largest``, the class that
+has most, and ``hinge``, the second class above 0) and ``importance``, what each feature gained, as
+shares of 1. The first text is a list with the categories of each feature, null of a number. Each
+further text is a tree, arrays by node of which node 0 is the root::
 
     {"group": 0, "feature": [0, -1, -1], "threshold": [1.5, 0, 0], "child": [1, -1, -1],
      "missing": [1, 0, 0], "branches": {}, "value": [[…], …]}
@@ -225,9 +227,17 @@ class Forest:
         if not self.base:
             return result / len(self.trees)
         result += np.array(self.base)[:, None]
-        if self.outcome == "logistic":
+        if self.outcome == "exp":
+            return np.exp(result)
+        if self.outcome == "hinge":
+            return np.concatenate([result <= 0, result > 0]).astype(np.float64)
+        if self.outcome in ("logistic", "share"):
             likely = np.exp(-np.logaddexp(0, -result))
+            if self.outcome == "share":
+                return likely
             return np.concatenate([np.exp(-np.logaddexp(0, result)), likely])
+        if self.outcome == "largest":
+            return np.eye(len(result))[:, result.argmax(0)]
         if self.outcome == "softmax":
             result = np.exp(result - result.max(0))
             result /= result.sum(0)
@@ -287,7 +297,8 @@ class Predict(_Applied):
         values, lost = forest.features.read(batch)
         found = forest.outcomes(values)
         if not forest.labels:
-            return [pa.array(found[0], pa.float64(), mask=lost)]
+            numbers = pa.array(found[0], pa.float64(), mask=lost)
+            return [numbers, *(pa.nulls(len(numbers), kind) for kind in self._types[1:])]
         labels = pa.array(forest.labels, self._types[0])
         columns = [labels.take(pa.array(found.argmax(0), pa.int32(), mask=lost))]
         if len(self._types) > 1:

@@ -6,7 +6,7 @@ A model is of Alink's rows (see `_models`); what they hold is a form of our own,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 from ._blocks import Blocks
 from ._group import Group
 from ._random import uniform
+from ._strings import Unreadable
 from ._tree_features import Array, Binned
 from ._tree_growth import Grower, Growth, Tree, entropy, gini, squares
 from ._tree_models import Forest, Stored, write_forest
@@ -41,6 +42,15 @@ class Seen:
                 self.target[block.rows] = blocks.target(block)
         self.labels = sorted(blocks.labels()) if classes else []
         self.codes = blocks.codes(self.labels).astype(np.intp) if classes else None
+
+
+def require_classes(params: Mapping[str, Any], labels: Sequence[Any]) -> None:
+    """Raise where there is one class only."""
+    if len(labels) == 1:
+        raise Unreadable(
+            f"the label {params['labelCol']!r} has one value, {labels[0]!r}: "
+            "boosting needs two or more"
+        )
 
 
 def _subset(params: Mapping[str, Any], size: int, tree: int) -> list[int]:

@@ -149,7 +149,15 @@ def environment() -> Environment | None:
 
 
 #: The requirements of libraries that some algorithms run on.
-_LIBRARIES = {"lightgbm": ["lightgbm>=4.5,<5"]}
+_LIBRARIES = {
+    "lightgbm": ["lightgbm>=4.5,<5"],
+    # Its models are read in its own JSON, as these versions write it. There is no xgboost-cpu for
+    # macOS, where xgboost has nothing for graphics cards either.
+    "xgboost": [
+        'xgboost-cpu>=3.2,<3.5; sys_platform != "darwin"',
+        'xgboost>=3.2,<3.5; sys_platform == "darwin"',
+    ],
+}
 
 
 @functools.cache

@@ -117,7 +117,8 @@ class Trained:
     columns : sequence of str
         The parameters of the training that name columns, one or a list each.
     label : str
-        The one of these whose column is the label of a classifier, or "".
+        The one of these whose column is the label of a classifier, or "". Where the parameters
+        of the training have ``raw``, the classifier's model gives numbers all the same.
     kept : str
         The one whose columns stand in the schema of the model, or "".
     applied : sequence of str
@@ -182,6 +183,8 @@ class Trained:
         for value in map(given.get, self.columns):
             read += [value] if isinstance(value, str) else value or []
         label = schema.field(given[self.label]).type if self.label else None
+        if given.get("raw"):
+            label = pa.float64()
         columns = given[self.kept] if self.kept else []
         columns = [columns] if isinstance(columns, str) else columns
         result = self.schema or model_schema(label, [(column, pa.float64()) for column in columns])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,29 +19,65 @@ from alink.operators._mapping import apply_step, find_column
 from alink.operators._model_info import TreeModelInfo
 from alink.operators._training import Columns, Trained, trained
 
-_EVERY = 2**31 - 1
 _COLUMNS = ("labelCol", "featureCols", "vectorCol", "weightCol", "categoricalCols")
 _CRITERIA = ("GINI", "INFOGAIN", "INFOGAINRATIO")
 
 Prepare = Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]]
 
 #: What trainings run on.
-_LIBRARIES = {"_boosting.train_boosted": "lightgbm"}
+_LIBRARIES = {"_boosting.train_boosted": "lightgbm", "_xgboost.train": "xgboost"}
 
-#: Parameters of XGBoost that have to keep their defaults.
-_FIXED = (
-    "colSampleByLevel",
-    "colSampleByNode",
-    "growPolicy",
-    "interactionConstraints",
-    "maxDeltaStep",
-    "monotoneConstraints",
-    "processType",
-    "refreshLeaf",
-    "samplingMethod",
-    "tweedieVariancePower",
-    "updater",
-)
+#: XGBoost's own names of parameters.
+_XGBOOST = {
+    "eta": "eta",
+    "gamma": "gamma",
+    "maxDepth": "max_depth",
+    "maxLeaves": "max_leaves",
+    "maxBin": "max_bin",
+    "minChildWeight": "min_child_weight",
+    "maxDeltaStep": "max_delta_step",
+    "subSample": "subsample",
+    "colSampleByTree": "colsample_bytree",
+    "colSampleByLevel": "colsample_bylevel",
+    "colSampleByNode": "colsample_bynode",
+    "lambda": "lambda",
+    "alpha": "alpha",
+    "scalePosWeight": "scale_pos_weight",
+    "monotoneConstraints": "monotone_constraints",
+    "interactionConstraints": "interaction_constraints",
+    "tweedieVariancePower": "tweedie_variance_power",
+}
+
+#: Values that XGBoost calls otherwise.
+_XGBOOST_VALUES = {
+    "growPolicy": ("grow_policy", {"DEPTH_WISE": "depthwise", "LOSS_GUIDE": "lossguide"}),
+    "samplingMethod": (
+        "sampling_method",
+        {"UNIFORM": "uniform", "GRADIENT_BASED": "gradient_based"},
+    ),
+    "treeMethod": (
+        "tree_method",
+        {"AUTO": "auto", "EXACT": "exact", "APPROX": "approx", "HIST": "hist"},
+    ),
+}
+
+#: XGBoost's objectives, and what the margins of their trees are (see `_tree_models`).
+_CLASS_OBJECTIVES = {
+    "BINARY_LOGISTIC": ("binary:logistic", "logistic"),
+    "BINARY_LOGITRAW": ("binary:logitraw", "sum"),
+    "BINARY_HINGE": ("binary:hinge", "hinge"),
+    "MULTI_SOFTMAX": ("multi:softprob", "largest"),
+    "MULTI_SOFTPROB": ("multi:softprob", "softmax"),
+}
+_NUMBER_OBJECTIVES = {
+    "REG_SQUAREDERROR": ("reg:squarederror", "sum"),
+    "REG_SQUAREDLOGERROR": ("reg:squaredlogerror", "sum"),
+    "REG_PSEUDOHUBERERROR": ("reg:pseudohubererror", "sum"),
+    "REG_LOGISTIC": ("reg:logistic", "share"),
+    "COUNT_POISSON": ("count:poisson", "exp"),
+    "REG_GAMMA": ("reg:gamma", "exp"),
+    "REG_TWEEDIE": ("reg:tweedie", "exp"),
+}
 
 
 def _usable(kind: pa.DataType) -> bool:
@@ -106,9 +143,10 @@ def _shares(name: str, params: Mapping[str, Any], names: Sequence[str], most: fl
             )
 
 
-def _checked(
+def _with_label(
     name: str, params: Mapping[str, Any], schema: pa.Schema, numeric: bool
 ) -> dict[str, Any]:
+    """Give the parameters with the features; the label is looked at."""
     given = _with_features(name, params, schema)
     label = find_column(name, schema, given["labelCol"])
     if numeric and not is_number(schema.field(label).type):
@@ -117,6 +155,13 @@ def _checked(
             f"{name}: the label {quote(label)} is of type {type_name(schema.field(label).type)}",
             "a regression's label is a number; a classifier takes any",
         )
+    return given
+
+
+def _checked(
+    name: str, params: Mapping[str, Any], schema: pa.Schema, numeric: bool
+) -> dict[str, Any]:
+    given = _with_label(name, params, schema, numeric)
     _positive(name, given, _LEAST)
     _shares(name, given, ["featureSubsamplingRatio"], 1)
     given["maxBins"] = min(given["maxBins"], 65_000)
@@ -165,42 +210,88 @@ def _boosted(classes: bool) -> Prepare:
     return prepare
 
 
-def _xgboost(objectives: Sequence[str]) -> Prepare:
-    """Give what brings XGBoost's parameters to those of boosting."""
+_XGBOOST_LEAST = {
+    "numRound": 1,
+    "eta": 0,
+    "gamma": 0,
+    "lambda": 0,
+    "alpha": 0,
+    "minChildWeight": 0,
+    "maxDeltaStep": 0,
+    "maxDepth": 0,
+    "maxLeaves": 0,
+    "maxBin": 2,
+    "numClass": 0,
+}
+#: Of XGBoost 1.5: so many bins, divided by sketchEps, are what APPROX cuts a feature into.
+_SKETCH_RATIO = 2.0
+_XGBOOST_SHARES = (
+    "sketchEps",
+    "subSample",
+    "colSampleByTree",
+    "colSampleByLevel",
+    "colSampleByNode",
+)
+
+
+def _xgboost(objectives: Mapping[str, tuple[str, str]]) -> Prepare:
+    """Give what checks XGBoost's parameters, and calls them as the library does."""
+    classes = objectives is _CLASS_OBJECTIVES
+    train = f"XGBoost{'' if classes else 'Reg'}TrainBatchOp"
 
     def prepare(name: str, params: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
-        train = "XGBoostTrainBatchOp" if len(objectives) > 1 else "XGBoostRegTrainBatchOp"
-        defaults = {p: known.default for p, known in catalogue()[train].parameters.items()}
-        for parameter in _FIXED:
-            if parameter in defaults and params.get(parameter) != defaults[parameter]:
-                raise bad_option(
-                    name,
-                    f"{name}: {parameter} is {params.get(parameter)!r}, which is not supported",
-                    f"leave it out: its default is {defaults[parameter]!r}",
-                )
-        one_of(name, "objective", params["objective"], objectives)
-        base = params["baseScore"]
-        if len(objectives) > 1 and not 0 < base < 1:
-            raise bad_option(name, f"{name}: baseScore is {base}", "it is a probability")
-        given = {
-            **params,
-            "numTrees": params["numRound"],
-            "learningRate": params["eta"],
-            "maxDepth": params["maxDepth"] or _EVERY,
-            "maxLeaves": params["maxLeaves"] or _EVERY,
-            "maxBins": params["maxBin"],
-            "minSamplesPerLeaf": 1,
-            "minSampleRatioPerChild": 0.0,
-            "minSumHessianPerLeaf": params["minChildWeight"],
-            "minInfoGain": 0.0,
-            "subsamplingRatio": params["subSample"],
-            "featureSubsamplingRatio": params["colSampleByTree"],
-            "gammaFactor": 2.0,  # its gains are halved
-        }
-        _shares(name, given, ["subsamplingRatio"], 1)
-        return _checked(name, given, schema, len(objectives) == 1)
+        given = _with_label(name, params, schema, not classes)
+        _positive(name, given, _XGBOOST_LEAST)
+        _shares(name, given, _XGBOOST_SHARES, 1)
+        one_of(name, "processType", params["processType"], ("DEFAULT",))
+        chosen = one_of(name, "objective", params["objective"], tuple(objectives))
+        objective, outcome = objectives[chosen]
+        settings: dict[str, Any] = {"objective": objective, "base_score": params["baseScore"]}
+        settings |= {theirs: given.get(ours) for ours, theirs in _XGBOOST.items()}
+        for ours, (theirs, values) in _XGBOOST_VALUES.items():
+            settings[theirs] = values[one_of(name, ours, params[ours], tuple(values))]
+        if params["updater"] != catalogue()[train].parameters["updater"].default:
+            settings["updater"] = params["updater"]
+            settings["refresh_leaf"] = params["refreshLeaf"]
+        if settings["tree_method"] == "approx":
+            settings["max_bin"] = max(2, math.ceil(_SKETCH_RATIO / params["sketchEps"]))
+        if settings["tree_method"] == "exact":
+            _exact(name, given, schema)
+        if chosen == "BINARY_LOGITRAW":
+            given["raw"] = True
+        given["settings"] = {k: value for k, value in settings.items() if value is not None}
+        given["outcome"], given["base"] = outcome, _margin(name, objective, params["baseScore"])
+        return given
 
     return prepare
+
+
+def _exact(name: str, params: Mapping[str, Any], schema: pa.Schema) -> None:
+    """Refuse what the exact method has not."""
+    for column in params.get("featureCols") or []:
+        if not is_number(schema.field(column).type):
+            raise bad_option(
+                name,
+                f"{name}: the feature {quote(column)} has categories, and treeMethod is EXACT",
+                "HIST and APPROX split categories; or encode the column as numbers",
+            )
+    if not params["maxDepth"]:
+        raise bad_option(
+            name, f"{name}: maxDepth is 0, and treeMethod is EXACT", "HIST grows without a limit"
+        )
+
+
+def _margin(name: str, objective: str, base: float) -> float:
+    """Give the margin that a score to begin with stands for."""
+    if objective in ("binary:logistic", "reg:logistic"):
+        if not 0 < base < 1:
+            raise bad_option(name, f"{name}: baseScore is {base}", "it is a probability")
+        return math.log(base / (1 - base))
+    if objective in ("count:poisson", "reg:gamma", "reg:tweedie"):
+        if not base > 0:
+            raise bad_option(name, f"{name}: baseScore is {base}", "it is a mean, above 0")
+        return math.log(base)
+    return base
 
 
 def _predicted(params: Mapping[str, Any], _schema: pa.Schema, model: pa.Schema) -> Columns:
@@ -230,6 +321,7 @@ _Row = tuple[str, str, str, str, bool, Prepare, str]
 
 def _algorithms() -> list[_Row]:
     forest, boosted = "_trees.train_forest", "_boosting.train_boosted"
+    xgboost = "_xgboost.train"
     tree = "A decision tree"
     rows: list[_Row] = [
         (
@@ -326,18 +418,18 @@ def _algorithms() -> list[_Row]:
             "XGBoost",
             "XGBoostClassifier",
             "XGBoostClassificationModel",
-            boosted,
+            xgboost,
             True,
-            _xgboost(("BINARY_LOGISTIC", "MULTI_SOFTMAX", "MULTI_SOFTPROB")),
+            _xgboost(_CLASS_OBJECTIVES),
             "Boosted trees with penalties [Chen and Guestrin 2016].",
         ),
         (
             "XGBoostReg",
             "XGBoostRegressor",
             "XGBoostRegressionModel",
-            boosted,
+            xgboost,
             False,
-            _xgboost(("REG_SQUAREDERROR",)),
+            _xgboost(_NUMBER_OBJECTIVES),
             "Boosted regression trees with penalties [Chen and Guestrin 2016].",
         ),
     ]
@@ -353,6 +445,7 @@ def declare() -> None:
             "label": "labelCol" if classes else "",
             "applied": ["vectorCol"],
             "library": _LIBRARIES.get(train, ""),
+            "alone": train == "_xgboost.train",
             "settings": {"modelName": name, "classifier": classes},
             "prepare": prepare,
             "info": TreeModelInfo,
