@@ -63,7 +63,7 @@ LESSONS = {
         "hashed",
         "penalised log loss",
         "scikit-learn, lbfgs",
-        times_max=2,
+        times_max=1,
     ),
     "kmeans": Lesson(
         f"k-means, {CLUSTERS} clusters of 20 features, {KMEANS_STEPS} steps",
