@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -123,11 +122,14 @@ class Group:
         """Give what each worker has, in the order of their numbers."""
         if self.size == 1:
             return [value]
-        whole = io.BytesIO(self._share.exchange("gather", value))
-        return [
-            whole.read(int.from_bytes(whole.read(_LENGTH_BYTES), "little"))
-            for _ in range(self.size)
-        ]
+        whole = self._share.exchange("gather", value)
+        parts: list[bytes] = []
+        end = 0
+        for _ in range(self.size):
+            begin = end + _LENGTH_BYTES
+            end = begin + int.from_bytes(whole[end:begin], "little")
+            parts.append(whole[begin:end])
+        return parts
 
     def _reduced(self, kind: str, arrays: tuple[Any, ...]) -> tuple[_Array, ...]:
         mine = [np.asarray(array, np.float64) for array in arrays]

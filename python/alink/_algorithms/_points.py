@@ -24,7 +24,7 @@ from ._vectors import Vectors, read_vectors
 
 _BLOCK_ROWS = 2**16
 #: A sample of the rows is this large at most, over all workers.
-_SAMPLE_ROWS = 2**16
+_SAMPLE_ROWS = 2**15
 _SAMPLE_BYTES = 2**26
 #: Vectors with more of their values than this share are kept dense.
 _DENSE_SHARE = 0.25
@@ -90,6 +90,10 @@ class Reader:
             raise Unreadable(
                 f"{self.names} has NaN or infinite values: fill or leave out those rows"
             )
+        if isinstance(rows, Vectors) and rows.indices is None and len(rows):
+            size = int(rows.lengths[0])
+            if (rows.lengths == size).all():  # they are a matrix where they lie
+                rows = rows.values.reshape(len(rows), size)
         return Part(places, rows)
 
     def values(self, batch: pa.RecordBatch) -> tuple[Array | Vectors, npt.NDArray[Any] | None]:
@@ -119,6 +123,11 @@ class Reader:
     def matrix(self, rows: Array | Vectors, size: int) -> Array:
         """Give rows as a dense matrix; those of another size are refused."""
         if not isinstance(rows, Vectors):
+            if rows.shape[1] != size:
+                raise Unreadable(
+                    f"column {self.vector!r}: a vector of size {rows.shape[1]} stands where size "
+                    f"{size} is expected"
+                )
             return rows
         try:
             return rows.matrix(size)
