@@ -7,7 +7,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ._chain import Expansion
 from ._strings import Unreadable, java_double, java_float, parse_double, text_of
@@ -18,6 +20,9 @@ from ._vectors import Vectors, read_vectors
 Fields = dict[str, str | None]
 #: Reads a batch: the fields of each row; None for a row that holds nothing.
 Reader = Callable[[pa.RecordBatch], Iterable["Fields | None"]]
+
+#: One encoder: `json.dumps` makes one for each call.
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 # --- reading ---
@@ -39,9 +44,28 @@ def texts_of(column: pa.Array) -> list[str | None]:
     """Give the texts of a column's values."""
     if pa.types.is_struct(column.type):
         return Vectors.of(column).to_texts()
+    if pa.types.is_float64(column.type):
+        return java_doubles(column).to_pylist()
     if pa.types.is_float32(column.type):
         return [None if value is None else java_float(value) for value in column.to_pylist()]
     return [None if value is None else text_of(value) for value in column.to_pylist()]
+
+
+def java_doubles(column: pa.Array) -> pa.Array:
+    """Write doubles as `java_double` does; NULL stays.
+
+    Of those that are written as decimals Arrow finds the digits, in a fifth of the time.
+    """
+    size = pc.abs(column)
+    decimal = pc.and_(pc.greater_equal(size, 1e-3), pc.less(size, 1e7))
+    texts = column.cast(pa.string())
+    pointed = pc.binary_join_element_wise(texts, ".0", "")
+    texts = pc.if_else(pc.equal(column, pc.floor(column)), pointed, texts)
+    others = pc.indices_nonzero(pc.invert(decimal))  # zeros among them
+    if not len(others):
+        return texts
+    written = [java_double(value) for value in column.take(others).to_pylist()]
+    return pc.replace_with_mask(texts, pc.invert(decimal), pa.array(written, pa.string()))
 
 
 def _csv_reader(params: Mapping[str, Any]) -> Reader:
@@ -116,7 +140,7 @@ def json_text(value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _JSON(value)
 
 
 def _kv_reader(params: Mapping[str, Any]) -> Reader:
@@ -245,7 +269,7 @@ class _CsvWriter(_Writer):
 
 class _JsonWriter(_Writer):
     def cells(self, fields: Fields) -> Sequence[Any]:
-        return [json.dumps(fields, ensure_ascii=False, separators=(",", ":"))]
+        return [_JSON(fields)]
 
 
 class _KvWriter(_Writer):
@@ -346,6 +370,10 @@ def convert(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> Any:
     writer = _WRITERS[params["to"]](params, types)
 
     def run(batch: pa.RecordBatch) -> list[pa.Array]:
+        if params["from"] == "Columns" and params["to"] == "Vector":
+            vectors = _numbers_to_vectors(params, batch)
+            if vectors is not None:
+                return [vectors]
         rows: list[Sequence[Any] | None] = []
         for fields in _tolerant(read, batch) if skip else read(batch):
             if fields is None:
@@ -360,6 +388,28 @@ def convert(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> Any:
         return writer.columns(rows)
 
     return run
+
+
+def _numbers_to_vectors(params: Mapping[str, Any], batch: pa.RecordBatch) -> pa.Array | None:
+    """Make vectors of columns of numbers that are all there, without texts in between.
+
+    None where the columns or the parameters are others.
+    """
+    names: list[str] = params.get("selectedCols") or batch.schema.names
+    columns = [batch.column(name) for name in names]
+    whole = all(
+        (pa.types.is_integer(column.type) or pa.types.is_float64(column.type))
+        and not column.null_count
+        for column in columns
+    )
+    size = params["vectorSize"]
+    named = not all(name.isascii() and name.isdigit() for name in names)
+    if not whole or not named or (size is not None and size >= 0):
+        return None
+    rows = np.empty((batch.num_rows, len(names)))
+    for i, column in enumerate(columns):
+        rows[:, i] = column.to_numpy()
+    return Vectors.of_matrix(rows).to_arrow()
 
 
 def _known(fields: Fields) -> Fields:

@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._details import details
 from ._models import BadModel, Model, read_model, write_model
-from ._strings import java_double
 from ._tree_features import Array, Features
 from ._tree_growth import Tree
 from ._tree_levels import Block, Leveled
@@ -302,19 +302,9 @@ class Predict(_Applied):
         labels = pa.array(forest.labels, self._types[0])
         columns = [labels.take(pa.array(found.argmax(0), pa.int32(), mask=lost))]
         if len(self._types) > 1:
-            names = [json.dumps(_label(value), ensure_ascii=False) for value in forest.labels]
-            texts = [_detail(names, row) for row in found.T.tolist()]
-            columns.append(pa.array(texts, pa.string(), mask=lost))
+            missing = np.zeros(batch.num_rows, np.bool_) if lost is None else lost
+            columns.append(details(forest.labels, list(found), missing, quoted=False))
         return columns
-
-
-def _label(value: Any) -> str:
-    return java_double(value) if isinstance(value, float) else str(value)
-
-
-def _detail(names: Sequence[str], row: Sequence[float]) -> str:
-    parts = (f"{name}:{p!r}" for name, p in zip(names, row, strict=True))
-    return "{" + ",".join(parts) + "}"
 
 
 class Encode(_Applied):
