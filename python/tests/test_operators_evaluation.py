@@ -43,6 +43,74 @@ def binary(labels: Any, scores: Any, **params: Any) -> Any:
     return op.linkFrom(rows).collectMetrics()
 
 
+LABELS = [["yes", "no"], ["a.b|(", 'x "y"\\'], ["né", "日本"], ["1", "0"], ["a b", "c", "d:e"]]
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize("quoted", [True, False])
+def test_details_of_a_column_are_read_as_one_by_one(labels, compact, quoted):
+    chances = RANDOM.dirichlet(np.ones(len(labels)), 200)
+    chances[0], chances[1] = np.eye(len(labels))[:2]
+    between = (",", ":") if compact else (", ", " : ")
+    texts = [
+        json.dumps(
+            dict(zip(labels, map(str, row) if quoted else row, strict=True)),
+            ensure_ascii=False,
+            separators=between,
+        )
+        for row in chances.tolist()
+    ]
+    found = _confusion.read_details(pa.array(texts), "STRING")
+    assert found is not None
+    assert found[0] == labels
+    one_by_one = [_confusion.read_detail(text, "STRING") for text in texts]
+    assert found[1].tolist() == [[row[label] for label in labels] for row in one_by_one]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"no":"0.5","yes":"0.5"}',
+        '{"yes":"0.5","no":"0.6"}',
+        '{"yes":"-0.5","no":"1.5"}',
+        '{"yes":"nan","no":"0.5"}',
+        '{"yes":"x","no":"0.5"}',
+        '{"yes":"0.5"}',
+        '{"yes":"0.5","no":"0.5","z":"0"}',
+        '{"yes":"0.5","no":"0.5"} x',
+        "",
+        "{}",
+    ],
+)
+def test_details_that_differ_are_left_to_be_read_one_by_one(text):
+    column = pa.array(['{"yes":"0.25","no":"0.75"}', text])
+    assert _confusion.read_details(column, "STRING") is None
+    assert _confusion.read_details(pa.array([text] * 2), "STRING") is None or text.startswith(
+        ('{"no"', '{"yes":"0.5","no":"0.5","z"')
+    )
+
+
+def test_details_in_any_order_are_evaluated_alike():
+    scores = RANDOM.random(300)
+    labels = np.where(RANDOM.random(300) < scores, "yes", "no").tolist()
+    alike = details(scores)
+    mixed = [
+        t if i % 2 else json.dumps(dict(reversed(json.loads(t).items())))
+        for i, t in enumerate(alike)
+    ]
+    for op in (pyalink.EvalBinaryClassBatchOp, pyalink.EvalMultiClassBatchOp):
+        one, other = (
+            op(labelCol="y", predictionDetailCol="d")
+            .linkFrom(source({"y": [*labels, None], "d": [*given, given[0]]}))
+            .collectMetrics()
+            for given in (alike, mixed)
+        )
+        assert one.getLogLoss() == approx(other.getLogLoss(), rel=1e-12)
+        assert one.getConfusionMatrix() == other.getConfusionMatrix()
+        assert one.getTotalSamples() == other.getTotalSamples() == 300
+
+
 def test_scores_with_ties():
     # Few distinct scores, many rows of each: the order of equal scores must not matter.
     scores = RANDOM.integers(1, 10, 400) / 10

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ._group import Group
 from ._metrics import descending, label_text, metrics_row, texts
@@ -105,9 +107,50 @@ def read_detail(text: str, kind: str) -> dict[str, float]:
     return found
 
 
+_PROBABILITY = re.compile(r'("(?:[^"\\]|\\.)*")\s*:\s*("?)[^",}\s]+\2')
+
+
+def read_details(column: pa.Array, kind: str) -> tuple[list[str], Array] | None:
+    """Read what `read_detail` does of a whole column without NULL, if all are written alike.
+
+    Returns
+    -------
+    labels : list of str
+    probabilities : array, shape (rows, labels)
+        Or None, where a text has other labels than the first one, or is no such text: then who
+        reads them one by one comes to it.
+    """
+    if not len(column):
+        return None
+    parts = _PROBABILITY.findall(column[0].as_py())
+    groups = (
+        rf'\s*{re.escape(name)}\s*:\s*{mark}(?P<p{i}>[^",}}\s]+){mark}\s*'
+        for i, (name, mark) in enumerate(parts)
+    )
+    try:
+        labels = [label_text(json.loads(name), kind) for name, _ in parts]
+        found = pc.extract_regex(column, r"^\s*\{" + ",".join(groups) + r"\}\s*$")
+        if not labels or found.null_count or len(set(labels)) < len(labels):
+            return None
+        columns = [field.cast(pa.float64()).to_numpy() for field in found.flatten()]
+    except (ValueError, pa.ArrowInvalid):
+        return None
+    probabilities = np.column_stack(columns)
+    apart = np.abs(probabilities.sum(axis=1) - 1)
+    # NaN is in no range.
+    if not ((apart <= _SUM_ERROR_MAX) & (probabilities >= 0).all(axis=1)).all():
+        return None
+    return labels, probabilities
+
+
 def loss(probability: float) -> float:
     """Give the logarithmic loss of a real label's probability."""
     return -math.log(min(max(probability, LOSS_EPSILON), 1 - LOSS_EPSILON))
+
+
+def losses(probabilities: Array) -> Array:
+    """Give the logarithmic losses of many."""
+    return -np.log(np.clip(probabilities, LOSS_EPSILON, 1 - LOSS_EPSILON))
 
 
 class _Counts:
@@ -118,22 +161,22 @@ class _Counts:
         self.labels: dict[str, None] = {}
         self.loss = 0.0
 
-    def add(self, real: str, predicted: str) -> None:
-        self.pairs[predicted, real] = self.pairs.get((predicted, real), 0) + 1
+    def add(self, real: str, predicted: str, number: int = 1) -> None:
+        self.pairs[predicted, real] = self.pairs.get((predicted, real), 0) + number
 
     def together(self, group: Group) -> None:
         """Take in what the other workers of a group have."""
         mine = [[[*pair, n] for pair, n in self.pairs.items()], list(self.labels), self.loss]
         pairs: dict[tuple[str, str], int] = {}
         labels: dict[str, None] = {}
-        losses: list[float] = []
+        lost: list[float] = []
         for part in group.gather(json.dumps(mine).encode()):
-            counts, names, lost = json.loads(part)
+            counts, names, own = json.loads(part)
             for predicted, real, number in counts:
                 pairs[predicted, real] = pairs.get((predicted, real), 0) + number
             labels |= dict.fromkeys(names)
-            losses.append(lost)
-        self.pairs, self.labels, self.loss = pairs, labels, math.fsum(losses)
+            lost.append(own)
+        self.pairs, self.labels, self.loss = pairs, labels, math.fsum(lost)
 
 
 def multi_class(params: Mapping[str, Any]) -> Any:
@@ -153,8 +196,7 @@ def multi_class(params: Mapping[str, Any]) -> Any:
             if detail is None:
                 _count_predictions(counts, real, texts(batch.column(prediction)))
             else:
-                given = batch.column(detail).to_pylist()
-                _count_details(counts, real, given, params["labelType"])
+                _count_details(counts, real, batch.column(detail), params["labelType"])
         counts.together(rows)
         if not counts.pairs:
             raise Unreadable(f"no row has both a label in {label!r} and a prediction")
@@ -181,18 +223,44 @@ def _count_predictions(
 
 
 def _count_details(
-    counts: _Counts, real: Sequence[str | None], details: Sequence[str | None], kind: str
+    counts: _Counts, real: Sequence[str | None], column: pa.Array, kind: str
 ) -> None:
-    losses: list[float] = [counts.loss]
+    known = np.array([text is not None for text in real], np.bool_)
+    known &= column.is_valid().to_numpy(zero_copy_only=False)
+    seen = [text for text, whole in zip(real, known.tolist(), strict=True) if whole]
+    details = column.filter(pa.array(known))
+    alike = read_details(details, kind)
+    if alike is not None:
+        _count_alike(counts, seen, *alike)
+        return
+    lost: list[float] = [counts.loss]
     orders: dict[tuple[str, ...], list[str]] = {}
-    for seen, text in zip(real, details, strict=True):
-        if seen is None or text is None:
-            continue
+    for label, text in zip(seen, details.to_pylist(), strict=True):
+        assert label is not None
         given = read_detail(text, kind)
         names = tuple(given)
         if names not in orders:
             orders[names] = descending(names)[::-1]
             counts.labels |= dict.fromkeys(names)
-        counts.add(seen, max(orders[names], key=given.__getitem__))
-        losses.append(loss(given.get(seen, 0.0)))
-    counts.loss = math.fsum(losses)
+        counts.add(label, max(orders[names], key=given.__getitem__))
+        lost.append(loss(given.get(label, 0.0)))
+    counts.loss = math.fsum(lost)
+
+
+def _count_alike(
+    counts: _Counts, seen: Sequence[Any], labels: Sequence[str], probabilities: Array
+) -> None:
+    """Count rows whose details are of the same labels."""
+    counts.labels |= dict.fromkeys(labels)
+    order = [labels.index(label) for label in descending(labels)[::-1]]
+    predicted = np.array(order)[probabilities[:, order].argmax(axis=1)]
+    names = [*labels, *sorted(set(seen) - set(labels))]
+    places = {name: i for i, name in enumerate(names)}
+    at = np.array([places[label] for label in seen], np.int64)
+    own = np.zeros(len(seen))
+    listed = at < len(labels)
+    own[listed] = probabilities[listed, at[listed]]
+    pairs, numbers = np.unique(predicted * len(names) + at, return_counts=True)
+    for pair, number in zip(pairs.tolist(), numbers.tolist(), strict=True):
+        counts.add(names[pair % len(names)], names[pair // len(names)], number)
+    counts.loss = math.fsum([counts.loss, *losses(own).tolist()])

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ._confusion import class_metrics, loss, rates, read_detail
+from ._confusion import class_metrics, loss, losses, rates, read_detail, read_details
 from ._metrics import descending, metrics_json, texts
 from ._strings import Unreadable
 
@@ -54,12 +55,42 @@ class Scores(_Scores):
         self._positive: str | None = params.get("positiveLabelValueString")
         self._known: dict[tuple[str, ...], tuple[str, str, str]] = {}
 
-    def _row(self, real: str, text: str) -> tuple[Any, ...]:
-        given = read_detail(text, self._kind)
-        names = tuple(given)
+    def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
+        """Give the outputs of a batch, at once where all details are written alike."""
+        labels, details = batch.column(self._label), batch.column(self._detail)
+        known = pc.and_(labels.is_valid(), details.is_valid())
+        alike = read_details(details.filter(known), self._kind)
+        columns = None if alike is None else self._columns(texts(labels.filter(known)), *alike)
+        if columns is None:
+            return super().__call__(batch)
+        flags = known.to_numpy(zero_copy_only=False)
+        at = pa.array(np.cumsum(flags) - 1, mask=~flags)
+        return [
+            pa.array(column, kind).take(at)
+            for column, kind in zip(columns, self._types, strict=True)
+        ]
+
+    def _columns(
+        self, real: Sequence[Any], names: Sequence[str], probabilities: Any
+    ) -> Sequence[Any] | None:
+        """Give the outputs of rows that have both; None where a label is none of the names."""
+        places = {name: i for i, name in enumerate(names)}
+        at = np.array([places.get(label, -1) for label in real], np.int64)
+        if (at < 0).any():
+            return None
+        positive, _, pair = self._pair_of(tuple(names))
+        scores = probabilities[:, places[positive]]
+        own = probabilities[np.arange(len(at)), at]
+        return [pair] * len(at), at == places[positive], scores, losses(own), scores >= 0.5
+
+    def _pair_of(self, names: tuple[str, ...]) -> tuple[str, str, str]:
         if names not in self._known:
             self._known[names] = self._pair(names)
-        positive, negative, pair = self._known[names]
+        return self._known[names]
+
+    def _row(self, real: str, text: str) -> tuple[Any, ...]:
+        given = read_detail(text, self._kind)
+        positive, negative, pair = self._pair_of(tuple(given))
         if real not in given:
             raise Unreadable(
                 f"the label {real!r:.40} of {self._label!r} is none of {positive!r:.40} and "
