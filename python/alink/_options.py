@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alink import _codes as codes
 from alink._diag import did_you_mean, quote
 from alink._errors import Error, failure
 from alink._origin import user_origin
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _UNITS = {
     "": 1, "b": 1,
@@ -40,6 +43,30 @@ _DURATION_US_MAX = 100 * 365 * 86400 * 10**6  # a hundred years
 def bad_option(operator: str, message: str, hint: str = "") -> Error:
     """Make the error for an option that has a value which it cannot take."""
     return failure(codes.BAD_OPTION, message, operator=operator, source=user_origin(), hint=hint)
+
+
+def find_column(operator: str, schema: pa.Schema, name: str) -> str:
+    """Give a column's exact name; names are compared without regard to case.
+
+    Raises
+    ------
+    PlanError
+        If there is no such column.
+    """
+    columns = schema.names
+    if name in columns:
+        return name
+    if isinstance(name, str):
+        for column in columns:
+            if column.lower() == name.lower():
+                return column
+    raise failure(
+        codes.UNKNOWN_COLUMN,
+        f"{operator}: there is no column {quote(str(name))}",
+        operator=operator,
+        source=user_origin(),
+        hint=did_you_mean(str(name), "columns", columns),
+    )
 
 
 def refuse_unknown(operator: str, unknown: Mapping[str, Any], known: Iterable[str]) -> None:

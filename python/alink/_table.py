@@ -17,7 +17,7 @@ from alink._beside import check_tables, refuse_endless_table
 from alink._cache import KeptTable
 from alink._confinement import Confined, confinement
 from alink._describe import STATISTICS, statistics
-from alink._diag import did_you_mean, quote
+from alink._diag import quote
 from alink._display import render_table
 from alink._environment import Environment
 from alink._errors import Error, failure, without_our_frames
@@ -43,7 +43,7 @@ from alink._job import Job
 from alink._kinds import GroupsFunction, MapTableFunction, TrainFunction, table_call
 from alink._model import Model
 from alink._names import refuse_attribute
-from alink._options import bad_option, duration_us, one_of, whole_number
+from alink._options import bad_option, duration_us, find_column, one_of, whole_number
 from alink._origin import user_origin
 from alink._plan import Node, build_plan, explain
 from alink._progress import render_costs
@@ -138,7 +138,7 @@ class Table:
     @without_our_frames
     def drop(self, *columns: str) -> Table:
         """Leave out columns."""
-        dropped = {self._find_column("drop", name) for name in columns}
+        dropped = {find_column("drop", self.schema, name) for name in columns}
         kept = [name for name in self.columns if name not in dropped]
         if not kept:
             raise failure(
@@ -152,7 +152,7 @@ class Table:
     @without_our_frames
     def rename(self, columns: Mapping[str, str]) -> Table:
         """Give columns other names: a dict from the old name to the new one."""
-        names = {self._find_column("rename", old): new for old, new in columns.items()}
+        names = {find_column("rename", self.schema, old): new for old, new in columns.items()}
         exprs = [_column(name, names.get(name, name)) for name in self.columns]
         _refuse_twice("rename", [expr["name"] for expr in exprs])
         return self._derive("select", {"exprs": exprs})
@@ -929,20 +929,6 @@ class Table:
 
     def _derive(self, op: str, args: Mapping[str, Any], *others: Node) -> Table:
         return Table(self._context, Node(op, (self._node, *others), args, user_origin()))
-
-    def _find_column(self, operator: str, name: str) -> str:
-        """Give a column's exact name; names are compared without regard to case."""
-        if isinstance(name, str):
-            for column in self.columns:
-                if column.lower() == name.lower():
-                    return column
-        raise failure(
-            codes.UNKNOWN_COLUMN,
-            f"{operator}: there is no column {quote(str(name))}",
-            operator=operator,
-            source=user_origin(),
-            hint=did_you_mean(str(name), "columns", self.columns),
-        )
 
 
 class GroupBy:

@@ -11,10 +11,9 @@ import pyarrow as pa
 from alink._algorithms._models import LABEL
 from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink.operators._define import one_of
 from alink.operators._linear import with_features
-from alink.operators._mapping import find_column
 from alink.operators._training import Columns, Trained, trained
 from alink.operators._values import DenseVector, SparseVector, VectorUtil
 from alink.operators._vectors import check_vectors

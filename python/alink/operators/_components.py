@@ -10,13 +10,13 @@ import pyarrow as pa
 from alink._algorithms._schemas import COLLINEARITY, MAP
 from alink._algorithms._types import VECTOR, is_number
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._base import BatchOperator
 from alink.operators._define import build, one_of, operator
 from alink.operators._dialect import quoted
 from alink.operators._discretizers import check_numbers
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step
 from alink.operators._statistics import check_some, compute, statistic
 from alink.operators._training import Columns, Trained, trained
 from alink.operators._vectors import check_vectors

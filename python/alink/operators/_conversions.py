@@ -21,11 +21,11 @@ from alink._algorithms._types import (
     type_name,
 )
 from alink._diag import did_you_mean, quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._base import read_schema
 from alink.operators._define import Mapper, batch_and_stream, mapper, one_of
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step
 from alink.operators._vectors import check_invalid, one_column
 
 Params = Mapping[str, Any]

@@ -10,10 +10,9 @@ import pyarrow as pa
 from alink._algorithms._models import model_schema
 from alink._algorithms._types import VECTOR, is_number, type_name
 from alink._diag import did_you_mean, quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._define import build, one_of
-from alink.operators._mapping import find_column
 from alink.operators._tokens import selected, thresholds_of
 from alink.operators._training import Columns, TrainBatch, Trained, Training, trained
 

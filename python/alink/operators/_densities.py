@@ -11,7 +11,7 @@ from alink._algorithms._models import model_schema
 from alink._diag import quote
 from alink._functions import FunctionOptions
 from alink._kinds import GroupsFunction
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._ship import Shipment
 from alink._table import Table
 from alink.operators._base import BatchOperator
@@ -20,7 +20,6 @@ from alink.operators._define import build, one_of, operator
 from alink.operators._mapping import (
     apply_step,
     environment,
-    find_column,
     in_workers,
     task_shipment,
     with_columns_found,

@@ -12,10 +12,9 @@ from alink._algorithms._schemas import BORDERS
 from alink._algorithms._strings import Unreadable
 from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink.operators._define import one_of, operator
 from alink.operators._features import encoded
-from alink.operators._mapping import find_column
 from alink.operators._training import Columns, Trained, trained
 
 Params = Mapping[str, Any]

@@ -11,14 +11,13 @@ import pyarrow as pa
 from alink._algorithms._strings import BLANKS
 from alink._algorithms._types import VECTOR, is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._define import one_of
 from alink.operators._dialect import quoted
 from alink.operators._encoder_info import MultiHotModelInfo, OneHotModelInfo
 from alink.operators._features import encoded
 from alink.operators._indexers import check_invalid
-from alink.operators._mapping import find_column
 from alink.operators._tokens import (
     about_columns,
     counted,

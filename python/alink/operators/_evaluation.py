@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from alink._algorithms._types import type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._base import StreamOperator
 from alink.operators._catalogue import Parameter, catalogue
 from alink.operators._define import build, one_of
 from alink.operators._discretizers import check_numbers
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step
 from alink.operators._metrics import (
     BinaryClassMetrics,
     ClusterMetrics,

@@ -9,9 +9,8 @@ import pyarrow as pa
 
 from alink._algorithms._types import MTABLE, TENSOR, VECTOR, is_kind, is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink.operators._define import Mapper, mapper, one_of
-from alink.operators._mapping import find_column
 from alink.operators._vectors import check_vectors, one_column, several_columns
 
 Params = Mapping[str, Any]

@@ -8,11 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from alink._algorithms._types import VECTOR
+from alink._options import find_column
 from alink._table import Table
 from alink.operators._base import read_schema
 from alink.operators._define import Mapper, mapper, one_of, operator
 from alink.operators._dialect import quoted
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step
 
 _TEXT = pa.string()
 _COLUMNS = ("selectedCols", "csvCol", "jsonCol", "kvCol", "vectorCol", "reservedCols")

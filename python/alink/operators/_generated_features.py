@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink._window import refuse_unbounded
 from alink.operators._base import BatchOperator, StreamOperator
@@ -27,7 +27,6 @@ from alink.operators._feature_definitions import (
     Statistic,
     read_definitions,
 )
-from alink.operators._mapping import find_column
 from alink.operators._operator import AlgoOperator
 from alink.operators._time_windows import (
     EPOCH,

@@ -12,13 +12,12 @@ from alink._algorithms._fill import fill_value
 from alink._algorithms._strings import Unreadable
 from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._define import one_of
 from alink.operators._dialect import quoted
 from alink.operators._encoder_info import VectorImputerModelInfo
 from alink.operators._indexers import outputs_of
-from alink.operators._mapping import find_column
 from alink.operators._scalers import trained_column
 from alink.operators._tokens import literal, selected
 from alink.operators._training import Columns, Trained, trained

@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from alink._algorithms._types import type_name
 from alink._diag import did_you_mean, quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._catalogue import Parameter, catalogue
 from alink.operators._define import build, one_of, operator
 from alink.operators._dialect import quoted
-from alink.operators._mapping import find_column, result_schema, with_columns_found
+from alink.operators._mapping import result_schema, with_columns_found
 from alink.operators._session import session
 from alink.operators._stages import Transformer
 from alink.operators._tokens import (

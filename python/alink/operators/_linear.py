@@ -10,8 +10,7 @@ import pyarrow as pa
 from alink._algorithms._models import LABEL
 from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
-from alink.operators._mapping import find_column
+from alink._options import bad_option, find_column
 from alink.operators._model_info import (
     LinearClassifierModelInfo,
     LinearModelTrainInfo,

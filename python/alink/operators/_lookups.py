@@ -10,16 +10,12 @@ import pyarrow as pa
 
 from alink._algorithms._types import VECTOR, is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._define import build, operator
 from alink.operators._dialect import quoted
 from alink.operators._indexers import outputs_of
-from alink.operators._mapping import (
-    find_column,
-    result_schema,
-    with_columns_found,
-)
+from alink.operators._mapping import result_schema, with_columns_found
 from alink.operators._tokens import selected
 from alink.operators._training import (
     Columns,

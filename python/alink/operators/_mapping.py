@@ -16,10 +16,9 @@ import pyarrow as pa
 
 import alink._algorithms
 from alink._algorithms._types import type_name
-from alink._diag import did_you_mean, quote
 from alink._environment import Environment
 from alink._functions import FunctionOptions, MapBatchesFunction
-from alink._options import bad_option
+from alink._options import find_column
 from alink._ship import Artifact, Shipment
 from alink._table import Table
 
@@ -253,23 +252,3 @@ def with_columns_found(
         elif value is not None:
             given[name] = [find_column(operator, schema, column) for column in value]
     return given
-
-
-def find_column(operator: str, schema: pa.Schema, name: str) -> str:
-    """Give a column's exact name; names are compared without regard to case.
-
-    Raises
-    ------
-    PlanError
-        If there is no such column.
-    """
-    if name in schema.names:
-        return name
-    for column in schema.names:
-        if column.lower() == name.lower():
-            return column
-    raise bad_option(
-        operator,
-        f"{operator}: there is no column {quote(name)}",
-        did_you_mean(name, "columns", schema.names),
-    )

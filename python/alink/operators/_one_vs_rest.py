@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from alink._algorithms._schemas import CLASS_ID, CLASS_VALUE, OWN, REST
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._catalogue import Parameter, catalogue
 from alink.operators._define import BUILT, build
 from alink.operators._dialect import quoted
-from alink.operators._mapping import find_column, with_columns_found
+from alink.operators._mapping import with_columns_found
 from alink.operators._stages import PipelineStage
 from alink.operators._training import Columns, Estimator, Trained, TrainedModel
 

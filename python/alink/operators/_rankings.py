@@ -9,12 +9,11 @@ import pyarrow as pa
 
 from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._define import one_of, operator
 from alink.operators._dialect import quoted
 from alink.operators._discretizers import check_numbers
-from alink.operators._mapping import find_column
 from alink.operators._statistics import check_parts
 
 Params = Mapping[str, Any]

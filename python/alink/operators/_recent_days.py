@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from alink._algorithms._types import format_schema, is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink._window import refuse_unbounded
 from alink.operators._base import BatchOperator, read_schema
@@ -21,7 +21,6 @@ from alink.operators._define import build
 from alink.operators._dialect import pieces, quoted, translate
 from alink.operators._feature_definitions import Feature, read_definitions
 from alink.operators._indexers import outputs_of
-from alink.operators._mapping import find_column
 from alink.operators._sql_functions import run_sql
 from alink.operators._training import Columns, PredictBatch, Trained, TrainedModel
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 from alink._algorithms._models import LABEL
 from alink._algorithms._types import is_number
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._define import one_of, operator
 from alink.operators._linear import with_features
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step
 from alink.operators._model_info import (
     FactorizationModelInfo,
     SoftmaxModelInfo,

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alink._functions import FunctionOptions
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._base import BatchOperator, StreamOperator
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT, batch_and_stream, operator
 from alink.operators._dialect import quoted
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step
 from alink.operators._operator import AlgoOperator
 from alink.operators._sources import seed_of
 

@@ -8,13 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from alink._algorithms._types import VECTOR
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink.operators._encoder_info import (
     VectorMaxAbsScalerModelInfo,
     VectorMinMaxScalerModelInfo,
     VectorStandardScalerModelInfo,
 )
-from alink.operators._mapping import find_column
 from alink.operators._model_info import (
     MaxAbsScalarModelInfo,
     MinMaxScalerModelInfo,

@@ -16,7 +16,7 @@ from alink._confinement import confinement
 from alink._environment import Environment
 from alink._files import absolute_path, csv_output_args, output_args
 from alink._functions import FitFunction, FunctionOptions
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._origin import user_origin
 from alink._plan import Node
 from alink._ship import Shipment
@@ -26,7 +26,6 @@ from alink.operators._define import build
 from alink.operators._mapping import (
     apply_step,
     environment,
-    find_column,
     in_workers,
     spreadsheet_libraries,
     task_shipment,

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from alink._algorithms._types import MTABLE
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._dialect import quoted
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step
 
 #: The first field of what is gathered: it marks the columns that become tables.
 MARK = "__mtable"

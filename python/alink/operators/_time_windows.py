@@ -15,14 +15,13 @@ import pyarrow as pa
 
 from alink._algorithms._types import type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink._window import refuse_unbounded
 from alink.operators._base import StreamOperator
 from alink.operators._catalogue import catalogue
 from alink.operators._define import build, one_of, operator
 from alink.operators._dialect import quoted, translate
-from alink.operators._mapping import find_column
 from alink.operators._operator import AlgoOperator
 from alink.operators._sql_functions import run_sql
 from alink.operators._table_aggregates import gather_rows, gathered

@@ -17,13 +17,12 @@ from alink._algorithms._strings import Unreadable
 from alink._algorithms._types import format_schema, type_name
 from alink._diag import quote
 from alink._files import absolute_path
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink._window import refuse_unbounded
 from alink.operators._base import BatchOperator, StreamOperator, read_schema
 from alink.operators._define import operator
 from alink.operators._dialect import quoted
-from alink.operators._mapping import find_column
 from alink.operators._sinks import Writer, refuse_several, sink
 from alink.operators._sources import local_path, read_files
 from alink.operators._time_windows import length_of, numbered, row_time, tumbling

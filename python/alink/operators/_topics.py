@@ -10,12 +10,11 @@ import pyarrow as pa
 from alink._algorithms._models import model_schema
 from alink._algorithms._types import type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._base import BatchOperator
 from alink.operators._clustering import check_counts, predicted
 from alink.operators._define import build, one_of
-from alink.operators._mapping import find_column
 from alink.operators._training import Trained, Training, trained
 
 _DOC = (

@@ -11,11 +11,11 @@ import pyarrow as pa
 from alink._algorithms._models import LABEL
 from alink._algorithms._types import VECTOR, is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._catalogue import catalogue
 from alink.operators._define import batch_and_stream, one_of
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step
 from alink.operators._model_info import TreeModelInfo
 from alink.operators._training import Columns, Trained, trained
 

@@ -25,13 +25,13 @@ from alink._diag import did_you_mean
 from alink._expr import col
 from alink._functions import Function, FunctionOptions
 from alink._kinds import TableFunction as WorkerTableFunction
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._ship import Shipment, ship
 from alink._table import Table
 from alink.operators._base import BatchOperator, StreamOperator
 from alink.operators._catalogue import Parameter
 from alink.operators._define import build
-from alink.operators._mapping import PACKAGE, find_column, package
+from alink.operators._mapping import PACKAGE, package
 from alink.operators._operator import AlgoOperator
 
 _SPECIAL = {"VECTOR": VECTOR, "TENSOR": TENSOR, "MTABLE": MTABLE}
