@@ -29,6 +29,18 @@ def test_all_names_exist_and_say_what_is_not_built() -> None:
             getattr(pyalink, name)()
 
 
+def test_what_stands_for_an_operator_that_is_not_built_is_told() -> None:
+    from alink.operators._unbuilt import _INSTEAD
+
+    for kin, way in _INSTEAD.items():
+        named = [name for name in catalogue() if name.startswith(kin)]
+        assert named
+        for name in named:
+            with pytest.raises(al.PlanError, match=f"{name} is not built yet") as error:
+                getattr(pyalink, name)()
+            assert error.value.diagnostic.hint == way
+
+
 def pyalink_unbuilt() -> type:
     from alink.operators._unbuilt import Unbuilt
 

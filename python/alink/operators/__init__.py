@@ -25,6 +25,7 @@ from alink.operators import (
     _kmeans_streams,
     _linear,
     _lookups,
+    _networks,
     _one_vs_rest,
     _rankings,
     _recent_days,
@@ -110,6 +111,7 @@ _rankings.declare()
 _components.declare()
 _evaluation.declare()
 _classifiers.declare()
+_networks.declare()
 _one_vs_rest.declare()
 _tuning.declare()
 _time_windows.declare()

@@ -24,7 +24,7 @@ _LAYERS_MIN = 2
 _DISTANCES = ("EUCLIDEAN", "COSINE", "CITYBLOCK", "HAVERSINE", "PEARSON")
 
 
-def _labelled(params: Params, _schema: pa.Schema, model: pa.Schema) -> Columns:
+def labelled(params: Params, _schema: pa.Schema, model: pa.Schema) -> Columns:
     """Give the columns of a prediction: a label, and perhaps the probabilities of all."""
     if LABEL not in model.names:
         raise bad_option(
@@ -94,7 +94,7 @@ def _neighbours(name: str, params: Params, schema: pa.Schema) -> dict[str, Any]:
 def _some_neighbours(params: Params, schema: pa.Schema, model: pa.Schema) -> Columns:
     if params["k"] < 1:
         raise bad_option("KnnPredict", f"KnnPredict: 'k' is 1 or more, not {params['k']}")
-    return _labelled(params, schema, model)
+    return labelled(params, schema, model)
 
 
 def _network(name: str, params: Params, schema: pa.Schema) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def declare() -> None:
             "NaiveBayes",
             "_naive_bayes.train",
             "_naive_bayes.Predict",
-            _labelled,
+            labelled,
             ["labelCol", "featureCols", "weightCol"],
             label="labelCol",
             prepare=_bayes,
@@ -155,7 +155,7 @@ def declare() -> None:
             "NaiveBayesText",
             "_naive_bayes_text.train",
             "_naive_bayes_text.Predict",
-            _labelled,
+            labelled,
             ["labelCol", "vectorCol", "weightCol"],
             label="labelCol",
             applied=["vectorCol"],
@@ -185,7 +185,7 @@ def declare() -> None:
             "MultilayerPerceptron",
             "_perceptrons.train",
             "_perceptrons.Predict",
-            _labelled,
+            labelled,
             ["labelCol", "featureCols", "vectorCol"],
             label="labelCol",
             applied=["vectorCol"],

@@ -156,6 +156,8 @@ _LIBRARIES = {
         'xgboost-cpu>=3.2,<3.5; sys_platform != "darwin"',
         'xgboost>=3.2,<3.5; sys_platform == "darwin"',
     ],
+    # jax is what it runs on; keras itself names none.
+    "keras": ["keras>=3.10,<4", "jax>=0.6,<1"],
 }
 
 

@@ -133,6 +133,8 @@ class Trained:
         What the training is told besides the operator's parameters.
     library : str
         The library that the training needs besides numpy: see `algorithm_library`.
+    predict_library : str
+        The library that applying the model needs besides numpy; local predictors cannot, then.
     alone : bool
         Whether the training wants all rows in one worker.
     prepare : callable, optional
@@ -163,6 +165,7 @@ class Trained:
     model: str = ""
     settings: Mapping[str, Any] | None = None
     library: str = ""
+    predict_library: str = ""
     alone: bool = False
     prepare: Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]] | None = None
     query: Callable[[str, Mapping[str, Any], Table], Table] | None = None
@@ -197,7 +200,11 @@ class Trained:
         given = with_columns_found(name, rows.schema, params, self.applied)
         outputs = self.outputs(given, rows.schema, model.schema)
         reserved = given.pop("reservedCols", None)
-        return apply_step(rows, name, self.predict, given, outputs, reserved, model)
+        options = None
+        if self.predict_library:
+            env = algorithm_library(self.predict_library)
+            options = FunctionOptions(env=env, timeout=None, timeout_ms_default=0)
+        return apply_step(rows, name, self.predict, given, outputs, reserved, model, options)
 
 
 class PredictBatch(BatchOperator):

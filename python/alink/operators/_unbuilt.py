@@ -8,6 +8,23 @@ from alink import _codes as codes
 from alink._errors import failure
 from alink._origin import user_origin
 
+_STORE = (
+    "a function with an environment of its own and the network {does}: "
+    'al.map_batches(…, env=al.Environment(requirements=["{0}"]), network=True)'
+)
+#: What does today what an operator would, by what its name begins with.
+_INSTEAD = {
+    "Bert": "a function computes it with a checkpoint that you have: al.map_batches(…, "
+    'env=al.Environment(requirements=["transformers", "torch"]), mounts={"/checkpoint": "ro"})',
+    "KafkaSource": "read the topic with a client of Kafka's in the program, and give its rows to "
+    "TableSourceStreamOp",
+    "KafkaSink": _STORE.format("confluent-kafka", does="sends the rows"),
+    "HBaseSink": _STORE.format("happybase", does="writes the rows"),
+    "LookupHBase": _STORE.format("happybase", does="asks for the rows of a batch"),
+    "LookupRedis": _STORE.format("redis", does="asks for the values of a batch"),
+    "Redis": _STORE.format("redis", does="writes the rows"),
+}
+
 
 class Unbuilt:
     """Refuses to be made."""
@@ -18,12 +35,13 @@ class Unbuilt:
     @staticmethod
     def refuse(name: str) -> NoReturn:
         """Raise the error that says that an operator is not built."""
+        listed = "docs/operators.md lists the operators that are"
         raise failure(
             codes.INVALID_PLAN,
             f"{name} is not built yet",
             operator=name,
             source=user_origin(),
-            hint="docs/operators.md lists the operators that are",
+            hint=next((way for kin, way in _INSTEAD.items() if name.startswith(kin)), listed),
         )
 
 
