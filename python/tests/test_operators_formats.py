@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -59,3 +60,36 @@ def test_columns_with_null_or_numbers_for_names_make_sparse_vectors() -> None:
     named = {"3": pa.array([1.0]), "0": pa.array([2.0])}
     assert vectors(named, vectorSize=5) == ["$5$0:2.0 3:1.0"]
     assert vectors(named) == ["0:2.0 3:1.0"]
+
+
+@pytest.mark.parametrize("names", [None, ["text", "a"], ["a", "a"]])
+@pytest.mark.parametrize("skip", [False, True])
+def test_columns_are_written_as_json_and_pairs_of_which_null_is_left_out(
+    names: list[str] | None, skip: bool
+) -> None:
+    rows = {
+        "a": pa.array([1.5, None, -0.0, 1e300], pa.float64()),
+        "text": pa.array(['x "y"\\', "né 日本\n", None, "\x01,:"]),
+        "whole": pa.array([1, None, None, 2**62], pa.int64()),
+        "truth": pa.array([True, None, False, None]),
+        'odd "name"': pa.array([1.0, None, 1.0, 2.5], pa.float32()),
+    }
+    given = {"from": "Columns", "selectedCols": names, "handleInvalid": "SKIP" if skip else None}
+    texts = {
+        "a": ["1.5", None, "-0.0", "1.0E300"],
+        "text": rows["text"].to_pylist(),
+        "whole": ["1", None, None, str(2**62)],
+        "truth": ["true", None, "false", None],
+        'odd "name"': ["1.0", None, "1.0", "2.5"],
+    }
+    kept = [{n: texts[n][i] for n in names or rows if texts[n][i] is not None} for i in range(4)]
+    found = convert({**given, "to": "Json"}, [pa.string()])(pa.record_batch(rows))[0]
+    assert [json.loads(text) for text in found.to_pylist()] == kept
+    assert found.to_pylist() == [
+        json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in kept
+    ]
+    pairs = {**given, "to": "Kv", "kvColDelimiter": ";;", "kvValDelimiter": "="}
+    found = convert(pairs, [pa.string()])(pa.record_batch(rows))[0]
+    assert found.to_pylist() == [";;".join(f"{k}={v}" for k, v in row.items()) for row in kept]
+    nothing = convert({**given, "to": "Json"}, [pa.string()])(pa.record_batch(rows).slice(0, 0))
+    assert nothing[0].to_pylist() == []

@@ -21,6 +21,8 @@ Fields = dict[str, str | None]
 #: Reads a batch: the fields of each row; None for a row that holds nothing.
 Reader = Callable[[pa.RecordBatch], Iterable["Fields | None"]]
 
+#: What JSON has another form of.
+_ESCAPED = r'["\\\x00-\x1f]'
 #: One encoder: `json.dumps` makes one for each call.
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -374,6 +376,8 @@ def convert(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> Any:
             vectors = _numbers_to_vectors(params, batch)
             if vectors is not None:
                 return [vectors]
+        if params["from"] == "Columns" and params["to"] in ("Json", "Kv"):
+            return [_joined(params, batch)]
         rows: list[Sequence[Any] | None] = []
         for fields in _tolerant(read, batch) if skip else read(batch):
             if fields is None:
@@ -410,6 +414,34 @@ def _numbers_to_vectors(params: Mapping[str, Any], batch: pa.RecordBatch) -> pa.
     for i, column in enumerate(columns):
         rows[:, i] = column.to_numpy()
     return Vectors.of_matrix(rows).to_arrow()
+
+
+def _joined(params: Mapping[str, Any], batch: pa.RecordBatch) -> pa.Array:
+    """Write columns as JSON or as pairs of keys and values, all rows at once; NULL is left out."""
+    as_json = params["to"] == "Json"
+    between = "," if as_json else params["kvColDelimiter"]
+    pieces: list[pa.Array] = []
+    for name in dict.fromkeys(params.get("selectedCols") or batch.schema.names):
+        texts = _text_column(batch.column(name))
+        if as_json:
+            head, tail = f'{between}{_JSON(name)}:"', '"'
+            if pc.any(pc.match_substring_regex(texts, _ESCAPED)).as_py():
+                escaped = [None if t is None else _JSON(t)[1:-1] for t in texts.to_pylist()]
+                texts = pa.array(escaped, pa.string())
+        else:
+            head, tail = f"{between}{name}{params['kvValDelimiter']}", ""
+        pieces.append(pc.fill_null(pc.binary_join_element_wise(head, texts, tail, ""), ""))
+    rows = pc.binary_join_element_wise(*pieces, "")
+    rows = pc.utf8_slice_codeunits(rows, len(between))
+    return pc.binary_join_element_wise("{", rows, "}", "") if as_json else rows
+
+
+def _text_column(column: pa.Array) -> pa.Array:
+    if pa.types.is_string(column.type):
+        return column
+    if pa.types.is_float64(column.type):
+        return java_doubles(column)
+    return pa.array(texts_of(column), pa.string())
 
 
 def _known(fields: Fields) -> Fields:
