@@ -303,7 +303,7 @@ def test_saved_and_read_it_gives_the_same(estimator, model, wanted, tmp_path):
 
 def test_single_rows_are_mapped_alike(estimator, model, wanted):
     if estimator in IN_THE_ENGINE:
-        with pytest.raises(al.PlanError, match="a local predictor cannot have it"):
+        with pytest.raises(al.PlanError, match="with a library that only an engine"):
             model.collectLocalPredictor(SCHEMA)
         return
     local = model.collectLocalPredictor(SCHEMA)

@@ -130,6 +130,8 @@ def test_what_does_not_fit_is_told() -> None:
         pyalink.OneVsRest().setClassifier(pyalink.KMeans())
     with pytest.raises(al.PlanError, match=r"OneVsRest: .* is no classifier"):
         pyalink.OneVsRest(classifier="LogisticRegression")
+    with pytest.raises(al.PlanError, match="OneVsRest: KerasSequentialClassifier predicts with"):
+        pyalink.OneVsRest().setClassifier(pyalink.KerasSequentialClassifier())
     with pytest.raises(al.PlanError, match='needs the parameter "classifier"'):
         pyalink.OneVsRest(numClass=3, predictionCol="p").fit(rows())
     lacking = pd.concat([FRAME, FRAME.head(1).assign(l=None)])

@@ -48,7 +48,6 @@ UNREAD = {
     "optimMethod": "all of them end in the same minimum",
     "pluginVersion": "there are no plugins",
     "pythonEnv": "the engine builds the environment",
-    "removeCheckpointBeforeTraining": "a training is not continued",
     "runningMode": "says how to compute, not what",
     "saveCheckpointsSecs": "what is the best state would hang on the clock",
     "scanInterval": "a folder is read once",

@@ -60,10 +60,11 @@ class LocalTable(Table):
         del op, args, others
         raise self._refused()
 
-    def _refused(self) -> Exception:
+    def _refused(self, library: bool = False) -> Exception:
+        where = "with a library that only an engine's workers have" if library else "in an engine"
         return bad_option(
             _NAME,
-            f"{self.stage or 'the stage'} runs in an engine: a local predictor cannot have it",
+            f"{self.stage or 'the stage'} runs {where}: a local predictor cannot have it",
             "use transform with an operator",
         )
 
@@ -76,7 +77,7 @@ class LocalTable(Table):
     ) -> LocalTable:
         """Write down steps."""
         if not isinstance(function, Steps) or not function.computes_only:
-            raise self._refused()
+            raise self._refused(isinstance(function, Steps) and function.has_library)
         after = LocalTable(function.result)
         after.stage = self.stage
         # As they would come to a worker.

@@ -13,11 +13,11 @@ from alink._algorithms._models import LABEL
 from alink._algorithms._strings import Unreadable
 from alink._algorithms._types import TENSOR, VECTOR, is_kind, is_number, type_name
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._classifiers import labelled
 from alink.operators._define import one_of
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step
 from alink.operators._training import Columns, Trained, trained
 
 Params = Mapping[str, Any]
@@ -79,6 +79,12 @@ def _checked(of: Sequence[str]) -> Callable[[str, Params, pa.Schema], dict[str, 
         except Unreadable as error:
             hint = "layers are calls of Keras's, and so is the optimizer, with literal arguments"
             raise bad_option(name, f"{name}: {error}", hint) from None
+        if given["removeCheckpointBeforeTraining"] is False:
+            raise bad_option(
+                name,
+                f"{name}: 'removeCheckpointBeforeTraining' cannot be False",
+                "a training begins anew: it leaves no checkpoints to go on from",
+            )
         metrics = ["loss", *(metric for kind in of for metric in MEASURES[kind])]
         given["bestMetric"] = one_of(name, "bestMetric", given["bestMetric"], metrics)
         label = find_column(name, schema, given["labelCol"])

@@ -109,6 +109,12 @@ def _described(value: Any) -> Mapping[str, Any]:
             f"OneVsRest: {value!r:.60} is no classifier",
             "setClassifier(LogisticRegression()…) takes a stage that is trained on two labels",
         )
+    if stage._trained.predict_library:
+        raise bad_option(
+            "OneVsRest",
+            f"OneVsRest: {stage._name} predicts with a library of its own environment",
+            f"{stage._name} tells any number of labels apart by itself",
+        )
     return {"stage": stage._name, "params": dict(stage._values)}
 
 
