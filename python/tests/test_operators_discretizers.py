@@ -171,7 +171,7 @@ def test_what_is_refused(frame):
         quantile(numBucketsArray=[3]).fit(data)
     with pytest.raises(al.PlanError, match="there cannot be 0 buckets"):
         pyalink.EqualWidthDiscretizer(selectedCols=["x"], numBuckets=0).fit(data)
-    with pytest.raises(al.PlanError, match='^ALK1001: .*there is no column "xx"'):
+    with pytest.raises(al.PlanError, match=r'^ALK1001: .*there is no column "xx"'):
         pyalink.EqualWidthDiscretizer(selectedCols=["xx"]).fit(data)
     model = data.link(pyalink.QuantileDiscretizerTrainBatchOp(selectedCols=["x"]))
     predict = pyalink.QuantileDiscretizerPredictBatchOp(selectedCols=["n"])
