@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import alink as al
+from alink._algorithms import _bayes
 from alink.operators._tuning import Report, set_up
 from pyalink import alink as pyalink
 
@@ -190,3 +191,111 @@ def test_bad_searches():
     with pytest.raises(al.Error, match="is no stage of the pipeline"):
         set_up(pyalink.Pipeline(neighbours()), [(stage, "k", 1)])
     assert str(Report(binary(), [])) == ""
+
+
+# --- searches that learn ---
+
+
+def learned(strategy: str, metric: Any, count: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """Let a search find the largest value of a function of two places."""
+    params = {"strategy": strategy, "candidates": 40, "forgetting": 21, "seed": 3}
+    points = np.random.default_rng(1).uniform(size=(5, 2))
+    while len(points) < count:
+        found = _bayes.search(points, metric(points), params, len(points))
+        assert all(0 <= x <= 1 for x in found)
+        points = np.vstack((points, found))
+    return points, metric(points)
+
+
+@pytest.mark.parametrize("strategy", ["GP", "TPE"])
+def test_a_search_learns_where_to_look(strategy):
+    def metric(points: np.ndarray) -> np.ndarray:
+        return 5 - 3 * (points[:, 0] - 0.2) ** 2 - 2 * np.abs(points[:, 1] - 0.9)
+
+    points, values = learned(strategy, metric)
+    drawn = metric(np.random.default_rng(2).uniform(size=(30, 2)))
+    assert np.median(values[-10:]) > np.median(drawn) + 0.5
+    assert values.max() > 4.85
+    again, _ = learned(strategy, metric)
+    assert (again == points).all()
+
+
+def test_a_process_goes_through_what_is_known():
+    random = np.random.default_rng(6)
+    points, values = random.uniform(size=(6, 2)), random.normal(size=6)
+    process = _bayes.Process(points, values, 0.3, 1e-8)
+    mean, deviation = process.predict(points)
+    np.testing.assert_allclose(mean, values, atol=1e-5)
+    assert deviation.max() < 1e-3
+    far = process.predict(np.array([[50.0, 50.0]]))
+    assert far[0] == pytest.approx(0)
+    assert far[1] == pytest.approx(1)
+    covariance = np.linalg.inv(process._kernel(points) + 1e-8 * np.eye(6))
+    wanted = -0.5 * values @ covariance @ values + 0.5 * np.linalg.slogdet(covariance)[1]
+    assert process.likelihood == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_expected_improvement_is_that_of_the_process():
+    random = np.random.default_rng(7)
+    points = random.uniform(size=(8, 1))
+    metric = np.sin(5 * points[:, 0])
+    wanted = np.linspace(0, 1, 5)[:, None]
+    found = _bayes.expected_improvement(points, metric, wanted)
+    values = (metric - metric.mean()) / metric.std()
+    fits = [_bayes.Process(points, values, a, b) for a in _bayes._LENGTHS for b in _bayes._NOISES]
+    mean, deviation = max(fits, key=lambda fit: fit.likelihood).predict(wanted)
+    draws = mean + deviation * random.normal(size=(200_000, 1))
+    better = np.maximum(draws - values.max(), 0).mean(axis=0)
+    np.testing.assert_allclose(found, better, atol=5e-3)
+    level = _bayes.expected_improvement(points, np.full(8, 2.0), wanted)
+    assert np.isfinite(level).all()
+
+
+def test_a_density_is_one_and_is_drawn_of():
+    points, weights = np.array([0.9, 0.1, 0.85, 1.0]), np.array([1.0, 0.2, 1.0, 0.5])
+    parzen = _bayes.Parzen(points, weights)
+    grid = (np.arange(20_000) + 0.5) / 20_000
+    density = parzen.density(grid)
+    assert density.mean() == pytest.approx(1, abs=1e-6)
+    random = np.random.default_rng(9)
+    drawn = parzen.draw(random.uniform(size=4000), random.uniform(size=4000))
+    assert drawn.mean() == pytest.approx((grid * density).mean(), abs=0.015)
+    assert (drawn > 0.8).mean() == pytest.approx(density[grid > 0.8].sum() / 20_000, abs=0.025)
+    assert _bayes.forgetful(3, 21).tolist() == [1, 1, 1]
+    assert _bayes.forgetful(4, 2) == pytest.approx([0.25, 0.625, 1, 1])
+
+
+@pytest.mark.parametrize("strategy", ["GP", "tpe"])
+def test_bayesian_searches_begin_with_what_is_drawn(strategy):
+    stage = neighbours()
+    dist = pyalink.ParamDist().addDist(stage, "K", pyalink.ValueDist.randInteger(3, 30))
+    dist.addDist(stage, "DISTANCE_TYPE", pyalink.ValueDist.randArray(["EUCLIDEAN", "none"]))
+    name = "BayesSearchTVSplit"
+    tv = search(name, stage, paramDist=dist, numIter=5, bayesStrategy=strategy, bayesNumStartup=3)
+    model = tv.fit(rows())
+    assert isinstance(model, pyalink.BayesSearchTVSplitModel)
+    drawn = [[s[2] for s in settings] for settings in dist.candidates(3, 1)]
+    found = [[s[2] for s in t.settings] for t in model.report.elements]
+    assert len(found) == 5
+    assert all(one in found for one in drawn)
+    assert math.isnan(model.report.elements[-1].metric) == any("none" in one for one in found)
+    assert [t.metric for t in tv.fit(rows()).report.elements][:2] == [
+        t.metric for t in model.report.elements
+    ][:2]
+    assert "p" in model.transform(rows()).getColNames()
+
+
+def test_bayesian_searches_by_folds():
+    stage = neighbours()
+    dist = pyalink.ParamDist().addDist(stage, "K", pyalink.ValueDist.randInteger(3, 30))
+    cv = search("BayesSearchCV", stage, paramDist=dist, numIter=2, numFolds=2)
+    assert len(cv.fit(rows()).report.elements) == 2
+    for name, value in (("NumIter", 0), ("BayesNumStartup", 0), ("BayesNumCandidates", 0)):
+        bad = search("BayesSearchCV", stage, paramDist=dist, numFolds=2)
+        getattr(bad, f"set{name}")(value)
+        with pytest.raises(al.Error, match=f"'{name[0].lower()}{name[1:]}' is 1 or more, not 0"):
+            bad.fit(rows())
+    with pytest.raises(al.Error, match="\"bayesStrategy\" cannot be 'magic'"):
+        search("BayesSearchCV", stage, paramDist=dist, bayesStrategy="magic").fit(rows())
+    with pytest.raises(al.Error, match="is no ParamDist"):
+        search("BayesSearchCV", stage, paramDist=pyalink.ParamGrid()).fit(rows())

@@ -26,6 +26,9 @@ COLLINEARITY = ("feature_name", "vif", "tof", "eigenvalue", "condition_index")
 #: What stands before the columns of a model in a stream of models.
 TIMESTAMP, COUNT = "alinkmodelstreamtimestamp", "alinkmodelstreamcount"
 
+#: The column of what candidates of a search have reached, behind those of where they are.
+METRIC = "metric"
+
 # --- one against the rest ---
 
 #: The columns of a model beside those of its classifiers': which label, and the label.

@@ -188,9 +188,17 @@ class ParamDist:
         """Give the stages, their parameters and the distributions."""
         return list(self._items)
 
+    def drawn(self, number: int, seed: int) -> list[float]:
+        """Draw a probability for each parameter; those of a seed and number are always the same."""
+        # A generator of its own for each: more of them do not change the first.
+        random = Random(f"{seed}/{number}")
+        return [random.random() for _ in self._items]
+
+    def settings(self, places: Sequence[float]) -> list[Setting]:
+        """Give the values below which probabilities lie."""
+        items = zip(self._items, places, strict=True)
+        return [(stage, name, dist.get(p)) for (stage, name, dist), p in items]
+
     def candidates(self, count: int, seed: int) -> Iterator[list[Setting]]:
-        """Draw so many combinations; those of a seed are the same each time."""
-        for number in range(count):
-            # A generator of its own for each: more of them do not change the first.
-            random = Random(f"{seed}/{number}")
-            yield [(stage, name, dist.get(random.random())) for stage, name, dist in self._items]
+        """Draw so many combinations."""
+        return (self.settings(self.drawn(number, seed)) for number in range(count))

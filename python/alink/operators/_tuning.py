@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+import pyarrow as pa
+
+from alink._algorithms._schemas import METRIC
 from alink._algorithms._strings import text_of
 from alink._errors import Error, without_our_frames
 from alink._options import bad_option
@@ -19,13 +22,16 @@ from alink.operators._catalogue import Parameter, catalogue
 from alink.operators._define import BUILT, one_of
 from alink.operators._params import WithParams
 from alink.operators._search_spaces import ParamDist, ParamGrid, Setting, ValueDist
+from alink.operators._session import session
 from alink.operators._stages import Pipeline, PipelineModel, PipelineStage, Transformer
 from alink.operators._summaries import format_table
+from alink.operators._training import Training
 
 S = TypeVar("S", bound="Search")
 
 _SEED = 1  # of folds and of what is drawn
 _FOLDS_MIN = 2
+_STARTUP_MAX = 20  # candidates that are drawn before a search learns
 _CLASS_METRICS = ("ACCURACY", "KAPPA", "PRECISION", "RECALL", "F1", "SENSITIVITY", "SPECIFICITY")
 _AVERAGES = ("MACRO", "MICRO", "WEIGHTED")
 _AVERAGED = tuple(f"{a}_{m}" for a in _AVERAGES for m in _CLASS_METRICS)
@@ -204,7 +210,7 @@ class Search(PipelineStage):
         evaluator.metric()
         pipeline = self._pipeline()
         parts = list(self._parts_of_rows(table))
-        tried = [self._try(pipeline, s, evaluator, parts) for s in self._candidates()]
+        tried = self._tried(lambda s: self._try(pipeline, s, evaluator, parts))
         report = Report(evaluator, tried)
         if self._lazily.get("lazyPrintTrainInfoEnabled"):
             if (title := self._lazily.get("lazyPrintTrainInfoTitle")) is not None:
@@ -227,18 +233,28 @@ class Search(PipelineStage):
             )
         return estimator if isinstance(estimator, Pipeline) else Pipeline(estimator)
 
+    def _tried(self, attempt: Callable[[list[Setting]], Tried]) -> list[Tried]:
+        """Try all candidates."""
+        return [attempt(settings) for settings in self._candidates()]
+
     def _candidates(self) -> Iterator[list[Setting]]:
         if "ParamGrid" in self._parameters:
             grid: Any = self._get("ParamGrid")
             if not isinstance(grid, ParamGrid):
                 raise bad_option(self._name, f"{self._name}: {grid!r:.60} is no ParamGrid")
             return grid.candidates()
+        return self._distribution().candidates(self._get("numIter"), _SEED)
+
+    def _distribution(self) -> ParamDist:
         dist: Any = self._get("ParamDist")
         if not isinstance(dist, ParamDist):
             raise bad_option(self._name, f"{self._name}: {dist!r:.60} is no ParamDist")
-        if (count := self._get("numIter")) < 1:
-            raise bad_option(self._name, f"{self._name}: 'numIter' is 1 or more, not {count}")
-        return dist.candidates(count, _SEED)
+        self._check_least("numIter", 1)
+        return dist
+
+    def _check_least(self, name: str, least: int) -> None:
+        if (value := self._get(name)) < least:
+            raise bad_option(self._name, f"{self._name}: '{name}' is {least} or more, not {value}")
 
     def _parts_of_rows(self, table: Table) -> Iterator[tuple[Table, Table]]:
         """Give the rows to train with and those to evaluate with, once or for each fold."""
@@ -292,6 +308,53 @@ class Search(PipelineStage):
             return Tried(settings, math.nan, str(error))
         metric = math.fsum(found) / len(found)
         return Tried(settings, metric, "Metric is nan." if math.isnan(metric) else None)
+
+
+class BayesSearch(Search):
+    """Tries values where those that were tried say that better ones may be.
+
+    The first candidates are those of a search that draws them.
+    """
+
+    def _tried(self, attempt: Callable[[list[Setting]], Tried]) -> list[Tried]:
+        dist, count = self._distribution(), self._get("numIter")
+        strategy = one_of(self._name, "bayesStrategy", self._get("bayesStrategy"), ("GP", "TPE"))
+        self._check_least("bayesNumCandidates", 1)
+        self._check_least("bayesTpeLinearForgetting", 1)
+        startup = self._get("bayesNumStartup")
+        if startup is None:
+            startup = min(_STARTUP_MAX, max(1, count // 2))
+        else:
+            self._check_least("bayesNumStartup", 1)
+        params = {
+            "strategy": strategy,
+            "candidates": self._get("bayesNumCandidates"),
+            "forgetting": self._get("bayesTpeLinearForgetting"),
+            "seed": _SEED,
+        }
+        sign = 1.0 if self._get("TuningEvaluator").isLargerBetter() else -1.0
+        places: list[list[float]] = []
+        tried: list[Tried] = []
+        for number in range(count):
+            if number < startup or not dist.getItems():
+                place = dist.drawn(number, _SEED)
+            else:
+                place = self._proposed(params, places, [sign * item.metric for item in tried])
+            places.append(place)
+            tried.append(attempt(dist.settings(place)))
+        return tried
+
+    def _proposed(
+        self, params: Mapping[str, Any], places: Sequence[list[float]], metrics: Sequence[float]
+    ) -> list[float]:
+        """Ask a worker where to look next."""
+        columns = [pa.array(column, pa.float64()) for column in zip(*places, strict=True)]
+        names = [f"p{i}" for i in range(len(columns))]
+        rows = pa.table([*columns, pa.array(metrics, pa.float64())], names=[*names, METRIC])
+        result = pa.schema([(name, pa.float64()) for name in names])
+        task = Training(self._name, "_bayes.propose", params, rows.schema.names, result, alone=True)
+        found = session().context.from_arrow(rows)._train(task).to_arrow()
+        return [column[0].as_py() for column in found.columns]
 
 
 def set_up(pipeline: Pipeline, settings: Sequence[Setting]) -> Pipeline:
@@ -385,13 +448,21 @@ def declare() -> None:
         BUILT[name] = type(name, (TuningEvaluator,), members)
     more = {"parallelTuningMode": Parameter("parallelTuningMode", "Boolean", False, False)}
     number = {"numIter": Parameter("numIter", "Integer", 10, False)}
-    for kind, tells in (
-        ("Grid", "all combinations of values"),
-        ("Random", "values that are drawn"),
+    learning = {
+        **number,
+        "bayesStrategy": Parameter("bayesStrategy", "String", "GP", False),
+        "bayesNumStartup": Parameter("bayesNumStartup", "Integer", None, False),
+        "bayesNumCandidates": Parameter("bayesNumCandidates", "Integer", 20, False),
+        "bayesTpeLinearForgetting": Parameter("bayesTpeLinearForgetting", "Integer", 21, False),
+    }
+    for kind, base, own, tells in (
+        ("Grid", Search, {}, "all combinations of values"),
+        ("Random", Search, number, "values that are drawn"),
+        ("Bayes", BayesSearch, learning, "values where better ones are likely, GP or TPE,"),
     ):
         for split, by in (("CV", "cross validation"), ("TVSplit", "a part of the rows")):
             name = f"{kind}Search{split}"
-            given = {**catalogue()[name].parameters, **more, **(number if kind == "Random" else {})}
+            given = {**catalogue()[name].parameters, **more, **own}
             model = type(
                 f"{name}Model",
                 (SearchModel,),
@@ -404,7 +475,7 @@ def declare() -> None:
             )
             search = type(
                 name,
-                (Search,),
+                (base,),
                 {
                     "__doc__": f"Tries {tells}, evaluated by {by}.",
                     "__module__": "alink.operators",
