@@ -80,6 +80,20 @@ class AutoCross(Stage):
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
     ) -> None: ...
+class BayesSearchCVModel(Stage):
+    def __init__(
+        self,
+        *,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+    ) -> None: ...
+class BayesSearchTVSplitModel(Stage):
+    def __init__(
+        self,
+        *,
+        model_file_path: str | None = ...,
+        overwrite_sink: bool | None = ...,
+    ) -> None: ...
 class Binarizer(Stage):
     def __init__(
         self,

@@ -11,6 +11,7 @@ import pytest
 
 import alink as al
 from alink._algorithms import _crosses
+from alink._algorithms._fields import Rows
 from pyalink import alink as pyalink
 
 ROWS = 400
@@ -62,11 +63,11 @@ def model_of(**more: Any) -> Any:
 # --- regression ---
 
 
-def rows_of_regression(count: int = 60) -> _crosses.Rows:
+def rows_of_regression(count: int = 60) -> Rows:
     random = np.random.default_rng(5)
     fields = [random.integers(0, 3, count), random.integers(0, 4, count)]
     signs = np.where(random.uniform(size=count) < 0.4, 1.0, -1.0)
-    return _crosses.Rows(random.normal(size=(count, 1)), fields, [3, 5], signs)
+    return Rows(random.normal(size=(count, 1)), fields, [3, 5], signs)
 
 
 def test_a_regression_is_the_minimum_of_its_objective():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -225,6 +225,47 @@ def read_feature(item: Mapping[str, Any]) -> Feature:
         raise Unreadable(f"the bins of a column lack {error}: {item!r:.80}") from None
 
 
+def rows_of(texts: Iterable[str], names: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Give the rows of some columns of a model.
+
+    Raises
+    ------
+    Unreadable
+        If the model has not one of them.
+    """
+    items: dict[str, Any] = {}
+    for text in texts:
+        for item in json.loads(text):
+            items[item["featureName"].lower()] = item
+    for name in names:
+        if name.lower() not in items:
+            raise Unreadable(f"the model has no column {name!r}: it was not trained on it")
+    return [items[name.lower()] for name in names]
+
+
+def evidence_of(
+    feature: Feature, item: Mapping[str, Any], default: float | None
+) -> npt.NDArray[np.float64]:
+    """Give the weight of evidence of each bin; of one that has none the default, or NaN."""
+    evidence = np.full(feature.size, math.nan if default is None else default)
+    named = item["bin"]
+    for bin_ in [*named["NORM"], named.get("NULL"), named.get("ELSE")]:
+        if bin_ and bin_.get("woe") is not None:
+            evidence[bin_["index"]] = bin_["woe"]
+    return evidence
+
+
+def weigh(name: str, place: _Counts, evidence: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Give the weights of evidence of values by their bins."""
+    values = evidence[place]
+    if np.isnan(values).any():
+        raise Unreadable(
+            f"a bin of column {name!r} has no weight of evidence: train with labelCol, or "
+            "set defaultWoe"
+        )
+    return values
+
+
 class Predict:
     """Gives the bins of values: their numbers, vectors with a 1 there, or their evidence."""
 
@@ -241,27 +282,13 @@ class Predict:
             raise Unreadable(
                 f"a table of the columns {', '.join(table.schema.names)} is no model of a binning"
             )
-        items: dict[str, Any] = {}
-        for text in table.column(0).to_pylist():
-            for item in json.loads(text):
-                items[item["featureName"].lower()] = item
-        for name in self._names:
-            if name.lower() not in items:
-                raise Unreadable(f"the model has no column {name!r}: it was not trained on it")
-        chosen = [items[name.lower()] for name in self._names]
+        chosen = rows_of(table.column(0).to_pylist(), self._names)
         self._features = [read_feature(item) for item in chosen]
-        self._evidence = [
-            self._woe(feature, item) for feature, item in zip(self._features, chosen, strict=True)
-        ]
-
-    def _woe(self, feature: Feature, item: Mapping[str, Any]) -> npt.NDArray[np.float64]:
         default = self._params.get("defaultWoe")
-        evidence = np.full(feature.size, math.nan if default is None else default)
-        named = item["bin"]
-        for bin_ in [*named["NORM"], named.get("NULL"), named.get("ELSE")]:
-            if bin_ and bin_.get("woe") is not None:
-                evidence[bin_["index"]] = bin_["woe"]
-        return evidence
+        self._evidence = [
+            evidence_of(feature, item, default)
+            for feature, item in zip(self._features, chosen, strict=True)
+        ]
 
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
         """Give the columns of bins."""
@@ -271,7 +298,7 @@ class Predict:
         ]
         if self._params["encode"].upper() == "WOE":
             return [
-                self._weighed(name, place, evidence, kind)
+                pa.array(weigh(name, place, evidence), kind)
                 for name, place, evidence, kind in zip(
                     self._names, places, self._evidence, self._types, strict=True
                 )
@@ -283,17 +310,6 @@ class Predict:
                 for feature, place in zip(self._features, places, strict=True)
             ]
         return encoding(places, [feature.normal - 1 for feature in self._features], self._types)
-
-    def _weighed(
-        self, name: str, place: _Counts, evidence: npt.NDArray[np.float64], kind: pa.DataType
-    ) -> pa.Array:
-        values = evidence[place]
-        if np.isnan(values).any():
-            raise Unreadable(
-                f"a bin of column {name!r} has no weight of evidence: train with labelCol, or "
-                "set defaultWoe"
-            )
-        return pa.array(values, kind)
 
     @staticmethod
     def _null_last(feature: Feature, place: _Counts, refuse: bool) -> _Counts:

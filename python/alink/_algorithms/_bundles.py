@@ -138,8 +138,7 @@ def _coloured(
         own = rows[places]
         spans = lengths[own]
         beside = np.repeat(begins[own] - (np.cumsum(spans) - spans), spans) + np.arange(spans.sum())
-        taken = np.unique(colours[beside])
-        taken = taken[taken >= 0]
+        taken = np.flatnonzero(np.bincount(colours[beside] + 1)[1:])
         # The first one that is missing among those that are taken.
         free = np.flatnonzero(taken != np.arange(len(taken)))
         colour = int(free[0]) if len(free) else len(taken)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ._blocks import Blocks, Scaling
+from ._brought import beside, brought
 from ._families import Family
 from ._group import Group
 from ._margins import Margins
@@ -234,21 +235,14 @@ class Attach:
 
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
         """Give the column of the model."""
-        texts = [self._text] + [None] * (batch.num_rows - 1) if batch.num_rows else []
-        return [pa.array(texts, pa.string())]
+        return [beside(batch, self._text)]
 
 
 def evaluate(params: Mapping[str, Any]) -> Any:
     """Make the evaluation of a model by rows that have come with it, in the column ``modelCol``."""
 
     def run(group: Group) -> pa.Table:
-        mine = b""
-        for batch in group:
-            texts = batch.column(params["modelCol"]).drop_null()
-            if len(texts):
-                mine = texts[0].as_py().encode()
-                break
-        found = next((text for text in group.gather(mine) if text), None)
+        found = brought(group, params["modelCol"])
         if found is None:
             raise Unreadable("there are no rows to evaluate the model with")
         given = json.loads(found)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._strings import Unreadable
+
 Array = npt.NDArray[np.float64]
 
 _MEMORY = 10  # of differences that the curvature is estimated by
@@ -19,6 +21,10 @@ _ENOUGH = 10  # steps of one, where one of them led down
 _DECREASE = 1e-4  # of what the slope promises
 _FLATTER = 0.9  # how steep the slope may still be, of what it was
 _LONGER = 4.0  # times as far, where a step ends on the way down
+_PENALTY = 10.0  # of the square of a violated constraint, at first
+_PENALTY_GROWS = 5.0
+_PENALTIES_MAX = 40
+_VIOLATION = 1e-7  # of a constraint that counts as fulfilled
 _WITHIN = 0.1  # of an interval: as near to its ends a step is not tried
 
 
@@ -75,6 +81,61 @@ def minimum(
     )
     found.warn()
     return found
+
+
+def minimum_within(
+    function: Callable[[Array], tuple[float, Array]],
+    start: Array,
+    params: Mapping[str, Any],
+    equal: tuple[Array, Array],
+    least: tuple[Array, Array],
+    l1: Array | None = None,
+) -> Minimum:
+    """Minimise as `minimum` does, where ``A w = b`` and ``G w >= h``.
+
+    By augmented Lagrangians [Nocedal and Wright 2006, chapter 17.4]: multipliers, and a penalty
+    that grows where a violation does not shrink to a quarter.
+
+    Parameters
+    ----------
+    equal, least : (array, shape (m, n); array, shape (m,))
+
+    Raises
+    ------
+    Unreadable
+        If no point fulfils them.
+    """
+    (a, b), (g, h) = equal, least
+    at, penalty, worst = start, _PENALTY, np.inf
+    of_equal, of_least = np.zeros(len(b)), np.zeros(len(h))
+
+    def augmented(w: Array) -> tuple[float, Array]:
+        value, gradient = function(w)
+        off = a @ w - b + of_equal / penalty
+        short = np.maximum(of_least / penalty - (g @ w - h), 0.0)
+        value += 0.5 * penalty * float(off @ off + short @ short)
+        return value, gradient + penalty * (a.T @ off - g.T @ short)
+
+    for _ in range(_PENALTIES_MAX):
+        found = minimize(
+            augmented,
+            at,
+            l1=l1,
+            iterations_max=params.get("maxIter") or 100,
+            tolerance=min(params.get("epsilon") or 1e-6, 1e-6),
+        )
+        at = found.at
+        off, spare = a @ at - b, g @ at - h
+        before = worst
+        worst = max(float(np.abs(off).max(initial=0.0)), float(-spare.min(initial=0.0)))
+        of_equal = of_equal + penalty * off
+        of_least = np.maximum(of_least - penalty * spare, 0.0)
+        if worst <= _VIOLATION:
+            found.warn()
+            return found
+        if worst > before / 4:
+            penalty *= _PENALTY_GROWS
+    raise Unreadable(f"no weights fulfil the constraints: they are off by {worst:.3g} at best")
 
 
 def minimize(

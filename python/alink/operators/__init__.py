@@ -33,6 +33,7 @@ from alink.operators import (
     _relational,
     _sampling,
     _scalers,
+    _scorecards,
     _sinks,
     _sources,
     _statistics,
@@ -104,6 +105,7 @@ _indexers.declare()
 _encoders.declare()
 _crosses.declare()
 _bundles.declare()
+_scorecards.declare()
 _statistics.declare()
 _lookups.declare()
 _imputers.declare()
