@@ -47,6 +47,8 @@ class Lesson:
         The name of what it is set beside.
     times_max : int
         How often it is trained at most.
+    alone : bool
+        Whether ours has one worker with all cores, as it has unless one is told.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Lesson:
     measure: str
     library: str
     times_max: int = 5
+    alone: bool = False
 
 
 LESSONS = {
@@ -76,12 +79,14 @@ LESSONS = {
         "dense",
         "log loss",
         "LightGBM",
+        alone=True,
     ),
     "fewer_trees": Lesson(
         f"boosted trees, {TREES} of depth {DEPTH}, 20 features",
         "fewer",
         "log loss",
         "LightGBM",
+        alone=True,
     ),
 }
 

@@ -55,7 +55,7 @@ def test_page_tells_what_goals_are_missed(ml):
     assert "| 4.00 × | 2.00 | 2.00 × | ≤ 1.2 ×, not met | 2.00 | ≥ 1.4, met |" in text
     assert "| worse |" in text
     assert "| 60 | 90 | 0.30 × | 60 | 200 | 1.40 × | ≤ 1.5 ×, met |" in text
-    assert "| 2.00 | 1.00 | 2.00 | 2.00 | ≥ 1, met |" in text
+    assert "| 2.00 | 1.00 | 2.00 | ≥ 1, met |" in text
     assert "| first `print` | 1.00 | ≤ 1.5 s, met |" in text
     assert "| + 2.00 | ≤ 1 s, not met |" in text
     found["dense"]["library"].cores = 1.9
@@ -65,3 +65,13 @@ def test_page_tells_what_goals_are_missed(ml):
     assert "| 211 | 1.51 × | ≤ 1.5 ×, not met |" in text
     found["dense"]["two"].failed = "out of memory"
     assert "not measured: out of memory" in "\n".join(ml.page(found, {"dense": 1}, 1.0, 1.0))
+
+
+def test_what_has_one_worker_has_no_figures_of_two(ml):
+    def of(fit: float):
+        return ml.Figures("", 1.0, [fit], [0.5], 1_000_000, 0.5, 90 * 1024, "", 60 * 1024)
+
+    found = {"trees": {"library": of(2), "one": of(2)}}
+    text = "\n".join(ml.page(found, {"dense": 100 * 2**20}, 1.0, 1.5))
+    assert "| 2.00 | 1.00 × | | | ≤ 1.2 ×, met |  |  |" in text
+    assert "| 0.5 | 0.5 |  | as good | 100 | 90 | 60 | 90 | 0.30 × | | | | ≤ 1.5 ×, met |" in text
