@@ -518,8 +518,9 @@ def test_xgboost_of_vectors_and_its_penalties() -> None:
         [*np.linspace(0, 1e-9, 300), 1.0],
         np.random.default_rng(1).standard_cauchy(250),
         [5e-324, 1e-323],
+        [-np.inf, -1.0, 0.0, 1.0],
     ],
-    ids=["one", "tiny", "wide", "neighbours", "crowded", "skewed", "denormal"],
+    ids=["one", "tiny", "wide", "neighbours", "crowded", "skewed", "denormal", "infinite"],
 )
 def test_the_cuts_below_values_are_counted(cuts):
     cuts = np.unique(cuts)
@@ -528,4 +529,4 @@ def test_the_cuts_below_values_are_counted(cuts):
         [around, np.random.default_rng(2).normal(size=500), [-np.inf, np.inf, np.nan, -0.0]]
     )
     expected = np.where(np.isnan(values), 0, np.searchsorted(cuts, values))
-    assert _tree_levels._Search(cuts).below(values).tolist() == expected.tolist()
+    assert _tree_levels.Search(cuts).below(values).tolist() == expected.tolist()

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from ._group import Group
 from ._random import uniform
 from ._strings import Unreadable
+from ._tree_levels import Search
 from ._types import is_number
 from ._vectors import numbers, read_vectors
 
@@ -115,6 +116,7 @@ class Binned:
     def __init__(self, group: Group, params: Mapping[str, Any], bins: int) -> None:
         self.features = features_of(group, params)
         self.cuts = self._cut(group, bins)
+        self._searches = [Search(cuts) if len(cuts) else None for cuts in self.cuts]
         self.counts = [
             len(cuts) + 2 if known is None else len(known) + 1
             for cuts, known in zip(self.cuts, self.features.categories, strict=True)
@@ -138,7 +140,8 @@ class Binned:
         self.codes, self.numbers = self.codes[:0].copy(), self.numbers[:0].copy()
 
     def _coded(self, feature: int, values: Array) -> Codes:
-        codes = np.searchsorted(self.cuts[feature], values) + 1
+        search = self._searches[feature]
+        codes = np.ones(len(values), np.intp) if search is None else search.below(values) + 1
         codes[np.isnan(values)] = 0
         return codes
 

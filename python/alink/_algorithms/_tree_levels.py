@@ -145,7 +145,7 @@ class Leveled:
                     if feature >= 0:
                         cuts.setdefault(feature, set()).add(threshold)
         ordered = {feature: np.array(sorted(cuts[feature])) for feature in sorted(cuts)}
-        self._searches = {feature: _Search(found) for feature, found in ordered.items()}
+        self._searches = {feature: Search(found) for feature, found in ordered.items()}
         most = max((len(found) for found in ordered.values()), default=0)
         self._type: Any = np.uint8 if most < 256 else np.uint16 if most < 65536 else None
         places: dict[_Comparison, int] = {}
@@ -188,7 +188,7 @@ class Leveled:
         return block
 
 
-class _Search:
+class Search:
     """Counts the sorted cuts below values, all values at once.
 
     An even grid over the cuts says between which of them a value may be; steps of halving decide
