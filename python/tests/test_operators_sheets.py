@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,6 +145,87 @@ def test_cells_of_all_kinds(tmp_path: Path) -> None:
     assert [[row["s"], row["n"]] for row in rows[1]] == [["ü", 3], ["2", None], ["true", 7]]
     assert [[row["s"], row["n"]] for row in rows[2]] == [["x", None]]
     assert rows[3] == []
+
+
+def record(kind: int, *fields: tuple[str, Any]) -> bytes:
+    """Write a record of BIFF8, the form of sheets in .xls files."""
+    body = b"".join(struct.pack(f"<{form}", value) for form, value in fields)
+    return struct.pack("<HH", kind, len(body)) + body
+
+
+def cell(kind: int, row: int, column: int, *fields: tuple[str, Any], style: int = 0) -> bytes:
+    return record(kind, ("H", row), ("H", column), ("H", style), *fields)
+
+
+def old_book(path: Path, texts: Sequence[str], *sheets: bytes) -> str:
+    """Write an .xls file of sheets' cells; cells of style 1 are times, texts are by number."""
+
+    def begin(kind: int) -> bytes:
+        return record(0x809, ("H", 0x600), ("H", kind), ("H", 0), ("H", 1997), ("8s", b""))
+
+    end = record(0x0A)
+    styles = [record(0xE0, ("H", 0), ("H", form), ("16s", b"")) for form in (0, 22)]
+    shared = b"".join(struct.pack("<HB", len(t), 1) + t.encode("utf-16-le") for t in texts)
+    count = len(texts)
+    strings = record(0xFC, ("I", count), ("I", count), (f"{len(shared)}s", shared))
+    parts = [begin(0x10) + cells + end for cells in sheets]
+    head = begin(0x05) + record(0x42, ("H", 1200)) + b"".join(styles)
+    first = len(head) + len(sheets) * 14 + len(strings) + len(end)
+    starts = [first + sum(map(len, parts[:i])) for i in range(len(parts))]
+    listed = b"".join(
+        record(0x85, ("I", at), ("H", 0), ("B", 2), ("B", 0), ("2s", f"S{i + 1}".encode()))
+        for i, at in enumerate(starts)
+    )
+    path.write_bytes(compound(head + listed + strings + end + b"".join(parts)))
+    return str(path)
+
+
+def compound(stream: bytes) -> bytes:
+    """Write a compound file, of sectors of 512 bytes, of one stream, "Workbook"."""
+    stream = stream.ljust(4096, b"\0")  # shorter ones would stand elsewhere
+    sectors = -(-len(stream) // 512)
+    none, last, table = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
+    chain = [table, last, *range(3, 2 + sectors), last]
+    chain += [none] * (128 - len(chain))
+    header = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(16)
+    header += struct.pack(
+        "<HHHHH6xIIIIIIIII", 62, 3, 0xFFFE, 9, 6, 0, 1, 1, 0, 4096, last, 0, last, 0
+    )
+    header += struct.pack("<109I", 0, *[none] * 108)
+
+    def entry(name: str, kind: int, child: int, start: int, size: int) -> bytes:
+        coded = name.encode("utf-16-le")
+        links = struct.pack("<BBIII36xIQ", kind, 1, none, none, child, start, size)
+        return coded.ljust(64, b"\0") + struct.pack("<H", len(coded) + 2) + links
+
+    entries = entry("Root Entry", 5, 1, last, 0) + entry("Workbook", 2, none, 2, len(stream))
+    entries += 2 * (bytes(66) + struct.pack("<HIII48x", 0, none, none, none))
+    body = struct.pack("<128I", *chain) + entries
+    return header + body + stream.ljust(512 * sectors, b"\0")
+
+
+def test_sheets_of_the_old_form(tmp_path: Path) -> None:
+    days = (MOMENT - datetime.datetime(1899, 12, 30)) / datetime.timedelta(days=1)
+    number, shared, truth = 0x203, 0xFD, 0x205
+    first = (
+        cell(shared, 0, 0, ("I", 1))
+        + cell(number, 0, 1, ("d", 2.5))
+        + cell(number, 0, 2, ("d", days), style=1)
+        + cell(0x27E, 2, 1, ("I", 7 << 2 | 2))  # a whole number in 30 bits
+        + cell(truth, 2, 3, ("B", 1), ("B", 0))
+        + cell(shared, 3, 0, ("I", 0))
+        + cell(truth, 3, 1, ("B", 0x2A), ("B", 1))  # the error #N/A
+    )
+    second = cell(shared, 0, 0, ("I", 0))
+    path = old_book(tmp_path / "old.xls", ["a", "ü 漢字"], first, second)
+    schema = "s string, d double, t timestamp, o boolean"
+    rows = source(path, schema).toTable().to_arrow().to_pylist()
+    assert [list(row.values()) for row in rows] == [
+        ["ü 漢字", 2.5, MOMENT, None],
+        [None, 7.0, None, True],
+        ["a", None, None, None],
+    ]
+    assert source(path, "s string", sheetIndex=1).collectToDataframe()["s"].tolist() == ["a"]
 
 
 @pytest.mark.parametrize(
