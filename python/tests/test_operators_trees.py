@@ -288,6 +288,18 @@ def test_rows_come_to_the_same_leaves_however_many_there_are(monkeypatch, count:
         assert walked(json.loads(tree.text()), row, known) == tree.value[tree.leaf_of(row)].tolist()
 
 
+def sparse_vectors() -> list[str | None]:
+    """Give vectors of many numbers of which few are there, and dense ones besides."""
+    size = 20_000
+    found: list[str | None] = []
+    for row in X.tolist():
+        there = [(0, row[0]), (7, 0.0), (size - 1, row[2])]
+        kept = [f"{place}:{x}" for place, x in there if RANDOM.random() < 0.8]
+        found.append(f"${size}${' '.join(kept)}")
+    found[3] = None
+    return found
+
+
 @pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
 def test_predictions_are_those_of_the_library_itself(library: str) -> None:
     gaps = RANDOM.random((N, 2)) < 0.1
@@ -297,6 +309,7 @@ def test_predictions_are_those_of_the_library_itself(library: str) -> None:
         "c": X[:, 2] * 1e39,  # beyond single precision
         "kind": pa.array(np.where(X[:, 1] > 1, "pink", KIND), mask=gaps[:, 1]),
         "number": TARGET,
+        "vector": sparse_vectors(),
         "positive": np.abs(TARGET),
         "two": TARGET > 1,
         "three": LABEL,

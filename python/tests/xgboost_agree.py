@@ -14,6 +14,7 @@ from alink._algorithms._tree_models import read_forest
 
 NUMBERS = {"featureCols": ["a", "b", "c"]}
 MIXED = {"featureCols": ["a", "b", "c", "kind"]}
+VECTORS = {"vectorCol": "vector"}
 #: Label, tree method, objective, outcome, the margin of 0.5, features.
 TRAININGS: list[tuple[str, str, str, str, float, dict[str, Any]]] = [
     ("number", "auto", "reg:squarederror", "sum", 0.5, MIXED),
@@ -27,6 +28,8 @@ TRAININGS: list[tuple[str, str, str, str, float, dict[str, Any]]] = [
     ("two", "hist", "binary:logitraw", "sum", 0.5, MIXED),
     ("two", "hist", "binary:hinge", "hinge", 0.5, MIXED),
     ("three", "auto", "multi:softprob", "softmax", 0.5, MIXED),
+    ("number", "auto", "reg:squarederror", "sum", 0.5, VECTORS),
+    ("number", "exact", "reg:squarederror", "sum", 0.5, VECTORS),
 ]
 MADE: list[Any] = []
 
@@ -37,31 +40,20 @@ class _Kept(_xgboost._Booster):
 
     def predicted(self) -> Any:
         """Give what the library predicts, shape (rows, k)."""
-        rows = np.concatenate(list(self._batches()))
-        matrix, shape, size = (
-            ctypes.c_void_p(),
-            ctypes.POINTER(ctypes.c_uint64)(),
-            ctypes.c_uint64(),
-        )
+        shape, size = ctypes.POINTER(ctypes.c_uint64)(), ctypes.c_uint64()
         result = ctypes.POINTER(ctypes.c_float)()
-        self._call(
-            "XGDMatrixCreateFromDense",
-            _xgboost._interface(rows),
-            b'{"missing": NaN}',
-            ctypes.byref(matrix),
-        )
-        self._describe(matrix)
+        self._copy()
         self._call(
             "XGBoosterPredictFromDMatrix",
             self._booster,
-            matrix,
+            self._matrix,
             b'{"type": 0, "training": false, "iteration_begin": 0, "iteration_end": 0, '
             b'"strict_shape": true}',
             ctypes.byref(shape),
             ctypes.byref(size),
             ctypes.byref(result),
         )
-        return np.ctypeslib.as_array(result, (len(rows), shape[1])).astype(np.float64)
+        return np.ctypeslib.as_array(result, (shape[0], shape[1])).astype(np.float64)
 
 
 def run(share: Any) -> pa.Table:

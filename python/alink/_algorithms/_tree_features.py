@@ -41,6 +41,10 @@ class Features:
         Of each feature; None is a number.
     vector : str or None
         A column of vectors of as many numbers as there are `categories`.
+    absent : float
+        What stands for a number that a sparse vector has not; NaN makes it one that is missing.
+    chosen : array, optional
+        The numbers of the vectors that are read; by default all.
     """
 
     def __init__(
@@ -48,23 +52,28 @@ class Features:
         names: Sequence[str],
         categories: Sequence[list[str] | None],
         vector: str | None = None,
+        absent: float = 0.0,
+        chosen: npt.NDArray[np.intp] | None = None,
     ) -> None:
         self.names = names
         self.categories = categories
         self.vector = vector
+        self.absent = absent
+        self._chosen = chosen
 
     def __len__(self) -> int:
         return len(self.categories)
 
     def read(self, batch: pa.RecordBatch) -> tuple[Array, npt.NDArray[np.bool_] | None]:
-        """Give values, shape (features, rows), and which rows have no vector at all.
+        """Give values, shape (features or those chosen, rows), and which rows have no vector.
 
         NaN is a number that is missing; of categories their codes are given.
         """
         if self.vector is not None:
             vectors = read_vectors(batch, self.vector)
             lost = None if vectors.valid is None else ~vectors.valid
-            return vectors.matrix(len(self)).T, lost
+            chosen = np.arange(len(self)) if self._chosen is None else self._chosen
+            return vectors.columns(len(self), chosen, self.absent).T, lost
         values = np.empty((len(self), batch.num_rows))
         for j, (name, known) in enumerate(zip(self.names, self.categories, strict=True)):
             column = batch.column(name)
@@ -77,12 +86,15 @@ class Features:
         return values, None
 
 
-def features_of(group: Group, params: Mapping[str, Any]) -> Features:
-    """Give the features that parameters name, with the categories of all workers' rows."""
+def features_of(group: Group, params: Mapping[str, Any], absent: float = 0.0) -> Features:
+    """Give the features that parameters name, with the categories of all workers' rows.
+
+    `absent` is what stands for a number that a sparse vector has not.
+    """
     names, vector = params.get("featureCols") or [], params.get("vectorCol")
     if vector is not None:
         size = max((read_vectors(b, vector).known_size for b in group), default=0)
-        return Features([], [None] * int(group.largest(size)), vector)
+        return Features([], [None] * int(group.largest(size)), vector, absent)
     chosen = {name.lower() for name in params.get("categoricalCols") or []}
     known = [
         _categories(group, name)

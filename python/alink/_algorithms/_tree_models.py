@@ -5,7 +5,8 @@ trees' values are: ``classes``, shares of classes, of which the mean is taken; `
 added to ``base``: ``sum``, ``exp`` and ``share``, a number or that of which it is the logarithm or
 the log-odds, ``logistic`` and ``softmax``, the likelihoods of classes, ``largest``, the class that
 has most, and ``hinge``, the second class above 0) and ``importance``, what each feature gained, as
-shares of 1. The first text is a list with the categories of each feature, null of a number. Each
+shares of 1; ``absent`` is null where a number that a sparse vector has not is missing, else 0. The
+first text is a list with the categories of each feature, null of a number. Each
 further text is a tree, arrays by node of which node 0 is the root::
 
     {"group": 0, "feature": [0, -1, -1], "threshold": [1.5, 0, 0], "child": [1, -1, -1],
@@ -20,6 +21,7 @@ of categories + 1; a value that is missing, or a category that is not known, to 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -254,6 +256,7 @@ def write_forest(
         "labelCol": params["labelCol"],
         "featureCols": None if forest.features.vector else list(forest.features.names),
         "vectorCol": forest.features.vector,
+        "absent": None if math.isnan(forest.features.absent) else forest.features.absent,
         "outcome": forest.outcome,
         "base": forest.base,
         "importance": (gains / total if total > 0 else gains).tolist(),
@@ -270,12 +273,30 @@ def read_forest(table: pa.Table, vector: str | None = None) -> Forest:
     outcome = model.get("outcome")
     if len(model.data) < 2:
         raise BadModel("the model has no trees")
-    column = model.get("vectorCol")
-    features = Features(
-        model.get("featureCols") or [], json.loads(model.data[0]), column and (vector or column)
-    )
+    categories = json.loads(model.data[0])
     trees = [Stored.read(text) for text in model.data[1:]]
+    column = model.get("vectorCol")
+    if column is None:
+        features = Features(model.get("featureCols") or [], categories)
+    else:
+        absent = model.meta.get("absent", 0.0)
+        features = Features(
+            [],
+            categories,
+            vector or column,
+            math.nan if absent is None else absent,
+            _chosen(trees),
+        )
     return Forest(features, outcome, model.get("base"), trees, model.labels)
+
+
+def _chosen(trees: Sequence[Stored]) -> npt.NDArray[np.intp]:
+    """Give the features that trees split, by which these are renumbered."""
+    chosen = sorted({feature for tree in trees for feature in tree.feature if feature >= 0})
+    places = {feature: place for place, feature in enumerate([-1, *chosen], -1)}
+    for tree in trees:
+        tree.feature = [places[feature] for feature in tree.feature]
+    return np.array(chosen, np.intp)
 
 
 class _Applied:

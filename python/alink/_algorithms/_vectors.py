@@ -293,27 +293,49 @@ class Vectors:
             If a vector does not fit.
         """
         width = self.known_size if size is None else size
-        lengths = np.diff(self.offsets)
-        wrong = self.dense & (lengths != width)
+        self.require_size(width)
+        if self.indices is None and (self.lengths == width).all():
+            return self.values.reshape(len(self), width)
+        result = np.zeros((len(self), width))
+        result[self.rows_of_values, self.indices_of_values] = self.values
+        return result
+
+    def columns(
+        self, size: int, chosen: npt.NDArray[np.intp], absent: float
+    ) -> npt.NDArray[np.float64]:
+        """Give some columns of a dense matrix, in their order, shape (rows, len(chosen)).
+
+        Rows of NULL, and what a sparse vector has not, are `absent`.
+
+        Raises
+        ------
+        Unreadable
+            If a vector does not fit.
+        """
+        self.require_size(size)
+        if self.indices is None and (self.lengths == size).all():
+            whole = self.values.reshape(len(self), size)
+            return whole if len(chosen) == size else whole[:, chosen]
+        columns = np.full(size, -1, np.intp)
+        columns[chosen] = np.arange(len(chosen))
+        at = columns[self.indices_of_values]
+        kept = at >= 0
+        result = np.full((len(self), len(chosen)), absent)
+        result[self.rows_of_values[kept], at[kept]] = self.values[kept]
+        return result
+
+    def require_size(self, size: int) -> None:
+        """Raise `Unreadable` where a vector does not fit a size."""
+        wrong = self.dense & (self.lengths != size)
         if self.valid is not None:
             wrong &= self.valid
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise Unreadable(
-                f"a vector of size {lengths[row]} stands where size {width} is expected"
+                f"a vector of size {self.lengths[row]} stands where size {size} is expected"
             )
-        if self.indices is None and (lengths == width).all():
-            return self.values.reshape(len(self), width)
-        result = np.zeros((len(self), width))
-        at = (
-            self.indices
-            if self.indices is not None
-            else (np.arange(len(self.values)) - np.repeat(self.offsets[:-1], lengths))
-        )
-        if len(at) and int(at.max()) >= width:
-            raise Unreadable(f"index {int(at.max())} of a vector is beyond size {width}")
-        result[self.rows_of_values, at] = self.values
-        return result
+        if self.indices is not None and len(self.indices) and int(self.indices.max()) >= size:
+            raise Unreadable(f"index {int(self.indices.max())} of a vector is beyond size {size}")
 
     def __iter__(self) -> Iterator[Vector | None]:
         for row in range(len(self)):

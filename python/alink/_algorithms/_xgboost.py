@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,10 +28,9 @@ from ._strings import Unreadable
 from ._tree_features import Array, Features, features_of
 from ._tree_models import Forest, Stored, write_forest
 from ._trees import Seen, require_classes
+from ._vectors import Vectors, read_vectors
 
 _MOST = float(np.finfo(np.float32).max)
-#: The library is given so many numbers at a time at most, unless a row has more.
-_NUMBERS_AT_ONCE = 1 << 20
 #: What XGBoost says before the sentence itself: the time, its source's line, and what it looked at.
 _PLACE = re.compile(r"\[[\d:]+\]\s+\S+:\d+:\s+(Check failed: .*?: (?=\S))?")
 
@@ -46,7 +47,7 @@ def train(params: Mapping[str, Any]) -> Any:
 
     def run(group: Group) -> pa.Table:
         seen = Seen(group, params, params["classifier"])
-        features = features_of(group, params)
+        features = features_of(group, params, absent=math.nan)
         settings, outcome = dict(params["settings"]), params["outcome"]
         if params["classifier"]:
             outcome = _of_classes(params, seen.labels, settings)
@@ -100,6 +101,55 @@ def _interface(array: npt.NDArray[Any]) -> bytes:
     return json.dumps(told).encode()
 
 
+def _single(values: Any) -> Any:
+    """Give numbers in single precision; what is beyond it is its largest number."""
+    return np.clip(values, -_MOST, _MOST).astype(np.float32, order="C")
+
+
+#: Rows, shape (rows, features).
+_Dense = npt.NDArray[np.float32]
+
+
+@dataclass
+class _Sparse:
+    """Rows of which some numbers are not there, which are missing."""
+
+    offsets: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int32]
+    values: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, rows: _Dense | _Sparse) -> _Sparse:
+        if isinstance(rows, _Sparse):
+            return rows
+        count, width = rows.shape
+        indices = np.tile(np.arange(width, dtype=np.int32), count)
+        return cls(np.arange(count + 1, dtype=np.int64) * width, indices, rows.ravel())
+
+    @classmethod
+    def of_all(cls, parts: Sequence[_Sparse]) -> _Sparse:
+        begins = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+        offsets = [part.offsets[1:] + begin for part, begin in zip(parts, begins, strict=False)]
+        return cls(
+            np.concatenate([np.zeros(1, np.int64), *offsets]),
+            np.concatenate([part.indices for part in parts]),
+            np.concatenate([part.values for part in parts]),
+        )
+
+    def interfaces(self) -> tuple[bytes, bytes, bytes]:
+        """Describe the rows."""
+        return _interface(self.offsets), _interface(self.indices), _interface(self.values)
+
+
+def _vectors(vectors: Vectors, size: int) -> _Dense | _Sparse:
+    """Give vectors as rows; of one that is NULL nothing is there."""
+    if vectors.indices is None and vectors.valid is None:
+        return _single(vectors.matrix(size))
+    vectors.require_size(size)
+    indices = vectors.indices_of_values.astype(np.int32)
+    return _Sparse(vectors.offsets, indices, _single(vectors.values))
+
+
 class _Booster:
     """What the library holds of a training; a context manager that frees it."""
 
@@ -121,7 +171,7 @@ class _Booster:
         self._booster = ctypes.c_void_p()
         self._failed: BaseException | None = None
         #: The rows that the library looks at.
-        self._rows: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
+        self._rows: Any = None
         if settings["tree_method"] in ("auto", "hist") and "updater" not in settings:
             self._make_bins()
         else:
@@ -148,48 +198,52 @@ class _Booster:
             told = " ".join(said.partition("Stack trace")[0].split())
             raise Unreadable(f"XGBoost: {_PLACE.sub('', told):.300}")
 
-    def _batches(self) -> Iterator[npt.NDArray[np.float32]]:
+    def _batches(self) -> Iterator[_Dense | _Sparse]:
         """Give the rows as the library takes them, NaN is missing; categories count from 0."""
+        if self._features.vector is not None:
+            for batch in self._group:
+                yield _vectors(read_vectors(batch, self._features.vector), len(self._features))
+            return
         codes = np.array([known is not None for known in self._features.categories])
-        step = max(1, _NUMBERS_AT_ONCE // len(codes))
-        parts = (
-            batch.slice(begin, step)
-            for batch in self._group
-            for begin in range(0, batch.num_rows, step)
-        )
-        for part in parts:
-            values, lost = self._features.read(part)
-            rows = np.clip(values.T, -_MOST, _MOST).astype(np.float32, order="C")
+        for batch in self._group:
+            rows = _single(self._features.read(batch)[0].T)
             if codes.any():
                 kinds = rows[:, codes] - 1
                 kinds[kinds < 0] = np.nan
                 rows[:, codes] = kinds
-            if lost is not None:
-                rows[lost] = np.nan
             yield rows
 
     def _describe(self, matrix: Any) -> None:
-        """Tell which features are categories."""
+        """Tell which features are categories, where some are."""
         kinds = [b"q" if known is None else b"c" for known in self._features.categories]
-        self._call(
-            "XGDMatrixSetStrFeatureInfo",
-            matrix,
-            b"feature_type",
-            (ctypes.c_char_p * len(kinds))(*kinds),
-            ctypes.c_uint64(len(kinds)),
-        )
+        if b"c" in kinds:
+            self._call(
+                "XGDMatrixSetStrFeatureInfo",
+                matrix,
+                b"feature_type",
+                (ctypes.c_char_p * len(kinds))(*kinds),
+                ctypes.c_uint64(len(kinds)),
+            )
 
     def _copy(self) -> None:
         """Hold the rows as numbers."""
-        self._rows = np.concatenate(list(self._batches()))
-        config = json.dumps({"missing": float("nan"), "nthread": self._settings["nthread"]})
-        self._call(
-            "XGDMatrixCreateFromDense",
-            _interface(self._rows),
-            config.encode(),
-            ctypes.byref(self._matrix),
-        )
-        self._rows = self._rows[:0].copy()
+        batches = list(self._batches())
+        dense = [batch for batch in batches if not isinstance(batch, _Sparse)]
+        config = json.dumps({"missing": math.nan, "nthread": self._settings["nthread"]}).encode()
+        if len(dense) < len(batches):
+            rows = _Sparse.of_all([_Sparse.of(batch) for batch in batches])
+            self._call(
+                "XGDMatrixCreateFromCSR",
+                *rows.interfaces(),
+                ctypes.c_uint64(len(self._features)),
+                config,
+                ctypes.byref(self._matrix),
+            )
+        else:
+            rows = np.concatenate(dense)
+            self._call(
+                "XGDMatrixCreateFromDense", _interface(rows), config, ctypes.byref(self._matrix)
+            )
         self._describe(self._matrix)
 
     def _make_bins(self) -> None:
@@ -204,11 +258,14 @@ class _Booster:
         def following(_: Any) -> int:
             # What is raised here cannot pass the library: it is raised when that returns.
             try:
-                rows = next(waiting, None)
+                self._rows = rows = next(waiting, None)
                 if rows is None:
                     return 0
-                self._rows = rows
-                self._call("XGProxyDMatrixSetDataDense", self._proxy, _interface(rows))
+                if isinstance(rows, _Sparse):
+                    width = ctypes.c_uint64(len(self._features))
+                    self._call("XGProxyDMatrixSetDataCSR", self._proxy, *rows.interfaces(), width)
+                else:
+                    self._call("XGProxyDMatrixSetDataDense", self._proxy, _interface(rows))
                 self._describe(self._proxy)
             except BaseException as error:  # noqa: BLE001
                 self._failed = error
@@ -216,7 +273,7 @@ class _Booster:
             return 1
 
         config = {
-            "missing": float("nan"),
+            "missing": math.nan,
             "nthread": self._settings["nthread"],
             "max_bin": self._settings["max_bin"],
         }
