@@ -27,7 +27,7 @@ from alink.operators._results import (
     VectorSummarized,
 )
 from alink.operators._stages import Transformer
-from alink.operators._training import Estimator, PredictStream, TrainedModel
+from alink.operators._training import PredictStream, TrainedModel, TrainStage
 from alink.operators._tuning import Search, SearchModel, TuningEvaluator
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +51,7 @@ KINDS = (
     TrainedModel,
     SearchModel,
     Transformer,
-    Estimator,
+    TrainStage,
     Search,
     TuningEvaluator,
 )
@@ -83,7 +83,7 @@ from alink.operators._recent_days import GenerateFeatureOfLatestNDays
 from alink.operators._results import ChiSquareTested, Correlated, Evaluated
 from alink.operators._results import Summarized, VectorSummarized
 from alink.operators._stages import Transformer
-from alink.operators._training import Estimator, PredictStream, TrainedModel
+from alink.operators._training import TrainStage, PredictStream, TrainedModel
 from alink.operators._tuning import Search, SearchModel, TuningEvaluator
 from alink.operators._unbuilt import Unbuilt
 """

@@ -350,11 +350,11 @@ def _classes() -> dict[str, type[Stage]]:
     importlib.import_module("alink.operators")  # it declares the stages
     from alink.operators._define import BUILT
     from alink.operators._stages import Transformer
-    from alink.operators._training import Estimator, TrainedModel
+    from alink.operators._training import TrainedModel, TrainStage
 
     made: dict[str, type[Stage]] = {}
     for name, stage in BUILT.items():
-        if issubclass(stage, Estimator) or (
+        if issubclass(stage, TrainStage) or (
             issubclass(stage, Transformer) and not issubclass(stage, TrainedModel)
         ):
             parameters = {python_name(p.name): p for p in stage._parameters.values()}

@@ -24,7 +24,7 @@ from alink.operators import _training
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT
 from alink.operators._stages import Pipeline, PipelineModel
-from alink.operators._training import Estimator
+from alink.operators._training import TrainStage
 from pyalink import alink as pyalink
 
 ROWS = 90
@@ -146,7 +146,7 @@ TOLERANCE = 1e-5
 ESTIMATORS = sorted(
     name
     for name, kind in BUILT.items()
-    if issubclass(kind, Estimator) and catalogue()[name].category != "tuning"
+    if issubclass(kind, TrainStage) and catalogue()[name].category != "tuning"
 )
 
 

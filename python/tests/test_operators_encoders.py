@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import alink as al
-from alink.operators._values import SparseVector
+from alink.operators import SparseVector
 from pyalink import alink as pyalink
 
 FRAME = pd.DataFrame(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,6 +129,9 @@ def test_other_models_tell_what_they_keep():
     op = pyalink.BucketizerBatchOp  # has no model
     assert not hasattr(op, "collectModelInfo")
     info = train("QuantileDiscretizer", selectedCols=["f0"], numBuckets=2).collectModelInfo()
+    assert info.getSelectedColsInModel() == ["f0"]
+    assert info.getCutsArray("f0") == [3.0]
+    info = train("KModes", featureCols=["f0"]).collectModelInfo()
     assert "rows: " in str(info)
     assert isinstance(info.getMeta(), dict)
 
@@ -165,3 +171,81 @@ def test_forms():
     given = ["model name", "num feature", "hasInterception"]
     assert _java_order(given) == ["hasInterception", "model name", "num feature"]
     assert _java_order([chr(97 + i) for i in range(13)]) == list("abcdefghijklm")
+
+
+@pytest.fixture(scope="module")
+def numbers() -> tuple[pd.DataFrame, Any]:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "y": rng.normal(size=60)})
+    frame["c"] = np.where(rng.random(60) < 0.5, "a", "b'c")
+    frame["l"] = np.where(frame.x + (frame.c == "a") > 0.4, "p", "q")
+    frame["z"] = 2 * frame.x - frame.y + rng.normal(size=60)
+    frame["v"] = [f"{x} {y}" for x, y in zip(frame.x, frame.y, strict=True)]
+    schema = "x double, y double, c string, l string, z double, v string"
+    return frame, pyalink.BatchOperator.fromDataframe(frame, schema)
+
+
+def test_principal_components_and_mixtures_tell_matrices(numbers: Any) -> None:
+    frame, rows = numbers
+    pca = rows.link(pyalink.PcaTrainBatchOp(k=2, selectedCols=["x", "y"])).collectModelInfo()
+    matrix = np.corrcoef(frame.x, frame.y)
+    for value, vector in zip(pca.getEigenValues(), pca.getEigenVectors(), strict=True):
+        assert np.allclose(matrix @ vector, value * np.array(vector))
+    assert pca.getCumulatives()[-1] == pytest.approx(1)
+    one = rows.link(pyalink.GmmTrainBatchOp(k=1, vectorCol="v")).collectModelInfo()
+    found = one.getClusterCovarianceMatrix(0).getArrayCopy2D()
+    assert np.allclose(found, np.cov(frame.x, frame.y, bias=True), atol=1e-3)
+    assert np.allclose(one.getClusterCenter(0).getData(), [frame.x.mean(), frame.y.mean()])
+
+
+def test_bisected_clusters_have_the_numbers_of_predictions(numbers: Any) -> None:
+    _, rows = numbers
+    model = rows.link(pyalink.BisectingKMeansTrainBatchOp(k=3, vectorCol="v"))
+    info = model.collectModelInfo()
+    assert info.getClusterNumber() == 3
+    centres = pd.DataFrame({"v": [str(info.getClusterCenter(i)) for i in range(3)]})
+    asked = pyalink.BatchOperator.fromDataframe(centres, "v string")
+    predict = pyalink.BisectingKMeansPredictBatchOp(predictionCol="p").linkFrom(model, asked)
+    assert predict.collectToDataframe()["p"].tolist() == [0, 1, 2]
+
+
+def test_a_generalized_linear_model_tells_how_it_fits(numbers: Any) -> None:
+    frame, rows = numbers
+    given = {"featureCols": ["x", "y"], "labelCol": "z"}
+    info = rows.link(pyalink.GlmTrainBatchOp(given)).collectModelInfo()
+    design = np.column_stack((frame.x, frame.y, np.ones(60)))
+    at, residual, _, _ = np.linalg.lstsq(design, frame.z, rcond=None)
+    assert np.allclose([*info.getCoefficients(), info.getIntercept()], at)
+    assert info.getDeviance() == pytest.approx(residual[0])
+    assert info.getDegreeOfFreedom() == 57
+    errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * residual[0] / 57)
+    assert np.allclose(info.getStdErrors(), errors)
+    assert np.allclose(info.getTValues(), at / errors)
+    model = pyalink.GeneralizedLinearRegression(given).fit(rows)
+    again = json.loads(model.evaluate(rows).collectToDataframe().iloc[0, 0])
+    assert again["deviance"] == pytest.approx(info.getDeviance())
+
+
+def test_naive_bayes_tells_shares_and_moments(numbers: Any) -> None:
+    frame, rows = numbers
+    train = pyalink.NaiveBayesTrainBatchOp(featureCols=["x", "c"], labelCol="l")
+    info = rows.link(train).collectModelInfo()
+    shares = frame.groupby("c").l.value_counts(normalize=True)
+    for token in ("a", "b'c"):
+        assert info.getCategoryFeatureInfo()["c"]["p"][token] == pytest.approx(shares[token]["p"])
+    mean, variance = info.getGaussFeatureInfo()["x"]["q"]
+    part = frame[frame.l == "q"].x
+    assert (mean, variance) == pytest.approx((part.mean(), part.var(ddof=0)))
+    assert dict(zip(info.getLabelList(), info.getLabelProportion(), strict=True)) == (
+        pytest.approx(frame.l.value_counts(normalize=True).to_dict())
+    )
+
+
+def test_a_tree_is_an_expression_of_sql_that_says_what_it_predicts(numbers: Any) -> None:
+    _, rows = numbers
+    train = pyalink.C45TrainBatchOp(featureCols=["x", "c"], labelCol="l", maxDepth=3)
+    model = rows.link(train)
+    rule = model.collectModelInfo().getCaseWhenRule()
+    predicted = pyalink.C45PredictBatchOp(predictionCol="p").linkFrom(model, rows)
+    frame = predicted.toTable().select("p", r=rule).to_pandas()
+    assert (frame["p"] == frame["r"]).all()

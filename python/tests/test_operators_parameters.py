@@ -16,7 +16,7 @@ from alink import operators
 from alink.operators._catalogue import Entry, Parameter, catalogue
 from alink.operators._define import BUILT
 from alink.operators._params import MODEL_FILES, WithParams
-from alink.operators._training import Estimator
+from alink.operators._training import TrainStage
 from alink.operators._tuning import SearchModel
 from pyalink import alink as pyalink
 
@@ -134,7 +134,7 @@ def test_a_word_that_a_parameter_does_not_know_gets_those_it_knows() -> None:
     ]:
         stage._set(word, "nix")
         with pytest.raises(al.PlanError, match=f"{word}.*nix") as error:
-            (stage.fit(rows) if isinstance(stage, Estimator) else stage).transform(rows)
+            (stage.fit(rows) if isinstance(stage, TrainStage) else stage).transform(rows)
         assert known in str(error.value)
 
 

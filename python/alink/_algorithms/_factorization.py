@@ -79,7 +79,7 @@ def train_classifier(params: Mapping[str, Any]) -> Any:
         labels = blocks.pair()
         signs = 1.0 - 2.0 * blocks.codes(labels)
         kind = group.schema.field(params["labelCol"]).type
-        return _write(_fit(blocks, params, signs), blocks, params, kind, labels)
+        return _write(*_fit(blocks, params, signs), blocks, params, kind, labels)
 
     return run
 
@@ -90,7 +90,7 @@ def train_regressor(params: Mapping[str, Any]) -> Any:
     def run(group: Group) -> pa.Table:
         blocks = Blocks(group, params)
         blocks.require_rows()
-        return _write(_fit(blocks, params, None), blocks, params, None, [])
+        return _write(*_fit(blocks, params, None), blocks, params, None, [])
 
     return run
 
@@ -133,7 +133,9 @@ class _Shape:
         return Machine(float(at[0]) if self.intercept else 0.0, weights, factors)
 
 
-def _fit(blocks: Blocks, params: Mapping[str, Any], signs: Array | None) -> Machine:
+def _fit(
+    blocks: Blocks, params: Mapping[str, Any], signs: Array | None
+) -> tuple[Machine, Sequence[float]]:
     shape = _Shape(blocks, params)
     of_intercept, of_weights, of_factors = (params[f"lambda{i}"] or 0.0 for i in range(3))
 
@@ -179,11 +181,12 @@ def _fit(blocks: Blocks, params: Mapping[str, Any], signs: Array | None) -> Mach
             file=sys.stderr,
             flush=True,
         )
-    return shape.machine(found.at)
+    return shape.machine(found.at), found.course
 
 
 def _write(
     machine: Machine,
+    course: Sequence[float],
     blocks: Blocks,
     params: Mapping[str, Any],
     label: pa.DataType | None,
@@ -203,6 +206,7 @@ def _write(
         "bias": machine.intercept,
         "weights": machine.weights.tolist(),
         "factors": machine.factors.tolist(),
+        "convergenceInfo": course,
     }
     return write_model(Model(meta, [json.dumps(data)], list(labels)), label)
 

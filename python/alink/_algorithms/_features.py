@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ._formats import texts_of
 from ._hash import hashes
-from ._strings import Unreadable
+from ._strings import Unreadable, cut_points
 from ._types import is_number
 from ._vectors import Vectors, numbers, read_vectors
 
@@ -52,7 +52,7 @@ def binarize(params: Params, types: Types) -> Run:
 
 def bucketize(params: Params, types: Types) -> Run:
     """Give the number of the bucket that each number is in, or vectors with a 1 there."""
-    cuts = [np.sort(np.array(points, np.float64)) for points in params["cutsArray"]]
+    cuts = [np.sort(np.array(points, np.float64)) for points in cut_points(params) or ()]
     names, side = params["selectedCols"], "left" if params["leftOpen"] else "right"
     encoding = Encoding(params, [len(points) + 2 for points in cuts])
 

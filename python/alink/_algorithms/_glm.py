@@ -141,7 +141,8 @@ def train(params: Mapping[str, Any]) -> Any:
         raw = rows.unscaled() @ at
         intercept = float(raw[-1]) if rows.intercept else 0.0
         weights = raw[:-1] if rows.intercept else raw
-        data = {"coefficients": weights.tolist(), "intercept": intercept}
+        data: dict[str, Any] = {"coefficients": weights.tolist(), "intercept": intercept}
+        data["summary"] = _summary(rows, params, data)
         return write_model(Model(meta_of(params, KEPT), [json.dumps(data)]))
 
     return run
@@ -253,13 +254,12 @@ def evaluate(params: Mapping[str, Any]) -> Any:
             raise Unreadable(
                 f"the rows have no column {missing[0]!r} of numbers, which the model has"
             )
-        return pa.table({"summary": [json.dumps(_summary(group, **given))]})
+        return pa.table({"summary": [json.dumps(_summary(_Rows(group, given["meta"]), **given))]})
 
     return run
 
 
-def _summary(group: Group, meta: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    rows = _Rows(group, meta)
+def _summary(rows: _Rows, meta: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     family = family_of(meta)
     raw = np.array([*data["coefficients"], *([data["intercept"]] if rows.intercept else [])])
     back = rows.unscaled()
@@ -272,7 +272,9 @@ def _summary(group: Group, meta: Mapping[str, Any], data: Mapping[str, Any]) -> 
         deviance += float(weight @ family.deviance(label, mean))
         labels += float(weight @ label)
         count += len(label)
-    pearson, deviance, rows_, labels = map(float, group.sum(pearson, deviance, count, labels))
+    pearson, deviance, rows_, labels = map(
+        float, rows.blocks.group.sum(pearson, deviance, count, labels)
+    )
     rank = len(at) - int(rows.constant.sum())
     free = int(rows_) - rank
     dispersion = 1.0 if family.fixed else pearson / free if free > 0 else np.nan

@@ -58,6 +58,17 @@ class Group:
         self.cache_bytes = share.cache_bytes
         self._share = share
 
+    @classmethod
+    def of(cls, rows: pa.Table) -> Group:
+        """Give a group of one, which has the rows of a table, within this process."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, rows.schema) as writer:
+            writer.write_table(rows)
+        group = cls.__new__(cls)
+        group.rank, group.size, group.cache_bytes = 0, 1, sink.tell()
+        group._file = pa.ipc.open_file(sink.getvalue())
+        return group
+
     @functools.cached_property
     def _file(self) -> pa.ipc.RecordBatchFileReader:
         return pa.ipc.open_file(pa.memory_map(self._share.path))

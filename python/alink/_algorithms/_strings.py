@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 #: What is left out around the parts of a text, whether a worker cuts it or a query.
@@ -121,6 +121,14 @@ def parse_vector(text: str) -> tuple[int, list[int] | None, list[float]]:
         if i and index == pairs[i - 1][0]:
             raise Unreadable(f"{text!r:.80} is not a vector: index {index} is there twice")
     return size, [index for index, _ in pairs], [value for _, value in pairs]
+
+
+def cut_points(params: Mapping[str, Any]) -> Sequence[Sequence[float]] | None:
+    """Give the points where columns are cut, ``cutsArray``, or as texts: ``"-0.5:0.0:0.5"``."""
+    if params.get("cutsArray") is not None or params.get("cutsArrayStr") is None:
+        return params.get("cutsArray")
+    texts: Sequence[str] = params["cutsArrayStr"]
+    return [[parse_double(part) for part in text.split(":") if part.strip()] for text in texts]
 
 
 def text_of(value: Any) -> str:

@@ -118,19 +118,29 @@ def show_tensor(kind: str, shape: Sequence[int], values: Sequence[Any]) -> str:
 
     The columns of a row begin below one another only as far as their texts are as long.
     """
-    texts = [format_element(kind, value) for value in values]
     sizes = ",".join(map(str, shape))
-    return f"{kind.capitalize()}Tensor({sizes})\n{_brackets(texts, list(shape), 0)}"
+    return f"{kind.capitalize()}Tensor({sizes})\n{show_values(kind, shape, values)}"
 
 
-def _brackets(texts: Sequence[str], shape: Sequence[int], depth: int) -> str:
+def show_values(
+    kind: str, shape: Sequence[int], values: Sequence[Any], edge: int | None = None
+) -> str:
+    """Write the values of a tensor in brackets; with `edge` so many at both ends of a dimension."""
+    return _brackets([format_element(kind, value) for value in values], list(shape), 0, edge)
+
+
+def _brackets(texts: Sequence[str], shape: Sequence[int], depth: int, edge: int | None) -> str:
     if not shape:
         return texts[0]
+    size = shape[0]
+    cut = edge is not None and size > 2 * edge
+    places = [*range(edge or 0), -1, *range(size - (edge or 0), size)] if cut else range(size)
     if len(shape) == 1:
-        return f"[{' '.join(texts)}]"
-    step = len(texts) // shape[0] if shape[0] else 0
+        return f"[{' '.join('...' if i < 0 else texts[i] for i in places)}]"
+    step = len(texts) // size if size else 0
     parts = [
-        _brackets(texts[i * step : (i + 1) * step], shape[1:], depth + 1) for i in range(shape[0])
+        "..." if i < 0 else _brackets(texts[i * step : (i + 1) * step], shape[1:], depth + 1, edge)
+        for i in places
     ]
     between = "\n" * (len(shape) - 1) + " " * (depth + 1)
     return f"[{between.join(parts)}]"

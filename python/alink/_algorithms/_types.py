@@ -120,6 +120,12 @@ def type_name(arrow: pa.DataType) -> str:
     return str(arrow).upper()
 
 
+def flink_name(arrow: pa.DataType) -> str:
+    """Give the name that Flink has for a type: a text is VARCHAR."""
+    name = type_name(arrow)
+    return "VARCHAR" if name == "STRING" else name
+
+
 def format_schema(schema: pa.Schema) -> str:
     """Write a schema string, ``"id INT,vec VECTOR"``."""
     return ",".join(f"{field.name} {type_name(field.type)}" for field in schema)

@@ -109,6 +109,14 @@ class BatchOperator(AlgoOperator):
         self._then("Summarizer").lazyPrintSummary(title)
         return self
 
+    def lazyVizStatistics(self, tableName: str | None = None) -> BatchOperator:
+        """Print the summary of the columns, where PyAlink shows charts in a browser."""
+        return self.lazyPrintStatistics(tableName)
+
+    def lazyVizDive(self) -> BatchOperator:
+        """Print rows, where PyAlink shows them in a browser; of many the first and the last."""
+        return self.lazyPrint()
+
     def _of(self, table: Table) -> BatchOperator:
         return TableBatch(table)
 
@@ -141,10 +149,10 @@ class StreamOperator(AlgoOperator):
         _register(name, func)
 
     def print(  # type: ignore[override]
-        self, key: Any = None, refreshInterval: int = 0, maxLimit: int = 100
+        self, key: Any = None, refreshInterval: int = 0, maxLimit: int = 100, port: int = 0
     ) -> StreamOperator:
         """Print the rows with the next ``StreamOperator.execute()``."""
-        del key, refreshInterval  # of PyAlink's display in notebooks
+        del key, refreshInterval, port  # of PyAlink's display in notebooks
         self.lazyPrint(maxLimit)
         return self
 

@@ -14,7 +14,7 @@ from alink._options import bad_option
 from alink._table import Table
 from alink.operators._define import BUILT, build
 from alink.operators._encoder_info import ExclusiveFeatureBundleModelInfo
-from alink.operators._training import Columns, Estimator, Trained, TrainedModel, trained
+from alink.operators._training import Columns, Trained, TrainedModel, TrainStage, trained
 
 _NAME = "ExclusiveFeatureBundle"
 _DOC = (
@@ -25,7 +25,7 @@ _DOC = (
 )
 
 
-class ExclusiveFeatureBundle(Estimator):
+class ExclusiveFeatureBundle(TrainStage):
     """Finds bundles, at once: the model's columns name those that it makes."""
 
     def _fitted(self, table: Table) -> TrainedModel:

@@ -49,7 +49,40 @@ class ObjectPath:
         return ".".join(self._names)
 
 
-class SqliteCatalog:
+class BaseCatalog:
+    """What finds tables of databases by their names."""
+
+
+class _NoCatalog(BaseCatalog):
+    """Refuses to be made."""
+
+    def __init__(self, *_given: Any, **_more: Any) -> None:
+        name = type(self).__name__
+        raise bad_option(
+            name,
+            f"{name}: there are catalogs of SQLite alone",
+            "read the table with a library of its database, and give it to "
+            "BatchOperator.fromDataframe(df, schemaStr)",
+        )
+
+
+class HiveCatalog(_NoCatalog):
+    """Tables of Hive, which are not read."""
+
+
+class DerbyCatalog(_NoCatalog):
+    """Tables of Derby, which are not read."""
+
+
+class MySqlCatalog(_NoCatalog):
+    """Tables of MySQL, which are not read."""
+
+
+class OdpsCatalog(_NoCatalog):
+    """Tables of ODPS, which are not read."""
+
+
+class SqliteCatalog(BaseCatalog):
     """Files of SQLite, each of them a database that is called as the file without its ending.
 
     Parameters

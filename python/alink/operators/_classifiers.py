@@ -13,9 +13,10 @@ from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
 from alink._options import bad_option, find_column
 from alink.operators._define import one_of
+from alink.operators._linalg import DenseVector, SparseVector, VectorUtil
 from alink.operators._linear import with_features
+from alink.operators._model_details import NaiveBayesModelInfo, NaiveBayesTextModelInfo
 from alink.operators._training import Columns, Trained, trained
-from alink.operators._values import DenseVector, SparseVector, VectorUtil
 from alink.operators._vectors import check_vectors
 
 Params = Mapping[str, Any]
@@ -147,6 +148,7 @@ def declare() -> None:
             ["labelCol", "featureCols", "weightCol"],
             label="labelCol",
             prepare=_bayes,
+            info=NaiveBayesModelInfo,
             doc="Naive Bayes of categories and of normally distributed numbers.",
         )
     )
@@ -162,6 +164,7 @@ def declare() -> None:
             estimator="NaiveBayesTextClassifier",
             model="NaiveBayesTextModel",
             prepare=_bayes_text,
+            info=NaiveBayesTextModelInfo,
             doc="Naive Bayes of vectors: counts of words, or whether they are there.",
         )
     )

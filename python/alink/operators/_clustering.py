@@ -11,7 +11,7 @@ from alink._algorithms._types import is_number, type_name
 from alink._diag import quote
 from alink._options import bad_option, find_column
 from alink.operators._define import one_of
-from alink.operators._model_info import KMeansModelInfo
+from alink.operators._model_details import BisectingKMeansModelInfo, GmmModelInfo, KMeansModelInfo
 from alink.operators._training import Columns, Trained, trained
 from alink.operators._vectors import check_vectors
 
@@ -126,6 +126,7 @@ def declare() -> None:
             predicted(predictionDetailCol=shares),
             ["vectorCol"],
             prepare=of_vectors(("EUCLIDEAN", "COSINE")),
+            info=BisectingKMeansModelInfo,
             doc="Bisecting k-means: clusters are divided in two, the largest first, until there "
             "are k. No random numbers are drawn.",
         )
@@ -151,6 +152,7 @@ def declare() -> None:
             ["vectorCol"],
             estimator="GaussianMixture",
             prepare=of_vectors(()),
+            info=GmmModelInfo,
             doc="A mixture of normal distributions, by expectation and maximization from the "
             "clusters of k-means. epsilon is the change of the mean logarithm of the likelihood "
             "that ends it.",

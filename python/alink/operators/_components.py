@@ -17,6 +17,7 @@ from alink.operators._define import build, one_of, operator
 from alink.operators._dialect import quoted
 from alink.operators._discretizers import check_numbers
 from alink.operators._mapping import apply_step
+from alink.operators._model_details import PcaModelData
 from alink.operators._statistics import check_some, compute, statistic
 from alink.operators._training import Columns, Trained, trained
 from alink.operators._vectors import check_vectors
@@ -123,6 +124,7 @@ def declare() -> None:
             applied=["vectorCol"],
             estimator="PCA",
             prepare=_prepared,
+            info=PcaModelData,
             doc="Give the scores of principal components, of correlations (CORR, which "
             "standardizes the columns) or covariances (COV, whose scores, as Alink's, are of the "
             "values as they are).",

@@ -25,12 +25,12 @@ from alink.operators._mapping import (
     with_columns_found,
 )
 from alink.operators._training import (
-    Estimator,
     PredictBatch,
     PredictStream,
     Trained,
     TrainedModel,
     Training,
+    TrainStage,
 )
 from alink.operators._vectors import check_vectors
 
@@ -81,7 +81,7 @@ def _link_dbscan(self: BatchOperator) -> Table:
     return rows.select(given["idCol"], *(column for column, _ in outputs))
 
 
-class _Dbscan(Estimator):
+class _Dbscan(TrainStage):
     """DBSCAN as a stage: the model predicts the cluster of the nearest core."""
 
     def _fitted(self, table: Table) -> TrainedModel:

@@ -15,6 +15,10 @@ from alink._diag import quote
 from alink._options import bad_option, find_column
 from alink.operators._define import one_of, operator
 from alink.operators._features import encoded
+from alink.operators._model_details import (
+    EqualWidthDiscretizerModelInfo,
+    QuantileDiscretizerModelInfo,
+)
 from alink.operators._training import Columns, Trained, trained
 
 Params = Mapping[str, Any]
@@ -184,16 +188,18 @@ def declare() -> None:
     )
     trained(binning)
     operator("BinningTrainForScorecardBatchOp", binning.fit)
-    for name, method, doc in (
+    for name, method, info, doc in (
         (
             "QuantileDiscretizer",
             "quantile",
+            QuantileDiscretizerModelInfo,
             "Cut columns of numbers into intervals with about as many values each, at exact "
             "quantiles: the k-th cut is the value at rank round((n - 1) k / numBuckets).",
         ),
         (
             "EqualWidthDiscretizer",
             "width",
+            EqualWidthDiscretizerModelInfo,
             "Cut columns of numbers into intervals of the same width between their extremes.",
         ),
     ):
@@ -212,6 +218,7 @@ def declare() -> None:
                 ["selectedCols"],
                 applied=["selectedCols"],
                 prepare=_discretizer(method),
+                info=info,
                 doc=doc,
             )
         )

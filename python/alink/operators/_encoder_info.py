@@ -132,16 +132,16 @@ class VectorMinMaxScalerModelInfo(ModelInfo):
         return text + headline("maxs information", "=") + listed(self.getMaxs()) + "\n"
 
 
-class VectorMaxAbsScalerModelInfo(ModelInfo):
+class VectorMaxAbsScalarModelInfo(ModelInfo):
     """The largest absolute values at the indices of vectors."""
 
-    def getMaxsAbs(self) -> list[float]:
+    def getMaxAbs(self) -> list[float]:
         """Give the largest absolute values."""
         return _numbers(self._data[0])
 
     def __str__(self) -> str:
         text = headline("VectorMaxAbsScalerModelInfo", "-")
-        return text + headline("maxAbs information", "=") + listed(self.getMaxsAbs()) + "\n"
+        return text + headline("maxAbs information", "=") + listed(self.getMaxAbs()) + "\n"
 
 
 class VectorImputerModelInfo(ModelInfo):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn
 
 from alink._options import bad_option
 from alink.operators import _frame
@@ -150,9 +152,41 @@ class AlinkGlobalConfiguration:
         cls._values["PluginUrl"] = url
 
     @classmethod
+    def getPluginDownloader(cls) -> PluginDownloader:
+        """Give what finds no plugins."""
+        return PluginDownloader()
+
+    @classmethod
     def getFlinkVersion(cls) -> str:
         """Give the version of Flink that PyAlink 1.6.2 runs on."""
         return "flink-1.13"
+
+
+class PluginDownloader:
+    """PyAlink's plugins: there are none here, and nothing is downloaded."""
+
+    def loadConfig(self, configFileName: str | None = None) -> PluginDownloader:
+        """Do nothing; returns the downloader."""
+        del configFileName
+        return self
+
+    def listAvailablePlugins(self) -> list[str]:
+        """Give no names."""
+        return []
+
+    def listAvailablePluginVersions(self, pluginName: str) -> list[str]:
+        """Give no versions."""
+        del pluginName
+        return []
+
+    def downloadPlugin(self, pluginName: str, pluginVersion: str | None = None) -> None:
+        """Do nothing: sources, sinks and libraries need no plugin."""
+
+    def downloadAll(self) -> None:
+        """Do nothing."""
+
+    def upgrade(self) -> None:
+        """Do nothing."""
 
 
 class Params(dict[str, Any]):
@@ -161,6 +195,19 @@ class Params(dict[str, Any]):
     def set(self, name: str, value: Any) -> Params:
         """Set a parameter; returns the parameters."""
         self[name] = value
+        return self
+
+    def contains(self, *names: str) -> bool:
+        """Tell whether all of these parameters are set."""
+        return all(name in self for name in names)
+
+    def remove(self, name: str) -> None:
+        """Take a parameter away."""
+        del self[name]
+
+    def merge(self, other: Mapping[str, Any] | None) -> Params:
+        """Take the parameters of others too; returns the parameters."""
+        self.update(other or {})
         return self
 
     def toJson(self) -> str:
@@ -185,9 +232,105 @@ class Params(dict[str, Any]):
 class LocalFileSystem:
     """The files of this machine."""
 
-    def exists(self, path: str) -> bool:
+    def exists(self, f: str | os.PathLike[str]) -> bool:
         """Tell whether there is a file or folder."""
-        return os.path.exists(path)  # noqa: PTH110 a text
+        return Path(f).exists()
+
+    def mkdirs(self, f: str | os.PathLike[str]) -> bool:
+        """Make a folder, with those above it; tell whether it is there."""
+        Path(f).mkdir(parents=True, exist_ok=True)
+        return Path(f).is_dir()
+
+    def delete(self, f: str | os.PathLike[str], recursive: bool) -> bool:
+        """Delete a file, or a folder with what is in it if asked for; tell whether it was there."""
+        path = Path(f)
+        if path.is_dir() and not path.is_symlink():
+            if any(path.iterdir()) and not recursive:
+                raise bad_option(
+                    "LocalFileSystem",
+                    f"LocalFileSystem.delete: {os.fspath(f)} is a folder that is not empty",
+                    "delete(path, True) deletes what is in it too",
+                )
+            shutil.rmtree(path)
+            return True
+        there = path.exists()
+        path.unlink(missing_ok=True)
+        return there
+
+    def rename(self, src: str | os.PathLike[str], dst: str | os.PathLike[str]) -> bool:
+        """Give a file or folder another name; tell whether it was there."""
+        there = Path(src).exists()
+        if there:
+            Path(src).rename(dst)
+        return there
+
+    def listFiles(self, f: str | os.PathLike[str]) -> list[str]:
+        """Give the names of the files in a folder."""
+        return sorted(path.name for path in Path(f).iterdir() if path.is_file())
+
+    def listDirectories(self, f: str | os.PathLike[str]) -> list[str]:
+        """Give the names of the folders in a folder."""
+        return sorted(path.name for path in Path(f).iterdir() if path.is_dir())
+
+    def listStatus(self, f: str | os.PathLike[str]) -> list[str]:
+        """Give the paths of what is in a folder."""
+        return sorted(os.fspath(path) for path in Path(f).iterdir())
+
+    def open(self, f: str | os.PathLike[str], bufferSize: int | None = None) -> BinaryIO:
+        """Open a file to read bytes of it."""
+        return Path(f).open("rb", bufferSize or -1)
+
+    def create(self, f: str | os.PathLike[str], overwriteMode: bool) -> BinaryIO:
+        """Open a new file to write bytes to it."""
+        return Path(f).open("wb" if overwriteMode else "xb")
+
+    def getWorkingDirectory(self) -> str:
+        """Give the folder that relative paths are in."""
+        return os.fspath(Path.cwd())
+
+    def getHomeDirectory(self) -> str:
+        """Give the user's own folder."""
+        return os.fspath(Path.home())
+
+    def isDistributedFS(self) -> bool:
+        """Tell that the files are those of one machine."""
+        return False
+
+    def getSchema(self) -> str:
+        """Give what stands before paths of these files in URLs."""
+        return "file"
+
+
+class _Elsewhere:
+    """Refuses to be made: files are on the engine's machine."""
+
+    def __init__(self, *_given: Any) -> None:
+        name = type(self).__name__
+        raise bad_option(
+            name,
+            f"{name}: files are read and written on this machine",
+            "mount or copy them, and give their path",
+        )
+
+
+class HadoopFileSystem(_Elsewhere):
+    """Files of HDFS, which are not read."""
+
+
+class OssFileSystem(_Elsewhere):
+    """Files of OSS, which are not read."""
+
+
+class S3HadoopFileSystem(_Elsewhere):
+    """Files of S3, which are not read."""
+
+
+class S3PrestoFileSystem(_Elsewhere):
+    """Files of S3, which are not read."""
+
+
+class FlinkFileSystem(_Elsewhere):
+    """Files that Flink reads, which are not read."""
 
 
 class FilePath:
@@ -208,6 +351,23 @@ class FilePath:
                 "FilePath(path), or LocalFileSystem()",
             )
         self._path = os.fspath(path)
+
+    def getPath(self) -> str:
+        """Give the path."""
+        return self._path
+
+    def getFileSystem(self) -> LocalFileSystem:
+        """Give the files of this machine."""
+        return LocalFileSystem()
+
+    def serialize(self) -> str:
+        """Write the path as a text, for `deserialize`."""
+        return self._path
+
+    @staticmethod
+    def deserialize(s: str) -> FilePath:
+        """Read what `serialize` writes."""
+        return FilePath(s)
 
     def getPathStr(self) -> str:
         """Give the path."""

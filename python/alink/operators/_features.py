@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from alink._algorithms._strings import Unreadable, cut_points
 from alink._algorithms._types import MTABLE, TENSOR, VECTOR, is_kind, is_number, type_name
 from alink._diag import quote
 from alink._options import bad_option, find_column
@@ -47,7 +48,11 @@ def _check_numbers(name: str, schema: pa.Schema, columns: Sequence[str]) -> None
 
 def _bucketizer(params: Params, schema: pa.Schema) -> Outputs:
     name = "Bucketizer"
-    cuts, columns = params["cutsArray"], params["selectedCols"]
+    columns = params["selectedCols"]
+    try:
+        cuts = cut_points(params)
+    except Unreadable as error:
+        raise bad_option(name, f"{name}: 'cutsArrayStr': {error}") from None
     if cuts is None or len(cuts) != len(columns):
         raise bad_option(
             name,

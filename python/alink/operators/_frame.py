@@ -19,7 +19,9 @@ from alink._algorithms._types import MTABLE, TENSOR, VECTOR, is_kind, type_name
 from alink._diag import quote
 from alink._notebook import in_notebook
 from alink._options import bad_option
-from alink.operators._values import MTable, Tensor, cell, of_cell, vector_cell
+from alink.operators._linalg import vector_cell
+from alink.operators._tensor_values import Tensor
+from alink.operators._values import MTable, cell, of_cell
 
 if TYPE_CHECKING:
     import pandas as pd

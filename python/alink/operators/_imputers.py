@@ -18,6 +18,7 @@ from alink.operators._define import one_of
 from alink.operators._dialect import quoted
 from alink.operators._encoder_info import VectorImputerModelInfo
 from alink.operators._indexers import outputs_of
+from alink.operators._model_details import ImputerModelInfo
 from alink.operators._scalers import trained_column
 from alink.operators._tokens import literal, selected
 from alink.operators._training import Columns, Trained, trained
@@ -97,6 +98,7 @@ def declare() -> None:
             _imputed,
             ["selectedCols"],
             query=_train,
+            info=ImputerModelInfo,
             doc="Fill NULL and NaN with a column's mean, smallest or largest value, or with "
             "fillValue. The mean loses its fraction in a column of whole numbers. A column "
             "without a value stays as it is.",

@@ -25,9 +25,11 @@ from alink._options import bad_option
 from alink._plan import Node
 from alink._table import Table
 from alink.operators import _frame
+from alink.operators._linalg import vector_cell
 from alink.operators._mapping import Steps
 from alink.operators._stages import PipelineModel, Transformer
-from alink.operators._values import MTable, Tensor, of_cell, vector_cell
+from alink.operators._tensor_values import Tensor
+from alink.operators._values import MTable, of_cell
 
 _BATCH_ROWS = 8192
 _NAME = "LocalPredictor"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 import json
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 
 from alink._diag import did_you_mean, quote
+from alink._notebook import in_notebook
 from alink._options import bad_option
 from alink.operators._model_info import headline, listed
 from alink.operators._summaries import ends, format_number, format_table
+
+M = TypeVar("M", bound="Metrics")
 
 _LABELS_SHOWN = 3  # at each end of a confusion matrix
 _CLUSTERS_SHOWN = 10
@@ -38,6 +44,8 @@ class Metrics:
         self._getters |= known
 
     def __getattr__(self, method: str) -> Any:
+        if method.startswith("__"):  # which Python itself looks for, as copying does
+            raise AttributeError(method)
         found = self.__dict__.get("_getters", {}).get(method)
         if found is None:
             kind = type(self).__name__
@@ -47,6 +55,10 @@ class Metrics:
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._getters]
+
+    def clone(self: M) -> M:
+        """Give a copy."""
+        return copy.copy(self)
 
     def serialize(self) -> str:
         """Give the metrics as JSON."""
@@ -103,6 +115,37 @@ class BinaryClassMetrics(ClassMetrics):
             if name in values:
                 return lambda: (values["ThresholdArray"], values[name])
         return super().__getattr__(method)
+
+    def saveRocCurveAsImage(self, path: str, isOverwrite: bool = False) -> None:
+        """Draw the ROC curve, with matplotlib."""
+        curve = self.getRocCurve()
+        axes = ("False Positive Rate", "True Positive Rate")
+        _draw(path, isOverwrite, f"ROC (AUC {self.getAuc():.4f})", axes, {"": curve})
+
+    def saveKSAsImage(self, path: str, isOverwrite: bool = False) -> None:
+        """Draw both rates by the threshold, with matplotlib."""
+        thresholds, hits = self.getSensitivityByThreshold()
+        misses = [1 - x for x in self.getSpecificityByThreshold()[1]]
+        curves = {"True Positive Rate": (thresholds, hits)}
+        curves["False Positive Rate"] = (thresholds, misses)
+        _draw(path, isOverwrite, f"K-S ({self.getKs():.4f})", ("Threshold", "Rate"), curves)
+
+    def saveLiftChartAsImage(self, path: str, isOverwrite: bool = False) -> None:
+        """Draw the lift chart, with matplotlib."""
+        axes = ("Positive Rate", "True Positive")
+        _draw(path, isOverwrite, "Lift Chart", axes, {"": self.getLiftChart()})
+
+    def savePrecisionRecallCurveAsImage(self, path: str, isOverwrite: bool = False) -> None:
+        """Draw the precisions by the recall, with matplotlib."""
+        curve = self.getPrecisionRecallCurve()
+        axes = ("Recall", "Precision")
+        _draw(path, isOverwrite, f"PRC ({self.getPrc():.4f})", axes, {"": curve})
+
+    def saveLorenzCurveAsImage(self, path: str, isOverwrite: bool = False) -> None:
+        """Draw the Lorenz curve, with matplotlib."""
+        axes = ("Positive Rate", "True Positive Rate")
+        title = f"Lorenz (Gini {self.getGini():.4f})"
+        _draw(path, isOverwrite, title, axes, {"": self.getLorenzeCurve()})
 
     def __str__(self) -> str:
         return super().__str__() + self._matrix(self.value("LabelArray"))
@@ -288,6 +331,34 @@ class RankingMetrics(MultiLabelMetrics):
     def getRecallAtK(self, k: int) -> float:
         """Give the recall of the first k."""
         return self._at_k("RecallArray", k)
+
+
+def _draw(
+    path: str, overwrite: bool, title: str, axes: tuple[str, str], curves: Mapping[str, Any]
+) -> None:
+    """Draw curves, each a list of x and one of y, into a file; in a notebook show them too."""
+    if Path(path).exists() and not overwrite:
+        raise bad_option("BinaryClassMetrics", f"{path} is there already", "True replaces it")
+    try:
+        figure_kind = importlib.import_module("matplotlib.figure").Figure
+    except ImportError:
+        raise bad_option(
+            "BinaryClassMetrics",
+            "BinaryClassMetrics: curves are drawn with matplotlib, which is not installed here",
+            "pip install matplotlib; getRocCurve() and its like give the points",
+        ) from None
+    figure = figure_kind()
+    plot = figure.subplots()
+    for name, (x, y) in curves.items():
+        plot.plot(x, y, label=name)
+    plot.set(title=title, xlabel=axes[0], ylabel=axes[1])
+    if len(curves) > 1:
+        plot.legend()
+    figure.savefig(path)
+    if in_notebook():
+        from IPython.display import Image, display
+
+        display(Image(filename=path))
 
 
 def format_matrix(

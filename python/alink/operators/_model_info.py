@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import pyarrow as pa
 
@@ -12,10 +12,10 @@ from alink._algorithms._models import BadModel, read_model
 from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink.operators._base import BatchOperator, TableBatch
+from alink.operators._linalg import DenseVector
 from alink.operators._operator import AlgoOperator, collect
 from alink.operators._session import Waiting, session
 from alink.operators._summaries import format_number, format_table
-from alink.operators._values import DenseVector
 
 W = TypeVar("W", bound="WithModelInfo")
 
@@ -184,13 +184,7 @@ class LinearModelTrainInfo(LinearRegressorModelInfo):
 
     def getConvInfo(self) -> list[str]:
         """Give a line for each iteration; none where the weights are found in one step."""
-        course = self._content.get("convergenceInfo") or []
-        return [
-            f"step:{i} loss:{loss:.8f} gradNorm:{slope:.8f} learnRate:{length:.8f}"
-            for i, (loss, slope, length) in enumerate(
-                zip(course[::3], course[1::3], course[2::3], strict=True)
-            )
-        ]
+        return course_lines(self._content.get("convergenceInfo"))
 
     def __str__(self) -> str:
         meta = {"model name": self.getModelName(), "num feature": self.getVectorSize()}
@@ -201,14 +195,10 @@ class LinearModelTrainInfo(LinearRegressorModelInfo):
         if len(cells) > 2 * _ENDS_SHOWN:
             cells = [*cells[:_ENDS_SHOWN], ["... ...", "... ..."], *cells[-_ENDS_SHOWN:]]
         text += headline("train weight info", "-") + format_table(cells, ["colName", "weightValue"])
-        lines = self.getConvInfo()
-        if len(lines) >= 2 * _STEPS_SHOWN:
-            lines = [*lines[:_STEPS_SHOWN], "... ... ... ...", *lines[-_STEPS_SHOWN:]]
-        text += "\n" + headline("train convergence info", "-")
-        return text + "".join(f"{line}\n" for line in lines)
+        return text + "\n" + _course_shown(self.getConvInfo())
 
 
-class FactorizationModelInfo(ModelInfo):
+class FmRegressorModelInfo(ModelInfo):
     """A factorization machine: what it consists of."""
 
     def getTask(self) -> str:
@@ -227,17 +217,13 @@ class FactorizationModelInfo(ModelInfo):
         """Give the number of factors of a feature."""
         return int(self._meta["numFactor"])
 
-    def getVectorSize(self) -> int:
+    def getNumFeature(self) -> int:
         """Give the number of features."""
         return int(self._meta["vectorSize"])
 
-    def getColNames(self) -> list[str] | None:
+    def getFeatureColNames(self) -> list[str] | None:
         """Give the columns of the features; None where they are a vector."""
         return self._meta.get("featureCols")
-
-    def getLabelValues(self) -> list[Any]:
-        """Give the values of the label; the first is the one that outcomes speak for."""
-        return list(self._labels)
 
     def getFactors(self) -> list[list[float]]:
         """Give the factors of each feature."""
@@ -246,7 +232,7 @@ class FactorizationModelInfo(ModelInfo):
     def __str__(self) -> str:
         meta = {
             "task": self.getTask(),
-            "num feature": self.getVectorSize(),
+            "num feature": self.getNumFeature(),
             "num factor": self.getNumFactor(),
             "hasIntercept": self.hasIntercept(),
             "hasLinearItem": self.hasLinearItem(),
@@ -255,6 +241,29 @@ class FactorizationModelInfo(ModelInfo):
         if self._labels:
             text += headline("model label values", "-") + listed(self._labels) + "\n"
         return text
+
+
+class FmClassifierModelInfo(FmRegressorModelInfo):
+    """A factorization machine of a label with two values."""
+
+    def getLabelValues(self) -> list[Any]:
+        """Give the values of the label; the first is the one that outcomes speak for."""
+        return list(self._labels)
+
+
+class FmRegressorModelTrainInfo(FmRegressorModelInfo):
+    """How a factorization machine was trained."""
+
+    def getConvInfo(self) -> list[str]:
+        """Give a line for each iteration."""
+        return course_lines(json.loads(self._data[0]).get("convergenceInfo"))
+
+    def __str__(self) -> str:
+        return super().__str__() + _course_shown(self.getConvInfo())
+
+
+class FmClassifierModelTrainInfo(FmRegressorModelTrainInfo):
+    """How a factorization machine of a label with two values was trained."""
 
 
 class TreeModelInfo(ModelInfo):
@@ -281,9 +290,28 @@ class TreeModelInfo(ModelInfo):
         known = json.loads(self._data[0])
         return [n for n, one in zip(self.getFeatures(), known, strict=True) if one is not None]
 
+    def getCategoricalValues(self, categoricalCol: str) -> list[str]:
+        """Give the categories of a feature."""
+        known = dict(zip(self.getFeatures(), json.loads(self._data[0]), strict=True))
+        if known.get(categoricalCol) is None:
+            raise bad_option(
+                type(self).__name__,
+                f"the model has no categories of {categoricalCol!r:.60}",
+                f"it has those of {', '.join(self.getCategoricalFeatures()) or 'no feature'}",
+            )
+        return list(known[categoricalCol])
+
     def getLabels(self) -> list[Any]:
         """Give the values of the label, of a classifier."""
         return list(self._labels)
+
+    def _rule(self, treeId: int) -> str:
+        """Write a tree as an expression of SQL."""
+        if not 0 <= treeId < self.getNumTrees():
+            raise bad_option(
+                type(self).__name__, f"there is no tree {treeId!r:.20} among {self.getNumTrees()}"
+            )
+        return _Rule(json.loads(self._data[1 + treeId]), self).text(0)
 
     def __str__(self) -> str:
         meta: dict[str, Any] = {
@@ -298,6 +326,110 @@ class TreeModelInfo(ModelInfo):
         rows = [[name, f"{share:.6f}"] for name, share in ranked]
         shown = format_table(rows, ["feature", "importance"])
         return text + headline("feature importance", "-") + shown + "\n"
+
+
+class DecisionTreeModelInfo(TreeModelInfo):
+    """A tree."""
+
+    def getCaseWhenRule(self) -> str:
+        """Give the tree as an expression of SQL."""
+        return self._rule(0)
+
+    def saveTreeAsImage(self, path: str, isOverwrite: bool = False) -> NoReturn:
+        """Refuse: trees are not drawn."""
+        del path, isOverwrite
+        raise _undrawn(self, "getCaseWhenRule()")
+
+
+class MultiTreeModelInfo(TreeModelInfo):
+    """Trees."""
+
+    def getCaseWhenRule(self, treeId: int) -> str:
+        """Give a tree, counted from 0, as an expression of SQL."""
+        return self._rule(treeId)
+
+    def saveTreeAsImage(self, path: str, treeId: int, isOverwrite: bool = False) -> NoReturn:
+        """Refuse: trees are not drawn."""
+        del path, treeId, isOverwrite
+        raise _undrawn(self, "getCaseWhenRule(treeId)")
+
+
+class RandomForestModelInfo(MultiTreeModelInfo):
+    """A forest."""
+
+
+class GbdtModelInfo(MultiTreeModelInfo):
+    """Boosted trees."""
+
+
+def _undrawn(info: TreeModelInfo, instead: str) -> Exception:
+    return bad_option(
+        type(info).__name__,
+        f"{type(info).__name__}: trees are not drawn",
+        f"{instead} gives a tree as an expression of SQL",
+    )
+
+
+class _Rule:
+    """A tree as an expression of SQL; the form of a tree is that of `_tree_models`."""
+
+    def __init__(self, tree: Mapping[str, Any], info: TreeModelInfo) -> None:
+        self._tree = tree
+        self._names = info.getFeatures()
+        self._categories = json.loads(info._data[0])
+        self._labels = info.getLabels()
+
+    def text(self, node: int) -> str:
+        """Write a node with those below it."""
+        feature = self._tree["feature"][node]
+        if feature < 0:
+            return self._leaf(self._tree["value"][node])
+        branches = self._tree["branches"].get(str(node))
+        parts = self._by_number(node) if branches is None else self._by_category(node, branches)
+        first = self._tree["child"][node]
+        last = max(parts)
+        whens = [
+            f"WHEN {' OR '.join(tests)} THEN {self.text(first + child)}"
+            for child, tests in sorted(parts.items())
+            if child != last
+        ]
+        return f"CASE {' '.join(whens)} ELSE {self.text(first + last)} END"
+
+    def _by_number(self, node: int) -> dict[int, list[str]]:
+        name = self._name(node)
+        test = f"{name} <= {self._tree['threshold'][node]!r}"
+        missing = [f"{name} IS NULL"] if self._tree["missing"][node] == 0 else []
+        return {0: [test, *missing], 1: []}
+
+    def _by_category(self, node: int, branches: Sequence[int]) -> dict[int, list[str]]:
+        name, known = self._name(node), self._categories[self._tree["feature"][node]]
+        children: dict[int, list[str]] = {}
+        for category, child in zip(known, branches[1:], strict=True):
+            children.setdefault(child, []).append(_literal(category))
+        parts = {child: [f"{name} IN ({', '.join(c)})"] for child, c in children.items()}
+        # What is not known goes with what is missing.
+        missing = self._tree["missing"][node]
+        every = ", ".join(map(_literal, known))
+        parts.setdefault(missing, []).append(f"{name} IS NULL OR {name} NOT IN ({every})")
+        return parts
+
+    def _name(self, node: int) -> str:
+        name = self._names[self._tree["feature"][node]]
+        return '"' + name.replace('"', '""') + '"'
+
+    def _leaf(self, value: Any) -> str:
+        values = value if isinstance(value, list) else [value]
+        if len(self._labels) == len(values) > 1:
+            return _literal(self._labels[max(range(len(values)), key=values.__getitem__)])
+        return repr(float(values[0]))
+
+
+def _literal(value: Any) -> str:
+    return (
+        repr(value)
+        if isinstance(value, (int, float))
+        else "'" + str(value).replace("'", "''") + "'"
+    )
 
 
 class StandardScalerModelInfo(ModelInfo):
@@ -364,36 +496,22 @@ class MaxAbsScalarModelInfo(ModelInfo):
         return text + headline("max abs information", "=") + f"\n{listed(self.getMaxAbs())}\n"
 
 
-class KMeansModelInfo(ModelInfo):
-    """Clusters: their centres, and how many rows each has."""
-
-    def __init__(self, rows: pa.Table) -> None:
-        super().__init__(rows)
-        clusters = [json.loads(text) for text in self._data]
-        self._clusters = {cluster["clusterId"]: cluster for cluster in clusters}
-
-    def getClusterNumber(self) -> int:
-        """Tell how many clusters there are."""
-        return len(self._clusters)
-
-    def getClusterCenter(self, clusterId: int) -> DenseVector:
-        """Give the centre of a cluster."""
-        return DenseVector(self._clusters[clusterId]["vec"]["data"])
-
-    def getClusterWeight(self, clusterId: int) -> float:
-        """Give the number of rows of a cluster."""
-        return float(self._clusters[clusterId]["weight"])
-
-    def __str__(self) -> str:
-        total = sum(self.getClusterWeight(i) for i in self._clusters)
-        text = headline("KMeansInfo", "-")
-        text += (
-            f"KMeans clustering with {self.getClusterNumber()} clusters. Clustering on "
-            f"{int(total)} samples of {self._meta.get('vectorSize')} dimension based on "
-            f"{self._meta.get('distanceType')}.\n"
+def course_lines(course: Sequence[float] | None) -> list[str]:
+    """Write the course of an objective, three numbers for each iteration."""
+    given = course or []
+    return [
+        f"step:{i} loss:{loss:.8f} gradNorm:{slope:.8f} learnRate:{length:.8f}"
+        for i, (loss, slope, length) in enumerate(
+            zip(given[::3], given[1::3], given[2::3], strict=True)
         )
-        centres = {i: self.getClusterCenter(i).getData() for i in sorted(self._clusters)}
-        return text + headline("ClusterCenters", "=") + mapped(centres, lines=True, edge=10) + "\n"
+    ]
+
+
+def _course_shown(lines: Sequence[str]) -> str:
+    shown = list(lines)
+    if len(shown) >= 2 * _STEPS_SHOWN:
+        shown = [*shown[:_STEPS_SHOWN], "... ... ... ...", *shown[-_STEPS_SHOWN:]]
+    return headline("train convergence info", "-") + "".join(f"{line}\n" for line in shown)
 
 
 # --- printing ---
@@ -500,6 +618,10 @@ class WithModelInfo(BatchOperator):
 
     def getModelInfoBatchOp(self) -> BatchOperator:
         """Give the rows of the model, as an operator."""
+        return TableBatch(self._table())
+
+    def getTrainInfoBatchOp(self) -> BatchOperator:
+        """Give the rows of the model, which tell of the training too, as an operator."""
         return TableBatch(self._table())
 
     @without_our_frames

@@ -17,7 +17,7 @@ from alink.operators._define import BUILT, build
 from alink.operators._dialect import quoted
 from alink.operators._mapping import with_columns_found
 from alink.operators._stages import PipelineStage
-from alink.operators._training import Columns, Estimator, Trained, TrainedModel
+from alink.operators._training import Columns, Trained, TrainedModel, TrainStage
 
 _CLASSIFIER = "classifier"
 _CLASSES_MIN = 2
@@ -28,7 +28,7 @@ _DOC = (
 )
 
 
-class OneVsRest(Estimator):
+class OneVsRest(TrainStage):
     """A classifier of many labels, of classifiers of two."""
 
     def _set(self, name: str, value: Any) -> Any:
@@ -99,7 +99,7 @@ def _described(value: Any) -> Mapping[str, Any]:
     beneath = getattr(value, "_beneath", None)  # of alink.ml
     stage = beneath(value._params) if beneath is not None else value
     is_classifier = (
-        isinstance(stage, Estimator)
+        isinstance(stage, TrainStage)
         and not isinstance(stage, OneVsRest)
         and catalogue()[stage._name].category == "classification"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import pyarrow as pa
 
-from alink._algorithms._types import format_schema, type_name
+from alink._algorithms._types import flink_name, format_schema
 from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink._table import Table
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 O = TypeVar("O", bound="AlgoOperator")  # noqa: E741
-
-
-_FLINK_NAMES = {"STRING": "VARCHAR"}
 
 
 def collect(operators: Sequence[AlgoOperator]) -> list[pa.Table]:
@@ -107,6 +104,10 @@ class AlgoOperator(WithParams):
         """Give this operator's rows to another one, which is returned."""
         return following.linkFrom(self)
 
+    def getName(self) -> str:
+        """Give the name of the operator's class."""
+        return self._name
+
     def linkTo(self, following: O) -> O:
         """Give this operator's rows to another one, which is returned."""
         return following.linkFrom(self)
@@ -158,7 +159,7 @@ class AlgoOperator(WithParams):
 
     def getColTypes(self) -> list[str]:
         """Give the types of the columns, as Flink names them: a text is VARCHAR."""
-        return [_FLINK_NAMES.get(t, t) for t in map(type_name, self._schema.types)]
+        return [flink_name(kind) for kind in self._schema.types]
 
     def getSchemaStr(self) -> str:
         """Give the schema as a string, ``"id INT,vec VECTOR"``."""
@@ -226,7 +227,10 @@ class AlgoOperator(WithParams):
     @without_our_frames
     def select(self, fields: str | Sequence[str]) -> Any:
         """Compute columns: a list of expressions, or a text with commas between them."""
-        return self._then("Select", clause=fields if isinstance(fields, str) else ", ".join(fields))
+        if not isinstance(fields, str):
+            known = {*self._schema.names}
+            fields = ", ".join(f"`{field}`" if field in known else field for field in fields)
+        return self._then("Select", clause=fields)
 
     @without_our_frames
     def where(self, predicate: str) -> Any:
@@ -239,9 +243,9 @@ class AlgoOperator(WithParams):
         return self._then("Filter", clause=predicate)
 
     @without_our_frames
-    def alias(self, fields: str) -> Any:
-        """Give all columns other names, with commas between them."""
-        return self._then("As", clause=fields)
+    def alias(self, fields: str | Sequence[str]) -> Any:
+        """Give all columns other names: a list, or a text with commas between them."""
+        return self._then("As", clause=fields if isinstance(fields, str) else ",".join(fields))
 
     @without_our_frames
     def split(self, fraction: float) -> Any:
@@ -278,6 +282,10 @@ class AlgoOperator(WithParams):
         return self._then("Rebalance")
 
     def toTable(self) -> Table:
+        """Give the rows as a table of `alink`."""
+        return self._table()
+
+    def getOutputTable(self) -> Table:
         """Give the rows as a table of `alink`."""
         return self._table()
 

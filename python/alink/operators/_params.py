@@ -24,6 +24,8 @@ class WithParams:
     _name: ClassVar[str] = ""
     #: The parameters that it has.
     _parameters: ClassVar[Mapping[str, Parameter]] = {}
+    #: Whether a file of a model is one that it writes: none is read.
+    _writes_models: ClassVar[bool] = False
 
     def __init__(self, *args: Mapping[str, Any], **params: Any) -> None:
         self._values: dict[str, Any] = {}
@@ -38,6 +40,10 @@ class WithParams:
                 self._set(name, value)
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("get_j_obj", "_j_op", "_j_obj"):
+            raise AttributeError(
+                f"{self._name} has no object of Java, since there is no JVM: call its own methods"
+            )
         verb, parameter = name[:3], name[3:4].lower() + name[4:]
         if verb in ("set", "get") and parameter:
             known = _by_setter(type(self)._parameters)
@@ -62,7 +68,7 @@ class WithParams:
                 f"{self._name} has no parameter {quote(name)}",
                 did_you_mean(name, "its parameters", list(self._parameters)),
             )
-        if name in MODEL_FILES and value is not None:
+        if name in MODEL_FILES and value is not None and not self._writes_models:
             raise bad_option(
                 self._name,
                 f"{self._name} reads no model from {quote(name)}",

@@ -12,15 +12,20 @@ from alink._algorithms._types import is_number
 from alink._diag import quote
 from alink._options import bad_option, find_column
 from alink._table import Table
-from alink.operators._define import one_of, operator
+from alink.operators._define import BUILT, one_of, operator
 from alink.operators._linear import with_features
 from alink.operators._mapping import apply_step
+from alink.operators._model_details import GlmModelInfo
 from alink.operators._model_info import (
-    FactorizationModelInfo,
+    FmClassifierModelInfo,
+    FmClassifierModelTrainInfo,
+    FmRegressorModelInfo,
+    FmRegressorModelTrainInfo,
     SoftmaxModelInfo,
     StepwiseModelInfo,
 )
-from alink.operators._training import Columns, Trained, Training, trained
+from alink.operators._operator import AlgoOperator
+from alink.operators._training import Columns, Trained, TrainedModel, Training, trained
 
 Params = Mapping[str, Any]
 
@@ -150,6 +155,11 @@ def _evaluated(name: str, params: Params, inputs: Sequence[Table]) -> Table:
     return brought._train(training)
 
 
+def _evaluate(self: TrainedModel, data: AlgoOperator) -> Any:
+    """Say how well the model fits the rows of a batch operator."""
+    return BUILT["GlmEvaluationBatchOp"]().linkFrom(self.getModelData(), data)
+
+
 def declare() -> None:
     """Declare the operators of this module."""
     features = ["labelCol", "featureCols", "vectorCol", "weightCol"]
@@ -176,10 +186,12 @@ def declare() -> None:
             [*features, "offsetCol"],
             estimator="GeneralizedLinearRegression",
             prepare=_with_family,
+            info=GlmModelInfo,
             doc="A generalized linear model, by iteratively reweighted least squares.",
         )
     )
     operator("GlmEvaluationBatchOp", _evaluated, 2)
+    BUILT["GeneralizedLinearRegressionModel"].evaluate = _evaluate  # type: ignore[attr-defined]
     trained(
         Trained(
             "AftSurvivalReg",
@@ -205,9 +217,21 @@ def declare() -> None:
             doc="The monotone function of a feature that is nearest to the labels.",
         )
     )
-    for name, task, model in (
-        ("FmClassifier", "_factorization.train_classifier", "FmClassificationModel"),
-        ("FmRegressor", "_factorization.train_regressor", "FmRegressionModel"),
+    for name, task, model, info, train_info in (
+        (
+            "FmClassifier",
+            "_factorization.train_classifier",
+            "FmClassificationModel",
+            FmClassifierModelInfo,
+            FmClassifierModelTrainInfo,
+        ),
+        (
+            "FmRegressor",
+            "_factorization.train_regressor",
+            "FmRegressionModel",
+            FmRegressorModelInfo,
+            FmRegressorModelTrainInfo,
+        ),
     ):
         trained(
             Trained(
@@ -220,7 +244,8 @@ def declare() -> None:
                 applied=["vectorCol"],
                 model=model,
                 prepare=_with_factors,
-                info=FactorizationModelInfo,
+                info=info,
+                train_info=train_info,
                 doc="A factorization machine: weights of features and of their pairs, by L-BFGS.",
             )
         )

@@ -10,7 +10,7 @@ import pyarrow as pa
 from alink._algorithms._types import VECTOR
 from alink._options import bad_option, find_column
 from alink.operators._encoder_info import (
-    VectorMaxAbsScalerModelInfo,
+    VectorMaxAbsScalarModelInfo,
     VectorMinMaxScalerModelInfo,
     VectorStandardScalerModelInfo,
 )
@@ -102,7 +102,7 @@ def declare() -> None:
         (
             "VectorMaxAbsScaler",
             "max_abs",
-            VectorMaxAbsScalerModelInfo,
+            VectorMaxAbsScalarModelInfo,
             "Scale vectors, index by index, by the largest absolute value.",
         ),
     ):

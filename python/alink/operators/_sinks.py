@@ -194,7 +194,8 @@ def sink(name: str, base: type[AlgoOperator], make: MakeSink, **members: Any) ->
 
 
 def _print(self: AlgoOperator) -> Table:
-    self._inputs[0].lazyPrint()
+    most = self._get("maxLimit") if "maxLimit" in self._parameters else None
+    self._inputs[0].lazyPrint(most or -1)
     return self._inputs[0]._table()
 
 

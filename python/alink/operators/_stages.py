@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink._table import Table
+from alink.operators._catalogue import Parameter
 from alink.operators._operator import AlgoOperator
 from alink.operators._params import WithParams
 
@@ -66,7 +67,24 @@ class PipelineStage(WithParams):
         raise NotImplementedError
 
 
-class Transformer(PipelineStage):
+class LocalPredictable:
+    """A stage that maps rows in this process."""
+
+    @without_our_frames
+    def collectLocalPredictor(self, inputSchemaStr: str) -> LocalPredictor:
+        """Compute the model and give what maps rows with it in this process.
+
+        Parameters
+        ----------
+        inputSchemaStr : str
+            The names and types of the columns of the rows, ``"x double, y double"``.
+        """
+        from alink.operators._local import LocalPredictor
+
+        return LocalPredictor(self, inputSchemaStr)
+
+
+class Transformer(PipelineStage, LocalPredictable):
     """A stage that gives rows for rows."""
 
     _make: ClassVar[Callable[[str, Mapping[str, Any], Sequence[Table]], Table]]
@@ -88,21 +106,45 @@ class Transformer(PipelineStage):
         self._print_transformed(result)
         return result
 
-    @without_our_frames
-    def collectLocalPredictor(self, inputSchemaStr: str) -> LocalPredictor:
-        """Compute the model and give what maps rows with it in this process.
-
-        Parameters
-        ----------
-        inputSchemaStr : str
-            The names and types of the columns of the rows, ``"x double, y double"``.
-        """
-        from alink.operators._local import LocalPredictor
-
-        return LocalPredictor(self, inputSchemaStr)
-
     def _transformed(self, table: Table) -> Table:
         return type(self)._make(self._name, self._all(), [table])
+
+
+class Model(Transformer):
+    """A trained stage."""
+
+    def getModelData(self) -> Any:
+        """Give the rows of the model, a batch operator."""
+        raise NotImplementedError
+
+    def setModelData(self, model: AlgoOperator) -> Any:
+        """Set the model, the rows of an operator."""
+        raise NotImplementedError
+
+
+class Estimator(PipelineStage):
+    """A stage that is trained."""
+
+    @without_our_frames
+    def fit(self, data: AlgoOperator) -> Any:
+        """Train the stage on the rows of a batch operator, and give its model."""
+        return self._fitted(self._rows_of(data))
+
+    def _rows_of(self, data: Any) -> Table:
+        """Give the rows to train with."""
+        if not isinstance(data, AlgoOperator) or data._kind != "batch":
+            given = data._name if isinstance(data, AlgoOperator) else type(data).__name__
+            raise bad_option(
+                self._name,
+                f"{self._name}.fit takes a batch operator, not {given}",
+                "make one with BatchOperator.fromDataframe(df, schemaStr)",
+            )
+        return data._table()
+
+    @without_our_frames
+    def fitAndTransform(self, data: AlgoOperator) -> Any:
+        """Train the stage, and apply it to the same rows."""
+        return self.fit(data).transform(data)
 
 
 class _Saved(PipelineStage):
@@ -150,7 +192,7 @@ class _Saved(PipelineStage):
         return None
 
 
-class Pipeline(_Saved):
+class Pipeline(_Saved, Estimator):
     """Stages one after the other.
 
     Parameters
@@ -208,17 +250,8 @@ class Pipeline(_Saved):
 
         return pipeline_of("Pipeline", _collected(op), op._name)
 
-    @without_our_frames
-    def fitAndTransform(self, data: AlgoOperator) -> Any:
-        """Train the stages, and apply them to the same rows."""
-        return self.fit(data).transform(data)
-
-    @without_our_frames
-    def fit(self, data: AlgoOperator) -> PipelineModel:
-        """Train the stages that are trained, each on what those before it give."""
-        return self._fitted(data._table())
-
     def _fitted(self, table: Table) -> PipelineModel:
+        # Each stage is trained on what those before it give.
         fitted: list[Transformer] = []
         for i, stage in enumerate(self._stages):
             made = stage._fitted(table)
@@ -234,10 +267,18 @@ def _collected(op: AlgoOperator) -> Any:
     return collect([op])[0]
 
 
-class PipelineModel(_Saved, Transformer):
+class PipelineModel(_Saved, Model):
     """Trained stages one after the other."""
 
     _name = "PipelineModel"
+    _parameters: ClassVar[Mapping[str, Parameter]] = {
+        name: Parameter(name, kind, None, False)
+        for name, kind in (
+            ("modelStreamFilePath", "String"),
+            ("modelStreamScanInterval", "Integer"),
+            ("modelStreamStartTime", "String"),
+        )
+    }
 
     def __init__(self, *stages: Any) -> None:
         super().__init__()
@@ -249,6 +290,18 @@ class PipelineModel(_Saved, Transformer):
                         "PipelineModel", f"{item!r:.60} is no trained stage of a pipeline"
                     )
                 self._stages.append(item)
+
+    def getModelData(self) -> Any:
+        """Give the stages with their models as rows, as `save` does."""
+        return self.save()
+
+    def setModelData(self, model: AlgoOperator) -> NoReturn:
+        """Refuse: the rows of a pipeline make another one."""
+        raise bad_option(
+            "PipelineModel",
+            f"PipelineModel takes no rows of {model!r:.60}",
+            "PipelineModel.collectLoad(op) makes a pipeline of the rows of `save`",
+        )
 
     def getTransformers(self) -> list[Transformer]:
         """Give the stages."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 from alink._algorithms._models import read_model
 from alink._diag import did_you_mean, quote
 from alink._options import bad_option
-from alink.operators._values import DenseMatrix, DenseVector, SparseVector, Vector
+from alink.operators._linalg import DenseMatrix, DenseVector, SparseVector, Vector
 
 _COLUMNS_MIN = 11  # so many columns at each end are shown at least
 _EDGE_MAX = 20  # of a table's rows and columns, so many at each end are shown
@@ -279,6 +279,11 @@ class ChiSquareTestResult:
     def getColName(self) -> str:
         """Give the column's name, or of vectors the index."""
         return self._name
+
+    def setColName(self, colName: str) -> ChiSquareTestResult:
+        """Set the column's name; returns the result."""
+        self._name = colName
+        return self
 
     def getValue(self) -> float:
         """Give the statistic."""

@@ -12,9 +12,10 @@ from alink._algorithms._types import type_name
 from alink._diag import quote
 from alink._options import bad_option, find_column
 from alink._table import Table
-from alink.operators._base import BatchOperator
 from alink.operators._clustering import check_counts, predicted
 from alink.operators._define import build, one_of
+from alink.operators._model_details import LdaModelInfo
+from alink.operators._model_info import WithModelInfo
 from alink.operators._training import Trained, Training, trained
 
 _DOC = (
@@ -54,7 +55,7 @@ def _checked(name: str, params: Mapping[str, Any], schema: pa.Schema) -> dict[st
     return given
 
 
-class _Train(BatchOperator):
+class _Train(WithModelInfo):
     """Trains topics; side outputs are the words with the topics' shares, and measures."""
 
     _trained: ClassVar[Trained]
@@ -83,7 +84,15 @@ def declare() -> None:
         ["selectedCol"],
         applied=["selectedCol"],
         prepare=_checked,
+        info=LdaModelInfo,
         doc=_DOC,
     )
     trained(definition)
-    build("LdaTrainBatchOp", _Train, _DOC, _trained=definition)
+    build(
+        "LdaTrainBatchOp",
+        _Train,
+        _DOC,
+        _trained=definition,
+        _info=staticmethod(LdaModelInfo),
+        _train_info=staticmethod(LdaModelInfo),
+    )

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, TypeVar
 import pyarrow as pa
 
 from alink._algorithms._models import model_schema
-from alink._errors import without_our_frames
 from alink._functions import FunctionOptions
 from alink._kinds import TrainFunction
 from alink._options import bad_option
@@ -36,10 +35,10 @@ from alink.operators._model_info import (
 )
 from alink.operators._operator import AlgoOperator, collect
 from alink.operators._session import session
-from alink.operators._stages import PipelineStage, Transformer
+from alink.operators._stages import Estimator, Model
 
 Columns = Sequence[tuple[str, pa.DataType]]
-E = TypeVar("E", bound="Estimator")
+E = TypeVar("E", bound="TrainStage")
 
 #: How many workers train a model together; None leaves it to the engine, which goes by the rows.
 WORKERS: int | None = None
@@ -240,20 +239,11 @@ class PredictStream(StreamOperator):
         return self._trained.apply(self._name, self._all(), self._model._table(), rows)
 
 
-class Estimator(PipelineStage):
+class TrainStage(Estimator):
     """A stage that is trained; its model is a stage that gives rows for rows."""
 
     _trained: ClassVar[Trained]
     _model_class: ClassVar[type[TrainedModel]]
-
-    @without_our_frames
-    def fit(self, data: AlgoOperator) -> TrainedModel:
-        """Train the stage on the rows of a batch operator."""
-        if not isinstance(data, BatchOperator):
-            raise bad_option(
-                self._name, f"{self._name}.fit takes a batch operator, not {data!r:.60}"
-            )
-        return self._fitted(data._table())
 
     def _fitted(self, table: Table) -> TrainedModel:
         fit = catalogue()[f"{self._trained.name}TrainBatchOp"].parameters
@@ -293,13 +283,8 @@ class Estimator(PipelineStage):
         """Print what is known of the training, with the ``execute`` after ``fit``."""
         return self._lazy("TrainInfo", title)
 
-    @without_our_frames
-    def fitAndTransform(self, data: AlgoOperator) -> Any:
-        """Train the stage, and apply it to the same rows."""
-        return self.fit(data).transform(data)
 
-
-class TrainedModel(Transformer):
+class TrainedModel(Model):
     """A trained stage."""
 
     _trained: ClassVar[Trained]
@@ -377,7 +362,7 @@ def trained(definition: Trained) -> None:
         build(told, ReadModel, doc, _info=read, _train_info=of_training)
     if estimator in catalogue():
         model = BUILT[trained_model]
-        build(estimator, Estimator, definition.doc, _trained=definition, _model_class=model)
+        build(estimator, TrainStage, definition.doc, _trained=definition, _model_class=model)
 
 
 class TrainBatch(WithModelInfo):

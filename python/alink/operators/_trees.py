@@ -16,7 +16,12 @@ from alink._table import Table
 from alink.operators._catalogue import catalogue
 from alink.operators._define import batch_and_stream, one_of
 from alink.operators._mapping import apply_step
-from alink.operators._model_info import TreeModelInfo
+from alink.operators._model_info import (
+    DecisionTreeModelInfo,
+    GbdtModelInfo,
+    MultiTreeModelInfo,
+    RandomForestModelInfo,
+)
 from alink.operators._training import Columns, Trained, trained
 
 _COLUMNS = ("labelCol", "featureCols", "vectorCol", "weightCol", "categoricalCols")
@@ -436,6 +441,13 @@ def _algorithms() -> list[_Row]:
     return rows
 
 
+_INFO = {
+    "RandomForest": RandomForestModelInfo,
+    "Gbdt": GbdtModelInfo,
+    "XGBoost": MultiTreeModelInfo,
+}
+
+
 def declare() -> None:
     """Declare the operators of this module."""
     for name, estimator, model, train, classes, prepare, doc in _algorithms():
@@ -448,7 +460,7 @@ def declare() -> None:
             "alone": train == "_xgboost.train",
             "settings": {"modelName": name, "classifier": classes},
             "prepare": prepare,
-            "info": TreeModelInfo,
+            "info": _INFO.get(name.removesuffix("Reg"), DecisionTreeModelInfo),
         }
         trained(
             Trained(

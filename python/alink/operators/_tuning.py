@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import pyarrow as pa
 
@@ -20,10 +20,18 @@ from alink._together import run_together
 from alink.operators._base import BatchOperator, TableBatch
 from alink.operators._catalogue import Parameter, catalogue
 from alink.operators._define import BUILT, one_of
+from alink.operators._operator import AlgoOperator
 from alink.operators._params import WithParams
 from alink.operators._search_spaces import ParamDist, ParamGrid, Setting, ValueDist
 from alink.operators._session import session
-from alink.operators._stages import Pipeline, PipelineModel, PipelineStage, Transformer
+from alink.operators._stages import (
+    Estimator,
+    Model,
+    Pipeline,
+    PipelineModel,
+    PipelineStage,
+    Transformer,
+)
 from alink.operators._summaries import format_table
 from alink.operators._training import Training
 
@@ -68,6 +76,10 @@ class TuningEvaluator(WithParams):
             if name.replace("-", "").replace(" ", "").lower() == plain:
                 return math.nan if value is None else float(value)
         return math.nan
+
+    def getMetricParamInfo(self) -> str:
+        """Give the name of the metric."""
+        return self.metric()
 
     @without_our_frames
     def evaluate(self, data: BatchOperator) -> float:
@@ -140,7 +152,7 @@ def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.split("\n"))
 
 
-class SearchModel(Transformer):
+class SearchModel(Model):
     """The best pipeline of a search, trained on all rows."""
 
     def __init__(self, model: PipelineModel | None = None, report: Report | None = None) -> None:
@@ -161,6 +173,14 @@ class SearchModel(Transformer):
             raise bad_option(self._name, f"{self._name} has no model", "a search's fit gives it")
         return self._model
 
+    def getModelData(self) -> Any:
+        """Give the trained pipeline as rows, as `save` does."""
+        return self._best.getModelData()
+
+    def setModelData(self, model: AlgoOperator) -> NoReturn:
+        """Refuse: the rows of a pipeline make another one."""
+        self._best.setModelData(model)
+
     def getPipelineModel(self) -> PipelineModel:
         """Give the trained pipeline."""
         return self._best
@@ -178,22 +198,24 @@ class SearchModel(Transformer):
         return self._best._transformed(table)
 
 
-class Search(PipelineStage):
+class Search(Estimator):
     """Tries candidates, and trains the best of them on all rows.
 
     A candidate that fails is reported with the reason, and the others go on.
     """
 
     _model_class: ClassVar[type[SearchModel]]
+    _writes_models = True
 
     @without_our_frames
-    def fit(self, data: BatchOperator) -> SearchModel:
-        """Search, on the rows of a batch operator."""
-        if not isinstance(data, BatchOperator):
-            raise bad_option(
-                self._name, f"{self._name}.fit takes a batch operator, not {data!r:.60}"
-            )
-        model, report = self._search(data._table())
+    def fit(self, data: AlgoOperator) -> SearchModel:
+        """Search, on the rows of a batch operator.
+
+        With ``modelFilePath`` the next ``execute`` writes the best pipeline to that file.
+        """
+        model, report = self._search(self._rows_of(data))
+        if (path := self._get("modelFilePath")) is not None:
+            model.save(path, bool(self._get("overwriteSink")))
         return self._model_class(model, report)
 
     def enableLazyPrintTrainInfo(self: S, title: str | None = None) -> S:
