@@ -149,7 +149,7 @@ def test_operators_streams_and_stages() -> None:
         assert found["p"][0].as_py() is None
         info = trained.collectModelInfo()
         assert info.getNumFactor() == 2
-        assert info.getVectorSize() == 4
+        assert info.getNumFeature() == 4
         assert "num factor" in str(info)
 
 

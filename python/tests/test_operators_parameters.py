@@ -29,6 +29,7 @@ SOURCES = "\n".join(
 #: What ends the name of a parameter that has a value for each column.
 EACH = ("Array", "Map")
 UNREAD = {
+    "algoType": "trees are boosted in one way",
     "appendType": "numbers without gaps, DENSE, are what UNIQUE asks for too",
     "bit": "distinct visitors are counted, not estimated",
     "checkpointFilePath": "a training is not continued: it begins anew where a worker is lost",
@@ -48,12 +49,18 @@ UNREAD = {
     "optimMethod": "all of them end in the same minimum",
     "pluginVersion": "there are no plugins",
     "pythonEnv": "the engine builds the environment",
+    "refreshInterval": "of PyAlink's display in notebooks",
     "runningMode": "says how to compute, not what",
     "saveCheckpointsSecs": "what is the best state would hang on the clock",
     "scanInterval": "a folder is read once",
     "singlePrecisionHistogram": "says how to compute, not what",
+    "sketchRatio": "bins are found on a sample of the library's",
     "timePerSample": "rows are made when they are asked for",
     "timeZones": "rows are made when they are asked for",
+    "useEpsilonApproQuantile": "bins are found on a sample of the library's",
+    "useMissing": "the library knows missing values",
+    "useOneHot": "the library splits categories by their means",
+    "vizName": "charts in a browser are not made",
     "watermarkType": "a stream that has an end waits for all rows",
 }
 CLASSES = {

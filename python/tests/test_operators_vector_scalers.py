@@ -202,7 +202,7 @@ def test_what_models_say():
     np.testing.assert_allclose(standard.getStdDevs()[3], np.std([2, -4, 0], ddof=1))
     assert standard.isWithMeans()
     assert info("VectorMinMaxScaler").getMaxs() == [0.0, 0.0, 0.0, 2.0, 0.0]
-    assert info("VectorMaxAbsScaler").getMaxsAbs() == [0.0, 0.0, 0.0, 4.0, 0.0]
+    assert info("VectorMaxAbsScaler").getMaxAbs() == [0.0, 0.0, 0.0, 4.0, 0.0]
     imputer = info("VectorImputer", strategy="min")
     assert [imputer.getStrategy(), imputer.getFillValues()[3]] == ["MIN", -4.0]
     for told in (standard, imputer, info("VectorImputer", strategy="VALUE", fillValue=1.5)):

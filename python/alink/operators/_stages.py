@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink._table import Table
-from alink.operators._catalogue import Parameter
+from alink.operators._catalogue import Parameter, catalogue
 from alink.operators._operator import AlgoOperator
 from alink.operators._params import WithParams
 
@@ -271,13 +271,11 @@ class PipelineModel(_Saved, Model):
     """Trained stages one after the other."""
 
     _name = "PipelineModel"
+    #: As all models have them.
     _parameters: ClassVar[Mapping[str, Parameter]] = {
-        name: Parameter(name, kind, None, False)
-        for name, kind in (
-            ("modelStreamFilePath", "String"),
-            ("modelStreamScanInterval", "Integer"),
-            ("modelStreamStartTime", "String"),
-        )
+        name: parameter
+        for name, parameter in catalogue()["KMeansModel"].parameters.items()
+        if name.startswith("modelStream")
     }
 
     def __init__(self, *stages: Any) -> None:
