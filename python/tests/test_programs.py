@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import nbclient
+import numpy as np
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -88,3 +90,46 @@ def _text(output: Any) -> str:
     if output.output_type == "stream":
         return output.text
     return html.unescape(re.sub(r"<style.*?</style>|<[^>]+>", " ", _html(output), flags=re.S))
+
+
+def _numbers(line: str) -> list[float]:
+    return [float(text) for text in re.findall(r"-?\d+\.\d+", line)]
+
+
+def test_the_regression_is_that_of_least_squares() -> None:
+    """What the program prints follows from its rows, which stand in it."""
+    rows = np.array(re.findall(r"\[(\d+\.\d), (\d), (\d+\.\d)\]", _source("regression")), float)
+    design = np.column_stack((np.ones(len(rows)), rows[:, :2]))
+    at, residual, _, _ = np.linalg.lstsq(design, rows[:, 2], rcond=None)
+    errors = rows[:, 2] - design @ at
+    r2 = 1 - residual[0] / ((rows[:, 2] - rows[:, 2].mean()) ** 2).sum()
+    lines = _expected("regression").splitlines()
+    assert np.allclose(_numbers(lines[0]), at, atol=1e-4)
+    known = [r2, np.sqrt((errors**2).mean()), np.abs(errors).mean()]
+    assert np.allclose(_numbers(lines[1]), known, atol=1e-4)
+    predicted = [_numbers(line)[-1] for line in lines[3:]]
+    assert np.allclose(predicted, [at @ [1, 70, 2], at @ [1, 95, 3]], atol=1e-5)
+
+
+def test_the_groups_are_those_of_pandas() -> None:
+    found = re.findall(r'\["(\w+)", "([\d :-]+)", ([\d.]+)\]', _source("times"))
+    frame = pd.DataFrame(found, columns=["who", "at", "amount"]).astype({"amount": float})
+    grouped = frame.groupby("who").agg(n=("at", "size"), at=("at", "max"), s=("amount", "sum"))
+    lines = _expected("times").splitlines()
+    for line, (who, row) in zip(lines[1:4], grouped.iterrows(), strict=True):
+        assert line.split() == [line[0], str(who), str(row.n), *row["at"].split(), str(row.s)]
+    means = frame.groupby("who").amount.mean().nlargest(2)
+    shown = {line.split()[1]: float(line.split()[2]) for line in lines[5:7]}
+    assert shown == pytest.approx(means.to_dict(), abs=1e-6)
+    assert lines[7] == str((frame.who == "cem").sum())
+
+
+def test_the_values_of_cells_are_those_of_numpy() -> None:
+    lines = _expected("tables").splitlines()
+    assert lines[0] == f"{np.linalg.norm([3.0, 0.0, 4.0])} 2 {4.0 * 2.0}"
+    solved = np.linalg.solve([[2.0, 1.0], [1.0, 3.0]], [3.0, 5.0])
+    assert lines[1] == f"{solved.round(6).tolist()} 5.0"
+    sums = np.arange(6.0).reshape(2, 3).sum(axis=0)
+    assert lines[2] == f"FloatTensor [2, 3] {sums.tolist()}"
+    mean = (2.0 + 6.0) / 2
+    assert lines[3:5] == [f"['b', 'c', 'a'] {mean} 3", f"[9, {mean}, 'z']"]

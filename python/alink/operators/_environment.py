@@ -74,6 +74,12 @@ def useLocalEnv(
         Of Flink; not used.
     """
     del flinkHome, config
+    if parallelism is not None and (not isinstance(parallelism, int) or parallelism < 1):
+        raise bad_option(
+            "useLocalEnv",
+            f"useLocalEnv: parallelism cannot be {parallelism!r:.60}",
+            "it is a whole number of processor cores, 1 or more",
+        )
     return _environments(begin(parallelism))
 
 

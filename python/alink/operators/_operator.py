@@ -81,7 +81,8 @@ class AlgoOperator(WithParams):
             if not isinstance(item, AlgoOperator):
                 raise bad_option(
                     self._name,
-                    f"{self._name} is linked from {item!r:.60}, which is no operator",
+                    f"{self._name} is linked from a {type(item).__name__}, which is no operator",
+                    "BatchOperator.fromDataframe(df, schemaStr) makes one of a DataFrame",
                 )
             if item._kind != self._kind and not self._takes(item):
                 raise bad_option(
@@ -102,6 +103,13 @@ class AlgoOperator(WithParams):
 
     def link(self, following: O) -> O:
         """Give this operator's rows to another one, which is returned."""
+        if not isinstance(following, AlgoOperator):
+            named = following.__name__ if isinstance(following, type) else type(following).__name__
+            raise bad_option(
+                self._name,
+                f"{self._name} is linked to {named}, which is no operator",
+                "an operator is made with parentheses, Op(); stages have fit and transform",
+            )
         return following.linkFrom(self)
 
     def getName(self) -> str:
@@ -110,7 +118,7 @@ class AlgoOperator(WithParams):
 
     def linkTo(self, following: O) -> O:
         """Give this operator's rows to another one, which is returned."""
-        return following.linkFrom(self)
+        return self.link(following)
 
     def _takes(self, _input: AlgoOperator) -> bool:
         """Tell whether an input of the other kind may be linked."""
@@ -190,6 +198,12 @@ class AlgoOperator(WithParams):
 
     def lazyPrint(self: O, n: int = -1, title: str | None = None) -> O:
         """Print the rows with the next ``execute``."""
+        if not isinstance(n, int):
+            raise bad_option(
+                self._name,
+                f"{self._name}.print: the number of rows cannot be {n!r:.60}",
+                "print(5), or print(5, title)",
+            )
         shown = self._table() if n <= 0 else self._table().limit(n)
 
         def show(rows: pa.Table) -> None:
@@ -291,6 +305,8 @@ class AlgoOperator(WithParams):
 
     def registerTableName(self: O, name: str) -> O:
         """Give the rows a name for ``sqlQuery``; one that had it before is replaced."""
+        if not isinstance(name, str):
+            raise bad_option(self._name, f"{self._name}.registerTableName: {name!r:.60} is no name")
         session().named[name.lower()] = self
         return self
 

@@ -54,7 +54,9 @@ class WithParams:
                 return lambda: self._get(parameter)
             hint = did_you_mean(parameter, "its parameters", list(self._parameters))
             raise AttributeError(f"{self._name} has no parameter {quote(parameter)}: {hint}")
-        raise AttributeError(f"{self._name} has no attribute {quote(name)}")
+        methods = [known for known in dir(type(self)) if not known.startswith("_")]
+        hint = did_you_mean(name, "its methods", methods)
+        raise AttributeError(f"{self._name} has no attribute {quote(name)}: {hint}")
 
     def __dir__(self) -> list[str]:
         setters = (f"set{name[:1].upper()}{name[1:]}" for name in self._parameters)
@@ -112,7 +114,14 @@ class _Setter:
         self._owner = owner
         self._parameter = parameter
 
-    def __call__(self, value: Any, *more: Any) -> Any:
+    def __call__(self, *values: Any) -> Any:
+        if not values:
+            raise bad_option(
+                self._owner._name,
+                f"{self._owner._name}: {quote(self._parameter)} is given no value",
+                "a setter takes one",
+            )
+        value, *more = values
         kind = self._owner._parameters[self._parameter].type
         if more and not kind.endswith("[]"):
             raise bad_option(

@@ -125,6 +125,13 @@ class Model(Transformer):
 class Estimator(PipelineStage):
     """A stage that is trained."""
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "transform":
+            raise AttributeError(
+                f"{self._name} is not trained, its model is: write fit(rows).transform(rows)"
+            )
+        return super().__getattr__(name)
+
     @without_our_frames
     def fit(self, data: AlgoOperator) -> Any:
         """Train the stage on the rows of a batch operator, and give its model."""
