@@ -57,6 +57,9 @@ class AftSurvivalRegression(Stage):
         reserved: Sequence[str] | None = ...,
         num_threads: int | None = ...,
         overwrite_sink: bool | None = ...,
+        model_stream_file_path: str | None = ...,
+        model_stream_scan_interval: int | None = ...,
+        model_stream_start_time: str | None = ...,
     ) -> None: ...
 class AutoCross(Stage):
     def __init__(
@@ -167,6 +170,7 @@ class Bucketizer(Stage):
         outputs: Sequence[str] | None = ...,
         reserved: Sequence[str] | None = ...,
         num_threads: int | None = ...,
+        cuts_array_str: Sequence[str] | None = ...,
     ) -> None: ...
 class C45(Stage):
     def __init__(

@@ -191,7 +191,7 @@ def declare() -> None:
         )
     )
     operator("GlmEvaluationBatchOp", _evaluated, 2)
-    BUILT["GeneralizedLinearRegressionModel"].evaluate = _evaluate  # type: ignore[attr-defined]
+    BUILT["GeneralizedLinearRegressionModel"].evaluate = _evaluate
     trained(
         Trained(
             "AftSurvivalReg",
