@@ -82,9 +82,8 @@ from alink.operators._model_info import WithModelInfo
 from alink.operators._recent_days import GenerateFeatureOfLatestNDays
 from alink.operators._results import ChiSquareTested, Correlated, Evaluated
 from alink.operators._results import Summarized, VectorSummarized
-from alink.operators._stages import Transformer
 from alink.operators._training import TrainStage, PredictStream, TrainedModel
-from alink.operators._tuning import Search, SearchModel, TuningEvaluator
+from alink.operators._tuning import Search, SearchModel
 from alink.operators._unbuilt import Unbuilt
 """
 

@@ -86,7 +86,6 @@ from alink.operators._stages import LocalPredictable as LocalPredictable
 from alink.operators._stages import Model as Model
 from alink.operators._stages import Pipeline as Pipeline
 from alink.operators._stages import PipelineModel as PipelineModel
-from alink.operators._stages import Transformer
 from alink.operators._stages import Transformer as Transformer
 from alink.operators._summaries import ChiSquareTestResult as ChiSquareTestResult
 from alink.operators._summaries import ChiSquareTestResults as ChiSquareTestResults
@@ -105,7 +104,7 @@ from alink.operators._tensor_values import Tensor as Tensor
 from alink.operators._tensor_values import UByteTensor as UByteTensor
 from alink.operators._training import TrainStage, PredictStream, TrainedModel
 from alink.operators._tuning import Report as Report
-from alink.operators._tuning import Search, SearchModel, TuningEvaluator
+from alink.operators._tuning import Search, SearchModel
 from alink.operators._tuning import TuningEvaluator as TuningEvaluator
 from alink.operators._udf import AlinkDataTypes as AlinkDataTypes
 from alink.operators._udf import DataTypes as DataTypes

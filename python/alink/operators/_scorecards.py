@@ -11,11 +11,11 @@ import pyarrow as pa
 from alink._algorithms._models import LABEL, model_schema
 from alink._algorithms._schemas import BORDERS
 from alink._diag import quote
-from alink._options import bad_option
+from alink._options import bad_option, find_column
 from alink._table import Table
 from alink.operators._define import build, one_of
 from alink.operators._discretizers import check_numbers
-from alink.operators._mapping import apply_step, find_column
+from alink.operators._mapping import apply_step
 from alink.operators._model_info import ModelInfo, headline, mapped
 from alink.operators._tokens import selected
 from alink.operators._training import Columns, TrainBatch, Trained, trained
