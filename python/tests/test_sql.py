@@ -163,10 +163,10 @@ def test_errors_point_into_the_query(shared_ctx, rows):
 
 
 def test_a_very_long_query(shared_ctx):
-    terms = " + ".join(["x"] * 200)
+    terms = " + ".join(["x"] * 500)
     listed = ", ".join(map(str, range(20_000)))
     query = f"SELECT {terms} AS s FROM (SELECT 1 AS x) WHERE x IN ({listed})"
-    assert shared_ctx.sql(query).collect() == [{"s": 200}]
+    assert shared_ctx.sql(query).collect() == [{"s": 500}]
 
 
 def test_the_default_context(pyrunner):

@@ -178,11 +178,11 @@ def test_a_table_without_columns(shared_ctx):
 
 
 def test_many_columns(shared_ctx):
-    data = pa.table({f"c{i}": [i, i + 1, i] for i in range(1_000)})
+    data = pa.table({f"c{i}": [i, i + 1, i] for i in range(2_000)})
     wide = shared_ctx.from_arrow(data)
     assert wide.union(wide).distinct().to_arrow().equals(data.slice(0, 2))
-    assert wide.order_by("c7 desc").select("c0", "c999").collect()[0] == {"c0": 1, "c999": 1000}
-    assert wide.describe().to_arrow().num_rows == 1_000
+    assert wide.order_by("c7 desc").select("c0", "c1999").collect()[0] == {"c0": 1, "c1999": 2000}
+    assert wide.describe().to_arrow().num_rows == 2_000
 
 
 def test_deep_plans_and_wide_unions(shared_ctx):
