@@ -185,7 +185,7 @@ class Looked:
 def run(script: str, name: str, folder: Path, times: int, workers: int, limit_s: float) -> Figures:
     """Train and predict some times; look at memory in a run of its own, of long ones in the same.
 
-    A look takes less than a millisecond of each tenth of a second.
+    A look takes some ten milliseconds, of each tenth of a second.
     """
     figures = Figures()
     times = min(times, lessons.LESSONS[name].times_max)
