@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._features import Encoding, join_sparse, sparse_ones
+from ._formats import text_column
 from ._models import BadModel, Model, read_model
 from ._strings import BLANKS, Unreadable, parse_double
-from ._tokens import UNSEEN, ColumnTokens, Tokens, refuse_unseen, token_column
+from ._tokens import UNSEEN, ColumnTokens, Tokens, refuse_unseen
 from ._vectors import Vectors
 
 _Numbers = npt.NDArray[np.int64]
@@ -105,7 +106,7 @@ class MultiHot:
         return [part.to_arrow() for part in parts]
 
     def _vectors(self, batch: pa.RecordBatch, name: str) -> Vectors:
-        column, tokens = token_column(batch.column(name)), self._tokens[name]
+        column, tokens = text_column(batch.column(name)), self._tokens[name]
         rows, parts = split(column, self._delimiter)
         found = tokens.find(parts)
         unseen = found == UNSEEN
@@ -272,7 +273,7 @@ class SparseFeatures:
 
     def __call__(self, batch: pa.RecordBatch) -> list[pa.Array]:
         """Give the vectors; features that the model does not know are left out."""
-        column = token_column(batch.column(self._name))
+        column = text_column(batch.column(self._name))
         rows, parts = split(column, self._model.get("spareFeatureDelimiter"))
         names, values = self._values(parts)
         found = self._tokens.find(names)

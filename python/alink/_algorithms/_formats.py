@@ -53,6 +53,18 @@ def texts_of(column: pa.Array) -> list[str | None]:
     return [None if value is None else text_of(value) for value in column.to_pylist()]
 
 
+def text_column(column: pa.Array) -> pa.Array:
+    """Give the texts of a column's values as a column."""
+    if pa.types.is_string(column.type):
+        return column
+    if pa.types.is_float64(column.type):
+        return java_doubles(column)
+    if pa.types.is_struct(column.type):
+        return pa.array(texts_of(column), pa.string())
+    coded = pc.dictionary_encode(column)
+    return pa.array(texts_of(coded.dictionary), pa.string()).take(coded.indices)
+
+
 def java_doubles(column: pa.Array) -> pa.Array:
     """Write doubles as `java_double` does; NULL stays.
 
@@ -422,7 +434,7 @@ def _joined(params: Mapping[str, Any], batch: pa.RecordBatch) -> pa.Array:
     between = "," if as_json else params["kvColDelimiter"]
     pieces: list[pa.Array] = []
     for name in dict.fromkeys(params.get("selectedCols") or batch.schema.names):
-        texts = _text_column(batch.column(name))
+        texts = text_column(batch.column(name))
         if as_json:
             head, tail = f'{between}{_JSON(name)}:"', '"'
             if pc.any(pc.match_substring_regex(texts, _ESCAPED)).as_py():
@@ -434,14 +446,6 @@ def _joined(params: Mapping[str, Any], batch: pa.RecordBatch) -> pa.Array:
     rows = pc.binary_join_element_wise(*pieces, "")
     rows = pc.utf8_slice_codeunits(rows, len(between))
     return pc.binary_join_element_wise("{", rows, "}", "") if as_json else rows
-
-
-def _text_column(column: pa.Array) -> pa.Array:
-    if pa.types.is_string(column.type):
-        return column
-    if pa.types.is_float64(column.type):
-        return java_doubles(column)
-    return pa.array(texts_of(column), pa.string())
 
 
 def _known(fields: Fields) -> Fields:

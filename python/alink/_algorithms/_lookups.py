@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._encoders import split
+from ._formats import text_column
 from ._models import BadModel
-from ._tokens import UNSEEN, Tokens, token_column
+from ._tokens import UNSEEN, Tokens
 from ._vectors import Vectors
 
 _Rows = npt.NDArray[np.int64]
@@ -126,7 +127,7 @@ class AggLookup:
         if table.num_columns < 2:
             raise BadModel("a table of words and their vectors has two columns")
         table = table.combine_chunks()
-        words = token_column(_whole(table.column(0)))
+        words = text_column(_whole(table.column(0)))
         vectors = Vectors.of(_whole(table.column(1)))
         valid = words.is_valid().to_numpy(zero_copy_only=False)
         if vectors.valid is not None:
@@ -141,7 +142,7 @@ class AggLookup:
         results: list[pa.Array] = []
         for function, name, count in self._calls:
             if name not in found:
-                rows, parts = split(token_column(batch.column(name)), self._delimiter)
+                rows, parts = split(text_column(batch.column(name)), self._delimiter)
                 numbers = self._tokens.find(parts)
                 found[name] = rows[numbers != UNSEEN], numbers[numbers != UNSEEN]
             results.append(self._call(function, count, *found[name], batch.num_rows).to_arrow())

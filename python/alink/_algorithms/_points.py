@@ -93,7 +93,7 @@ class Reader:
         if isinstance(rows, Vectors) and rows.indices is None and len(rows):
             size = int(rows.lengths[0])
             if (rows.lengths == size).all():  # they are a matrix where they lie
-                rows = rows.values.reshape(len(rows), size)
+                rows = rows.matrix(size)
         return Part(places, rows)
 
     def values(self, batch: pa.RecordBatch) -> tuple[Array | Vectors, npt.NDArray[Any] | None]:

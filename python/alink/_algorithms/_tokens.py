@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._formats import texts_of
+from ._formats import text_column, texts_of
 from ._group import Group
 from ._models import BadModel
 from ._strings import Unreadable
@@ -27,19 +27,9 @@ def texts(params: Mapping[str, Any], _types: Sequence[pa.DataType]) -> Any:
     names: list[str] = params["columns"]
 
     def run(batch: pa.RecordBatch) -> list[pa.Array]:
-        return [token_column(batch.column(name)) for name in names]
+        return [text_column(batch.column(name)) for name in names]
 
     return run
-
-
-def token_column(column: pa.Array) -> pa.Array:
-    """Give the texts of a column's values as a column."""
-    if pa.types.is_string(column.type):
-        return column
-    if pa.types.is_struct(column.type):
-        return pa.array(texts_of(column), pa.string())
-    coded = pc.dictionary_encode(column)
-    return pa.array(texts_of(coded.dictionary), pa.string()).take(coded.indices)
 
 
 def count_texts(rows: Group, name: str) -> dict[str, int]:
@@ -77,7 +67,7 @@ class Tokens:
 
     def find(self, column: pa.Array) -> _Numbers:
         """Give the number of each value, `UNSEEN` of one that is not known."""
-        coded = pc.dictionary_encode(token_column(column))
+        coded = pc.dictionary_encode(text_column(column))
         known = [self._numbers.get(text, UNSEEN) for text in coded.dictionary.to_pylist()]
         # The last one is that of NULL, which is no entry of the dictionary.
         found = np.array([*known, self._numbers.get(None, UNSEEN)], np.int64)
@@ -86,7 +76,7 @@ class Tokens:
 
 def describe(column: pa.Array, row: int) -> str:
     """Write a value for a message."""
-    text = token_column(column.slice(row, 1))[0].as_py()
+    text = text_column(column.slice(row, 1))[0].as_py()
     return "NULL" if text is None else repr(text)[:80]
 
 
