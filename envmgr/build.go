@@ -11,7 +11,6 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -387,24 +386,6 @@ func (b *build) shown() []string {
 		texts = append(texts, cmp.Or(r.wheel, r.text))
 	}
 	return texts
-}
-
-// bytecode writes byte code, since the environment cannot be written later. It
-// runs no code of the packages: the interpreter that the environment was made
-// from reads their sources, without their start files (-S). What is no Python
-// of this version stays as it is.
-func (b *build) bytecode(ctx context.Context, dir string, held *os.File) error {
-	_, _, err := run(ctx, command{
-		path: b.python.Executable, args: []string{"-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0", filepath.Join(dir, "venv", "lib")},
-		env: baseEnvironment(os.Environ()), held: held,
-	})
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
-		return b.failed("its byte code could not be made", err)
-	}
-	return nil
 }
 
 // importing runs a program in the new environment, shut in where this machine

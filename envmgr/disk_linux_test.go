@@ -153,3 +153,36 @@ func TestBuildsKilledAtRandomMoments(t *testing.T) {
 	}
 	t.Logf("%d of %d builds of %s were killed while they ran", interrupted, kills, whole)
 }
+
+// An engine that is killed while byte code is made takes those that make it
+// along: nobody is left who holds the lock.
+func TestKilledWhileByteCodeIsMade(t *testing.T) {
+	x := newIndex(t)
+	x.extra = map[string][]byte{}
+	for i := range 400 {
+		x.extra[fmt.Sprintf("shades/m%d.py", i)] = []byte(strings.Repeat("def mix(a, b=(1, 2), *c):\n    return [d for d in c if a[d] > b]\n", 100))
+	}
+	x.add(t, "colour", "3.0")
+	uv := realUV(t)
+	cache := t.TempDir()
+	helper := exec.Command(os.Args[0])
+	helper.Env = append(os.Environ(), helperCache+"="+cache, helperUV+"="+uv)
+	must(t, helper.Start())
+	eventually(t, "byte code", func() bool {
+		found, err := filepath.Glob(filepath.Join(cache, "envs", buildPrefix+"*", "venv", "lib", "*", "site-packages", "shades", "__pycache__", "*.pyc"))
+		must(t, err)
+		return len(found) > 0
+	})
+	must(t, helper.Process.Kill())
+	if helper.Wait() == nil {
+		t.Fatal("the build ended before it was killed")
+	}
+	s := open(t, Options{CacheDir: cache, UV: uv})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	env, err := s.Resolve(ctx, Spec{Requirements: []string{"colour"}}, nil)
+	must(t, err)
+	if got := python(t, env, "import colour, shades.m399, os; print(colour.version, len(os.listdir(os.path.dirname(shades.m399.__cached__))))"); got != "3.0 400" {
+		t.Errorf("colour %s, want 3.0 with the byte code of 400 modules", got)
+	}
+}
