@@ -11,8 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
 )
 
 // sourcesPerCompiler is how many bytes of sources are worth a further
@@ -32,23 +31,22 @@ func (b *build) bytecode(ctx context.Context, dir string, held *os.File) error {
 	if err != nil {
 		return b.failed("its byte code could not be made", err)
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var compilers sync.WaitGroup
 	for _, share := range shares {
-		group.Go(func() error {
+		compilers.Go(func() {
 			_, _, err := run(ctx, command{
 				path: b.python.Executable, args: []string{"-I", "-S", "-m", "compileall", "-q", "-q", "-i", "-"},
 				env: baseEnvironment(os.Environ()), held: held, stdin: strings.Join(share, "\n"),
 			})
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
+			if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended && ctx.Err() == nil {
+				cancel(b.failed("its byte code could not be made", err))
 			}
-			if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
-				return b.failed("its byte code could not be made", err)
-			}
-			return nil
 		})
 	}
-	return group.Wait()
+	compilers.Wait()
+	return context.Cause(ctx)
 }
 
 // dealSources lists the Python sources below dir in at most n shares of about
