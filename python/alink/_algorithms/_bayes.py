@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._group import Group
 from ._random import uniform
 
@@ -40,7 +41,7 @@ def propose(params: Mapping[str, Any]) -> Any:
 
     def run(group: Group) -> pa.Table:
         table = pa.Table.from_batches(list(group), group.schema)
-        columns = [column.to_numpy() for column in table.columns]
+        columns = [numpy_of(column) for column in table.columns]
         metric = columns.pop()
         known = np.isfinite(metric)
         points = np.stack(columns, axis=1)[known]

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._discretizers import Intervals, equal_intervals, quantile_intervals
 from ._features import Encoding
 from ._formats import texts_of
@@ -73,7 +74,7 @@ class Feature:
         coded = column.dictionary_encode()
         other = self.normal + 1
         places = [known.get(text, other) for text in texts_of(coded.dictionary) if text is not None]
-        codes = coded.indices.fill_null(len(places)).to_numpy(zero_copy_only=False)
+        codes = numpy_of(coded.indices.fill_null(len(places)))
         return np.array([*places, self.normal], np.int64)[codes]
 
 
@@ -154,7 +155,7 @@ def _labelled(
         known = batch.filter(batch.column(label).is_valid())
         coded = known.column(label).dictionary_encode()
         is_positive = np.array([text == positive for text in texts_of(coded.dictionary)], np.int64)
-        codes = coded.indices.to_numpy(zero_copy_only=False)
+        codes = numpy_of(coded.indices)
         yield known, is_positive[codes] if len(codes) else np.empty(0, np.int64)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._group import Group
 from ._strings import Unreadable
 from ._types import VECTOR
@@ -516,15 +517,15 @@ def codes_of(column: pa.Array, labels: Sequence[Any]) -> npt.NDArray[np.int64]:
     places = {value: place for place, value in enumerate(labels)}
     encoded = column.dictionary_encode()
     table = np.array([places[value] for value in encoded.dictionary.to_pylist()], np.int64)
-    return table[encoded.indices.to_numpy()]
+    return table[numpy_of(encoded.indices)]
 
 
 def floats(column: pa.Array, name: str) -> Array:
     """Give the values of a column, as they lie or as 64-bit floats; NULL is NaN."""
     if column.type == pa.float64() and not column.null_count:
-        return column.to_numpy()
+        return numpy_of(column)
     try:
-        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return numpy_of(column.cast(pa.float64()))
     except pa.ArrowInvalid:
         texts = [text for text in column.to_pylist() if not _is_number(text)]
         raise Unreadable(f"column {name!r}: {str(texts[0])!r:.80} is not a number") from None
@@ -534,7 +535,7 @@ def floats(column: pa.Array, name: str) -> Array:
 
 def _is_number(text: Any) -> bool:
     try:
-        return text is None or pa.scalar(text).cast(pa.float64()) is not None
+        return text is None or pa.scalar(text, pa.string()).cast(pa.float64()) is not None
     except pa.ArrowInvalid:
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -73,11 +74,11 @@ def _numbers(column: pa.Array, kind: pa.DataType, skip: bool) -> pa.Array:
         values = pc.cast(column, pa.float64(), safe=False)
         limit = 2.0 ** (kind.bit_width - 1)
         column = pc.trunc(values)
-        fits = pc.and_(pc.less(column, limit), pc.greater_equal(column, -limit))
+        fits = _between(column, -limit, math.nextafter(limit, 0))
     else:
         most = 2 ** (kind.bit_width - 1) - 1
         whole = pc.cast(column, pa.int64())
-        fits = pc.and_(pc.less_equal(whole, most), pc.greater_equal(whole, -most - 1))
+        fits = _between(whole, -most - 1, most)
         values = column
     if not pc.all(fits, min_count=0).as_py():
         if not skip:
@@ -85,6 +86,11 @@ def _numbers(column: pa.Array, kind: pa.DataType, skip: bool) -> pa.Array:
             raise Unreadable(f"{wrong!r} cannot be cast to {type_name(kind)}")
         column = pc.if_else(fits, column, pa.scalar(None, column.type))
     return pc.cast(column, kind, safe=False)
+
+
+def _between(column: pa.Array, least: float, most: float) -> pa.Array:
+    least, most = (pa.scalar(value, column.type) for value in (least, most))
+    return pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))
 
 
 def _tried(cast: Callable[[], pa.Array], column: pa.Array, kind: pa.DataType) -> pa.Array:

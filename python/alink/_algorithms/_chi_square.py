@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._formats import texts_of
 from ._group import Group
 from ._models import Model, write_model
@@ -103,7 +104,7 @@ def _coded(column: pa.Array) -> tuple[list[str | None], npt.NDArray[np.int64]]:
     """Give the texts of a column's distinct values, the last one None, and each row's."""
     coded = column.dictionary_encode()
     texts = texts_of(coded.dictionary)
-    codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+    codes = numpy_of(coded.indices.fill_null(len(texts)))
     return [*texts, None], codes.astype(np.int64)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of
 from ._group import Group
 from ._metrics import descending, label_text, metrics_row, texts
 from ._strings import Unreadable
@@ -132,7 +133,7 @@ def read_details(column: pa.Array, kind: str) -> tuple[list[str], Array] | None:
         found = pc.extract_regex(column, r"^\s*\{" + ",".join(groups) + r"\}\s*$")
         if not labels or found.null_count or len(set(labels)) < len(labels):
             return None
-        columns = [field.cast(pa.float64()).to_numpy() for field in found.flatten()]
+        columns = [numpy_of(field.cast(pa.float64())) for field in found.flatten()]
     except (ValueError, pa.ArrowInvalid):
         return None
     probabilities = np.column_stack(columns)
@@ -226,7 +227,7 @@ def _count_details(
     counts: _Counts, real: Sequence[str | None], column: pa.Array, kind: str
 ) -> None:
     known = np.array([text is not None for text in real], np.bool_)
-    known &= column.is_valid().to_numpy(zero_copy_only=False)
+    known &= numpy_of(column.is_valid())
     seen = [text for text, whole in zip(real, known.tolist(), strict=True) if whole]
     details = column.filter(pa.array(known))
     alike = read_details(details, kind)

@@ -32,6 +32,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of, string
 from ._blocks import Array, Blocks, floats
 from ._encoders import column_of
 from ._fields import Codes, Rows
@@ -100,7 +101,7 @@ class Layout:
                 code = known.find(column)
                 unseen = code == UNSEEN
                 if self.with_else:
-                    missing = column.is_null().to_numpy(zero_copy_only=False)
+                    missing = numpy_of(column.is_null())
                     other = np.where(missing, len(known), len(known) + 1)
                 else:
                     other = np.full(len(code), len(known))
@@ -452,4 +453,4 @@ def _combinations(texts: Sequence[pa.Array]) -> pa.Array:
     for own in texts:
         at, digit = np.divmod(at, len(own))
         parts.append(own.take(pa.array(digit)))
-    return pc.binary_join_element_wise(*parts, ", ")
+    return pc.binary_join_element_wise(*parts, string(", "))

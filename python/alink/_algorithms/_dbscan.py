@@ -195,4 +195,4 @@ class Classify(Predict):
 def types_of(labels: Places, core: npt.NDArray[np.bool_]) -> pa.Array:
     """Write what rows are: CORE, LINKED or NOISE."""
     codes = np.where(labels == NOISE, 2, np.where(core, 0, 1))
-    return pa.array(["CORE", "LINKED", "NOISE"]).take(pa.array(codes))
+    return pa.array(["CORE", "LINKED", "NOISE"], pa.string()).take(pa.array(codes))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import string
 from ._strings import text_of
 
 Array = npt.NDArray[np.float64]
@@ -60,7 +61,7 @@ def details(
     between = "{"
     for label, values in zip(labels, probabilities, strict=True):
         head = json.dumps(text_of(label), ensure_ascii=False)
-        parts += [pa.scalar(f"{between}{head}:{mark}"), chances(np.ascontiguousarray(values))]
+        parts += [string(f"{between}{head}:{mark}"), chances(np.ascontiguousarray(values))]
         between = f"{mark},"
-    joined = pc.binary_join_element_wise(*parts, pa.scalar(f"{mark}}}"), pa.scalar(""))
+    joined = pc.binary_join_element_wise(*parts, string(f"{mark}}}"), string(""))
     return pc.if_else(pa.array(missing), pa.scalar(None, pa.string()), joined)

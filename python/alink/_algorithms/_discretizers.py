@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._features import Encoding
 from ._group import Group
 from ._models import Model, meta_of, read_model, write_model
@@ -53,11 +54,11 @@ class Intervals:
 
     def place(self, column: pa.Array) -> npt.NDArray[np.int64]:
         """Give the interval that each value is in, from 0; `count` stands for NULL and NaN."""
-        missing = column.is_null().to_numpy(zero_copy_only=False)
+        missing = numpy_of(column.is_null())
         if pa.types.is_integer(column.type) and self.points.dtype.kind == "i":
-            values = column.fill_null(0).to_numpy(zero_copy_only=False)  # exact beyond 2^53
+            values = numpy_of(column.fill_null(0))  # exact beyond 2^53
         else:
-            values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            values = numpy_of(column.cast(pa.float64(), safe=False))
             missing = missing | np.isnan(values)
         places = np.searchsorted(self.points, values, "left" if self.left_open else "right")
         return np.where(missing, self.count, places)

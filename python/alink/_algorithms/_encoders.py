@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of, string
 from ._features import Encoding, join_sparse, sparse_ones
 from ._formats import text_column
 from ._models import BadModel, Model, read_model
@@ -64,7 +65,7 @@ class OneHot:
         invalid = unseen
         missing, rare = len(tokens), len(tokens) + 1
         if self._rare:
-            invalid = unseen & column.is_null().to_numpy(zero_copy_only=False)
+            invalid = unseen & numpy_of(column.is_null())
             if self._encoding.invalid != "KEEP":
                 missing, rare = rare, missing  # what has no place comes last
         if self._encoding.refuses:
@@ -124,7 +125,7 @@ class MultiHot:
         size = len(tokens) + 1
         places = np.unique(rows * size + found)
         count = len(column)
-        valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
+        valid = numpy_of(column.is_valid()) if column.null_count else None
         return Vectors.of_entries(
             places // size,
             places % size,
@@ -144,10 +145,10 @@ def split(column: pa.Array, delimiter: str) -> tuple[_Numbers, pa.Array]:
         Which row each part is from.
     """
     lists = pc.split_pattern(column, delimiter) if delimiter else _whole(column)
-    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    lengths = numpy_of(lists.value_lengths().fill_null(0))
     rows = np.repeat(np.arange(len(column)), lengths)
     parts = pc.utf8_trim(lists.flatten(), BLANKS)
-    kept = pc.not_equal(parts, "").to_numpy(zero_copy_only=False)
+    kept = numpy_of(pc.not_equal(parts, string("")))
     return rows[kept], parts.filter(pa.array(kept))
 
 
@@ -227,8 +228,8 @@ class TargetMeans:
 
     def load(self, table: pa.Table) -> None:
         """Take the model: the row of -1 has the mean of all rows, for values that are unknown."""
-        means = table.column(2).to_numpy()
-        places = table.column(0).to_numpy()
+        means = numpy_of(table.column(2))
+        places = numpy_of(table.column(0))
         model = ColumnTokens(table.rename_columns(["column_index", "token", "token_index"]))
         self._names = self._wanted or model.columns
         self._tokens, self._means = [], []
@@ -281,7 +282,7 @@ class SparseFeatures:
         rows, found, values = rows[kept], found[kept], values[kept]
         rows, found, values = self._once(rows, found, values)
         count = len(column)
-        valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
+        valid = numpy_of(column.is_valid()) if column.null_count else None
         sizes = np.full(count, len(self._tokens))
         dense = np.zeros(count, np.bool_)
         return [Vectors.of_entries(rows, found, values, sizes, dense, valid).to_arrow()]

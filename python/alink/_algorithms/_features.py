@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of, string
 from ._formats import texts_of
 from ._hash import hashes
 from ._strings import Unreadable, cut_points
@@ -29,7 +30,8 @@ def binarize(params: Params, types: Types) -> Run:
     def run(batch: pa.RecordBatch) -> list[pa.Array]:
         column = batch.column(name)
         if is_number(column.type):
-            above = pc.greater(pc.cast(column, pa.float64(), safe=False), threshold)
+            numbers = pc.cast(column, pa.float64(), safe=False)
+            above = pc.greater(numbers, pa.scalar(float(threshold), pa.float64()))
             return [pc.cast(pc.cast(above, pa.int8()), types[0])]
         vectors = read_vectors(batch, name)
         if threshold < 0:
@@ -242,7 +244,7 @@ def hash_features(params: Params, _types: Types) -> Run:
         values: list[_Floats] = []
         for name in names:
             column = batch.column(name)
-            known = column.is_valid().to_numpy(zero_copy_only=False)
+            known = numpy_of(column.is_valid())
             row = np.flatnonzero(known)
             if name in categorical or not is_number(column.type):
                 places = _category_hashes(column, f"{name}=", size)[row]
@@ -269,7 +271,7 @@ def _category_hashes(column: pa.Array, prefix: str, size: int) -> npt.NDArray[np
     places = _places(hashes([f"{prefix}{text}" for text in texts]), size)
     if not len(places):
         return np.zeros(len(column), np.int64)
-    return places[coded.indices.fill_null(0).to_numpy(zero_copy_only=False)]
+    return places[numpy_of(coded.indices.fill_null(0))]
 
 
 def _summed(
@@ -298,13 +300,13 @@ def hash_cross(params: Params, _types: Types) -> Run:
 
     def run(batch: pa.RecordBatch) -> list[pa.Array]:
         columns = [pa.array(texts_of(batch.column(name)), pa.string()) for name in names]
-        crossed = pc.binary_join_element_wise(*columns, ",")
+        crossed = pc.binary_join_element_wise(*columns, string(","))
         coded = crossed.dictionary_encode()
         places = np.mod(hashes(coded.dictionary.to_pylist()).astype(np.int64), size)
-        shown = crossed.is_valid().to_numpy(zero_copy_only=False)
+        shown = numpy_of(crossed.is_valid())
         index = np.zeros(len(crossed), np.int64)
         if len(places):
-            index = places[coded.indices.fill_null(0).to_numpy(zero_copy_only=False)]
+            index = places[numpy_of(coded.indices.fill_null(0))]
         return [sparse_ones(index, shown, size).to_arrow()]
 
     return run

@@ -20,9 +20,9 @@ def fill_value(text: str | None, kind: pa.DataType) -> pa.Scalar:
     try:
         if pa.types.is_integer(kind):
             try:
-                return pa.scalar(text).cast(kind)
+                return pa.scalar(text, pa.string()).cast(kind)
             except pa.ArrowInvalid:
-                return pa.scalar(int(float(text))).cast(kind)
-        return pa.scalar(text).cast(kind)
+                return pa.scalar(int(float(text)), pa.int64()).cast(kind)
+        return pa.scalar(text, pa.string()).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError):
         raise Unreadable(f"{text!r:.80} is no value of type {kind}") from None

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of, string
 from ._chain import Expansion
 from ._strings import Unreadable, java_double, java_float, parse_double, text_of
 from ._types import parse_schema
@@ -71,9 +72,10 @@ def java_doubles(column: pa.Array) -> pa.Array:
     Of those that are written as decimals Arrow finds the digits, in a fifth of the time.
     """
     size = pc.abs(column)
-    decimal = pc.and_(pc.greater_equal(size, 1e-3), pc.less(size, 1e7))
+    least, beyond = (pa.scalar(value, pa.float64()) for value in (1e-3, 1e7))
+    decimal = pc.and_(pc.greater_equal(size, least), pc.less(size, beyond))
     texts = column.cast(pa.string())
-    pointed = pc.binary_join_element_wise(texts, ".0", "")
+    pointed = pc.binary_join_element_wise(texts, string(".0"), string(""))
     texts = pc.if_else(pc.equal(column, pc.floor(column)), pointed, texts)
     others = pc.indices_nonzero(pc.invert(decimal))  # zeros among them
     if not len(others):
@@ -337,7 +339,7 @@ def parser(kind: pa.DataType) -> Callable[[str], Any]:
         return parse_double
     if pa.types.is_time(kind):
         return _parse_time
-    return lambda text: pa.scalar(text.strip()).cast(kind).as_py()
+    return lambda text: pa.scalar(text.strip(), pa.string()).cast(kind).as_py()
 
 
 def _read(parse: Callable[[str], Any], text: str, name: str) -> Any:
@@ -424,7 +426,7 @@ def _numbers_to_vectors(params: Mapping[str, Any], batch: pa.RecordBatch) -> pa.
         return None
     rows = np.empty((batch.num_rows, len(names)))
     for i, column in enumerate(columns):
-        rows[:, i] = column.to_numpy()
+        rows[:, i] = numpy_of(column)
     return Vectors.of_matrix(rows).to_arrow()
 
 
@@ -442,10 +444,13 @@ def _joined(params: Mapping[str, Any], batch: pa.RecordBatch) -> pa.Array:
                 texts = pa.array(escaped, pa.string())
         else:
             head, tail = f"{between}{name}{params['kvValDelimiter']}", ""
-        pieces.append(pc.fill_null(pc.binary_join_element_wise(head, texts, tail, ""), ""))
-    rows = pc.binary_join_element_wise(*pieces, "")
+        whole = pc.binary_join_element_wise(string(head), texts, string(tail), string(""))
+        pieces.append(pc.fill_null(whole, ""))
+    rows = pc.binary_join_element_wise(*pieces, string(""))
     rows = pc.utf8_slice_codeunits(rows, len(between))
-    return pc.binary_join_element_wise("{", rows, "}", "") if as_json else rows
+    if not as_json:
+        return rows
+    return pc.binary_join_element_wise(string("{"), rows, string("}"), string(""))
 
 
 def _known(fields: Fields) -> Fields:

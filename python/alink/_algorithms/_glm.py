@@ -254,7 +254,8 @@ def evaluate(params: Mapping[str, Any]) -> Any:
             raise Unreadable(
                 f"the rows have no column {missing[0]!r} of numbers, which the model has"
             )
-        return pa.table({"summary": [json.dumps(_summary(_Rows(group, given["meta"]), **given))]})
+        summary = json.dumps(_summary(_Rows(group, given["meta"]), **given))
+        return pa.table({"summary": pa.array([summary], pa.string())})
 
     return run
 

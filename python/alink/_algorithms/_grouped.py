@@ -92,7 +92,7 @@ def _key(table: pa.Table, name: str, params: Mapping[str, Any]) -> pa.Array:
         return column
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-    return pc.if_else(column.is_valid(), texts(column), None)
+    return pc.if_else(column.is_valid(), texts(column), pa.scalar(None, pa.string()))
 
 
 class _Group:

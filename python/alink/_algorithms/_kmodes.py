@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of
 from ._group import Group
 from ._models import BadModel, Model, read_model, write_model
 from ._strings import Unreadable, text_of
@@ -88,7 +89,7 @@ class _Rows:
         codes = np.empty((batch.num_rows, len(self._columns)), np.int32)
         for at, name in enumerate(self._columns):
             table = pa.array(self._values[at], pa.string())
-            codes[:, at] = pc.index_in(texts(batch.column(name)), table).to_numpy()
+            codes[:, at] = numpy_of(pc.index_in(texts(batch.column(name)), table))
         return start, codes
 
     def values(self, modes: Codes) -> list[list[str]]:
@@ -207,7 +208,7 @@ class Predict:
         self._tables = [pa.array(sorted(set(column)), pa.string()) for column in columns]
         self._modes = np.column_stack(
             [
-                pc.index_in(pa.array(column, pa.string()), known).to_numpy()
+                numpy_of(pc.index_in(pa.array(column, pa.string()), known))
                 for column, known in zip(columns, self._tables, strict=True)
             ]
         ).astype(np.int32)
@@ -217,7 +218,7 @@ class Predict:
         codes = np.empty((batch.num_rows, len(self._columns)), np.int32)
         for at, (name, known) in enumerate(zip(self._columns, self._tables, strict=True)):
             places = pc.index_in(texts(batch.column(name)), known).fill_null(-1)
-            codes[:, at] = places.to_numpy(zero_copy_only=False)
+            codes[:, at] = numpy_of(places)
         labels, differ = nearest(codes, self._modes)
         columns = [pa.array(self._ids[labels])]
         if self._detail:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of
 from ._encoders import split
 from ._formats import text_column
 from ._models import BadModel
@@ -62,8 +63,8 @@ class _Integers:
     """Rows by one whole number, which needs no more than the numbers themselves in memory."""
 
     def __init__(self, keys: pa.Array) -> None:
-        known = np.flatnonzero(keys.is_valid().to_numpy(zero_copy_only=False))
-        values = pc.cast(keys.drop_null(), pa.int64()).to_numpy(zero_copy_only=False)
+        known = np.flatnonzero(numpy_of(keys.is_valid()))
+        values = numpy_of(pc.cast(keys.drop_null(), pa.int64()))
         order = np.argsort(values, kind="stable")  # of equal ones the last one stays the last
         self._values = values[order]
         self._rows = known[order]
@@ -72,12 +73,12 @@ class _Integers:
         column = columns[0]
         if not pa.types.is_integer(column.type):
             wanted = pc.cast(column, pa.float64(), safe=False).fill_null(np.nan)
-            given = wanted.to_numpy(zero_copy_only=False)
+            given = numpy_of(wanted)
             whole = (np.floor(given) == given) & (np.abs(given) < 2.0**63)
             numbers = np.where(whole, given, 0).astype(np.int64)
         else:
-            whole = column.is_valid().to_numpy(zero_copy_only=False)
-            numbers = pc.cast(column, pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+            whole = numpy_of(column.is_valid())
+            numbers = numpy_of(pc.cast(column, pa.int64()).fill_null(0))
         if not len(self._values):
             return np.full(len(column), UNSEEN)
         at = np.maximum(np.searchsorted(self._values, numbers, "right") - 1, 0)
@@ -102,7 +103,7 @@ class _Hashed:
             coded = columns[0].dictionary_encode()
             known = [self._rows.get(key, UNSEEN) for key in coded.dictionary.to_pylist()]
             rows = np.array([*known, UNSEEN], np.int64)
-            return rows[coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+            return rows[numpy_of(coded.indices.fill_null(len(known)))]
         lists = [column.to_pylist() for column in columns]
         found = [self._rows.get(key, UNSEEN) for key in zip(*lists, strict=True)]
         return np.array(found, np.int64)
@@ -129,7 +130,7 @@ class AggLookup:
         table = table.combine_chunks()
         words = text_column(_whole(table.column(0)))
         vectors = Vectors.of(_whole(table.column(1)))
-        valid = words.is_valid().to_numpy(zero_copy_only=False)
+        valid = numpy_of(words.is_valid())
         if vectors.valid is not None:
             valid = valid & vectors.valid
         self._vectors = vectors.matrix()

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._group import Group
 from ._strings import Unreadable
 from ._vectors import Vectors
@@ -271,10 +272,7 @@ def blocks(rows: Group, names: Sequence[str]) -> Iterator[Array]:
 
 def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> Array:
     """Give columns of numbers as a matrix, shape (rows, columns); NULL is NaN."""
-    columns = [
-        batch.column(name).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        for name in names
-    ]
+    columns = [numpy_of(batch.column(name).cast(pa.float64(), safe=False)) for name in names]
     if not columns:
         return np.empty((batch.num_rows, 0))
     return np.column_stack(columns)

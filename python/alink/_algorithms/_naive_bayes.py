@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._blocks import codes_of, labels_of
 from ._group import Group
 from ._metrics import texts
@@ -93,7 +94,7 @@ def _count(
     into: dict[str, list[float]], column: pa.Array, codes: Codes, weights: Array, labels: int
 ) -> None:
     encoded = column.dictionary_encode()
-    places = encoded.indices.fill_null(-1).to_numpy()
+    places = numpy_of(encoded.indices.fill_null(-1))
     known = texts(encoded.dictionary)
     some = places >= 0
     sums = np.bincount(
@@ -231,7 +232,7 @@ class Predict:
         encoded = column.dictionary_encode()
         known = [places.get(t or "", -1) for t in texts(encoded.dictionary)]
         lookup = np.vstack([table.T, np.zeros(len(table))])
-        at = np.array([*known, -1])[encoded.indices.fill_null(len(known)).to_numpy()]
+        at = np.array([*known, -1])[numpy_of(encoded.indices.fill_null(len(known)))]
         return lookup[at]
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of
 from ._details import details
 from ._models import BadModel
 from ._schemas import CLASS_ID, CLASS_VALUE, OWN
@@ -41,14 +42,18 @@ class Predict:
         if CLASS_ID not in table.column_names or CLASS_VALUE not in table.column_names:
             raise BadModel("the model is not one of OneVsRest")
         number = table.column(CLASS_ID)
-        told = table.filter(pc.equal(number, -1)).column("model_info").to_pylist()
+        told = (
+            table.filter(pc.equal(number, pa.scalar(-1, number.type)))
+            .column("model_info")
+            .to_pylist()
+        )
         if len(told) != 1:
             raise BadModel("the model of OneVsRest does not say what its classifiers are")
         meta = json.loads(told[0])
         own = table.drop_columns([CLASS_ID, CLASS_VALUE])
         kinds = [pa.int64(), pa.string()]
         for at in range(meta["numClass"]):
-            chosen = pc.equal(number, at)
+            chosen = pc.equal(number, pa.scalar(at, number.type))
             rows = own.filter(chosen)
             if rows.num_rows == 0:
                 raise BadModel(f"the model of OneVsRest lacks the classifier of class {at}")
@@ -79,4 +84,4 @@ def _chances(texts: pa.Array) -> npt.NDArray[np.float64]:
     """Read from details how sure a classifier is that rows are of its class; NaN if it is not."""
     found = pc.extract_regex(texts, _CHANCE)
     values = pc.cast(pc.struct_field(found, "chance"), pa.float64())
-    return values.to_numpy(zero_copy_only=False)
+    return numpy_of(values)

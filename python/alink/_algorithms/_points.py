@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._course import Course
 from ._group import Group
 from ._moments import numbers
@@ -106,7 +107,7 @@ class Reader:
         for name in self.columns:
             column = batch.column(name)
             if column.null_count:
-                missing |= column.is_null().to_numpy(zero_copy_only=False)
+                missing |= numpy_of(column.is_null())
         return values, ~missing if missing.any() else None
 
     def sound(self, batch: pa.RecordBatch) -> tuple[Array | Vectors, Numbers]:
@@ -332,7 +333,7 @@ class Points:
             pa.ipc.open_stream(text).read_all() for text in self.group.gather(sink.getvalue())
         )
         # Workers have their rows, as these lie, one after the other.
-        places = table.column("number").to_numpy()
+        places = numpy_of(table.column("number"))
         vectors = Vectors.of(pa.concat_arrays([*table.column("row").chunks, _NO_ROWS]))
         rows = vectors if self._reader.vector is not None else vectors.matrix(self.size)
         return Sample(places, self._made_of(rows), self.space, share == 1.0)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of
 from ._group import Group
 
 _Keys = npt.NDArray[np.uint64]
@@ -114,7 +115,7 @@ def _keys(column: pa.Array) -> _Keys:
     if column.null_count:
         column = column.drop_null()
     if _is_real(column.type):
-        values = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        values = numpy_of(pc.cast(column, pa.float64(), safe=False))
         values = values[~np.isnan(values)] + 0.0  # -0.0 becomes 0.0
         bits = values.view(np.uint64)
         return np.where(bits & _SIGN, ~bits, bits | _SIGN)
@@ -122,7 +123,7 @@ def _keys(column: pa.Array) -> _Keys:
         column = column.view(pa.int32())
     elif not pa.types.is_integer(column.type) and not pa.types.is_boolean(column.type):
         column = column.view(pa.int64())
-    integers = pc.cast(column, pa.int64()).to_numpy(zero_copy_only=False)
+    integers = numpy_of(pc.cast(column, pa.int64()))
     return integers.view(np.uint64) ^ _SIGN
 
 

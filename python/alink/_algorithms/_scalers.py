@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._group import Group
 from ._models import Model, meta_of, read_model, write_model
 from ._moments import Moments, blocks
@@ -111,8 +112,8 @@ class _Scale:
 
     @staticmethod
     def _column(column: pa.Array, factor: float, offset: float) -> pa.Array:
-        values = column.cast(pa.float64()).to_numpy(zero_copy_only=False) * factor + offset
-        mask = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
+        values = numpy_of(column.cast(pa.float64())) * factor + offset
+        mask = numpy_of(column.is_null()) if column.null_count else None
         return pa.array(values, pa.float64(), mask=mask)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of
 from ._confusion import class_metrics, loss, losses, rates, read_detail, read_details
 from ._metrics import descending, metrics_json, texts
 from ._strings import Unreadable
@@ -63,7 +64,7 @@ class Scores(_Scores):
         columns = None if alike is None else self._columns(texts(labels.filter(known)), *alike)
         if columns is None:
             return super().__call__(batch)
-        flags = known.to_numpy(zero_copy_only=False)
+        flags = numpy_of(known)
         at = pa.array(np.cumsum(flags) - 1, mask=~flags)
         return [
             pa.array(column, kind).take(at)

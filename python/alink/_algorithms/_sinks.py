@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import _ak, _sheets, _tfrecords
+from ._arrays import string
 from ._formats import texts_of
 from ._strings import Unreadable, java_double
 from ._types import parse_schema
@@ -84,7 +85,7 @@ def _write_lines(file: IO[bytes], column: pa.Array) -> None:
         return
     column = pc.fill_null(column, "")
     offsets = pa.array([0, len(column)], pa.int32())
-    together = pc.binary_join(pa.ListArray.from_arrays(offsets, column), "\n")
+    together = pc.binary_join(pa.ListArray.from_arrays(offsets, column), string("\n"))
     file.write(together[0].as_buffer())
     file.write(b"\n")
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._group import Group
 from ._moments import Array
 from ._random import uniform
@@ -162,7 +163,7 @@ class Predict:
         """Take the map."""
         texts = table.column("weights").to_pylist()
         self._weights = np.array([[float(part) for part in text.split(",")] for text in texts])
-        self._grid = [table.column(name).to_numpy() for name in ("xidx", "yidx")]
+        self._grid = [numpy_of(table.column(name)) for name in ("xidx", "yidx")]
 
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
         """Give the places."""

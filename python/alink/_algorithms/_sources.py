@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from . import _ak
+from ._arrays import numpy_of
 from ._chain import Expansion
 from ._formats import parser, split_csv
 from ._random import normal, poisson, uniform
@@ -154,7 +155,7 @@ def random_table(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> Any
     seed, columns = params["seed"], params["columns"]
 
     def run(batch: pa.RecordBatch) -> list[pa.Array]:
-        rows = batch.column(params["rows"]).to_numpy()
+        rows = numpy_of(batch.column(params["rows"]))
         result: list[pa.Array] = []
         for i, column in enumerate(columns):
             drawn = _drawn(column, seed, 4 * i, rows)
@@ -191,7 +192,7 @@ def random_vectors(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> A
     count = min(size, round(size * params["sparsity"]))
 
     def run(batch: pa.RecordBatch) -> list[pa.Array]:
-        rows = batch.column(params["rows"]).to_numpy()
+        rows = numpy_of(batch.column(params["rows"]))
         vectors: list[tuple[int, Sequence[int], Sequence[float]]] = []
         places = np.arange(size)
         for row in rows.tolist():
@@ -213,7 +214,7 @@ def chosen(params: Mapping[str, Any], types: Sequence[pa.DataType]) -> Any:
     seed, ratio = params["seed"], params["ratio"]
 
     def run(batch: pa.RecordBatch) -> Expansion:
-        times = poisson(seed, 0, batch.column(params["rows"]).to_numpy(), ratio)
+        times = poisson(seed, 0, numpy_of(batch.column(params["rows"])), ratio)
         return Expansion(pa.array(np.repeat(np.arange(batch.num_rows), times)), [])
 
     return run

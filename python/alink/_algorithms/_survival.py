@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._blocks import Blocks, Scaling
 from ._group import Group
 from ._margins import Margins
@@ -63,7 +64,7 @@ def _seen(group: Group, name: str) -> npt.NDArray[np.bool_]:
     found = np.zeros(len(group), np.bool_)
     start = 0
     for batch in group:
-        values = batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        values = numpy_of(batch.column(name).cast(pa.float64()))
         if not np.isin(values, (0.0, 1.0)).all():
             raise Unreadable(f"{name!r} has values other than 0 (censored) and 1 (seen)")
         found[start : start + len(values)] = values == 1

@@ -57,7 +57,9 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     except (pa.ArrowException, TypeError, ValueError):
         from ._casts import cast_column  # texts of times and the like
 
-        return cast_column(pa.array([None if v is None else str(v) for v in values]), kind)
+        return cast_column(
+            pa.array([None if v is None else str(v) for v in values], pa.string()), kind
+        )
 
 
 def vector_parts(text: str) -> dict[str, Any]:

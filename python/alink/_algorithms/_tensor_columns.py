@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of, string
 from ._group import Group
 from ._strings import Unreadable
 from ._tensor_tasks import to_tensor
@@ -87,7 +88,7 @@ def read_tensors(batch: pa.RecordBatch, column: str, shape: Sequence[int]) -> tu
             "handleInvalidMethod": "ERROR",
         }
         cells = to_tensor(params, [TENSOR])(batch)[0]
-    missing = cells.is_null().to_numpy(zero_copy_only=False)
+    missing = numpy_of(cells.is_null())
     values = np.zeros((len(cells), *shape), np.float32)
     if not missing.all():
         found = _values(
@@ -112,18 +113,16 @@ def _values(cells: pa.StructArray, column: str) -> Array:
         return _together(cells.field("data"), kinds[0], shape)
     found = np.empty((len(cells), *shape))
     for kind in kinds:
-        here = pc.equal(cells.field("type"), kind)
-        found[here.to_numpy(zero_copy_only=False)] = _together(
-            cells.field("data").filter(here), kind, shape
-        )
+        here = pc.equal(cells.field("type"), string(kind))
+        found[numpy_of(here)] = _together(cells.field("data").filter(here), kind, shape)
     return found
 
 
 def _shape(shapes: pa.ListArray, column: str) -> tuple[int, ...]:
-    lengths = pc.list_value_length(shapes).to_numpy(zero_copy_only=False)
+    lengths = numpy_of(pc.list_value_length(shapes))
     first = shapes[0].as_py()
     if (lengths == len(first)).all():
-        sizes = shapes.flatten().to_numpy(zero_copy_only=False).reshape(len(shapes), -1)
+        sizes = numpy_of(shapes.flatten()).reshape(len(shapes), -1)
         other = np.flatnonzero((sizes != sizes[0]).any(axis=1))
     else:
         other = np.flatnonzero(lengths != len(first))

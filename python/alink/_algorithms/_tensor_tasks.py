@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ._arrays import string
 from ._strings import Unreadable, parse_vector
 from ._tensors import FORMS, cell_tensor, check_tensor, parse_tensor, tensor_cell
 from ._types import TENSOR, is_kind, is_number
@@ -66,7 +67,7 @@ def _of_vectors(vectors: Vectors, kind: str, shape: Sequence[int] | None) -> pa.
     )
     return pa.StructArray.from_arrays(
         [
-            pa.repeat(pa.scalar(kind), count),
+            pa.repeat(string(kind), count),
             shapes,
             pa.BinaryArray.from_buffers(pa.binary(), count, buffers),
             pa.nulls(count, TENSOR.field("texts").type),

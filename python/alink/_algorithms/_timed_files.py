@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from . import _ak
+from ._arrays import numpy_of
 from ._chain import Expansion
 from ._schemas import TIMESTAMP
 from ._sinks import refuse_existing
@@ -182,7 +183,7 @@ def _runs(
     def pieces() -> Iterator[tuple[Any, pa.RecordBatch]]:
         for batch in batches:
             times = batch.column(column).cast(pa.timestamp("us"))
-            numbers = times.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
+            numbers = numpy_of(times.cast(pa.int64()).fill_null(np.iinfo(np.int64).min))
             cuts = np.flatnonzero(np.diff(numbers)) + 1
             bounds = [0, *cuts.tolist(), batch.num_rows]
             for begin, end in itertools.pairwise(bounds) if batch.num_rows else ():

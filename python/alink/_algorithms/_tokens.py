@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of
 from ._formats import text_column, texts_of
 from ._group import Group
 from ._models import BadModel
@@ -37,7 +38,7 @@ def count_texts(rows: Group, name: str) -> dict[str, int]:
     own: dict[str, int] = {}
     for batch in rows:
         coded = batch.column(name).dictionary_encode()
-        codes = coded.indices.drop_null().to_numpy(zero_copy_only=False)
+        codes = numpy_of(coded.indices.drop_null())
         counts = np.bincount(codes, minlength=len(coded.dictionary)).tolist()
         for text, count in zip(texts_of(coded.dictionary), counts, strict=True):
             if text is not None:
@@ -71,7 +72,7 @@ class Tokens:
         known = [self._numbers.get(text, UNSEEN) for text in coded.dictionary.to_pylist()]
         # The last one is that of NULL, which is no entry of the dictionary.
         found = np.array([*known, self._numbers.get(None, UNSEEN)], np.int64)
-        return found[coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+        return found[numpy_of(coded.indices.fill_null(len(known)))]
 
 
 def describe(column: pa.Array, row: int) -> str:
@@ -103,7 +104,7 @@ class ColumnTokens:
     def __init__(self, table: pa.Table) -> None:
         if table.schema.names != ["column_index", "token", "token_index"]:
             raise BadModel(f"a table of the columns {', '.join(table.schema.names)} is no model")
-        places = table.column(0).to_numpy()
+        places = numpy_of(table.column(0))
         about = table.filter(pa.array(places == -1)).column(1).to_pylist()
         if len(about) != 1 or about[0] is None:
             raise BadModel("the model does not say which columns it knows")
@@ -198,7 +199,7 @@ class Restore:
         """Take the model."""
         if table.schema.names != ["token", "token_index"]:
             raise BadModel(f"a table of the columns {', '.join(table.schema.names)} is no model")
-        numbers = table.column(1).to_numpy()
+        numbers = numpy_of(table.column(1))
         order = np.argsort(numbers)
         self._numbers = numbers[order]
         tokens = table.column(0).take(pa.array(order)).combine_chunks()
@@ -207,7 +208,7 @@ class Restore:
     def __call__(self, batch: pa.RecordBatch) -> list[pa.Array]:
         """Give the texts."""
         wanted = pc.cast(batch.column(self._name), pa.int64(), safe=False).fill_null(UNSEEN)
-        numbers = wanted.to_numpy(zero_copy_only=False)
+        numbers = numpy_of(wanted)
         if not len(self._numbers):
             return [pa.nulls(len(numbers), self._types[0])]
         at = np.minimum(np.searchsorted(self._numbers, numbers), len(self._numbers) - 1)

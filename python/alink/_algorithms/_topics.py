@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of, string
 from ._group import Group
 from ._kmeans import spread
 from ._models import BadModel, Model, read_model, write_model
@@ -151,16 +152,16 @@ def split(column: pa.Array) -> pa.ListArray:
     clean = pc.utf8_trim_whitespace(column.cast(pa.string()))
     lists = pc.utf8_split_whitespace(clean)
     empty = pa.scalar([], pa.list_(pa.string()))
-    return pc.if_else(pc.equal(clean, "").fill_null(True), empty, lists)
+    return pc.if_else(pc.equal(clean, string("")).fill_null(True), empty, lists)
 
 
 def read(numbers: Numbers, column: pa.Array, vocabulary: pa.Array) -> Documents:
     """Read documents; words that the vocabulary has not are left out."""
     lists = split(column)
-    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+    lengths = numpy_of(lists.value_lengths())
     found = pc.index_in(lists.flatten(), vocabulary)
-    known = found.is_valid().to_numpy(zero_copy_only=False)
-    words = found.fill_null(0).to_numpy(zero_copy_only=False)[known].astype(np.int64)
+    known = numpy_of(found.is_valid())
+    words = numpy_of(found.fill_null(0))[known].astype(np.int64)
     rows = np.repeat(np.arange(len(lists)), lengths)[known]
     pairs, counts = np.unique(rows * max(len(vocabulary), 1) + words, return_counts=True)
     rows, words = np.divmod(pairs, max(len(vocabulary), 1))
@@ -194,9 +195,9 @@ class Corpus:
             lists = split(batch.column(column))
             rows += len(lists) - batch.column(column).null_count
             words = lists.flatten()
-            of = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
+            of = np.repeat(np.arange(len(lists)), numpy_of(lists.value_lengths()))
             encoded = words.dictionary_encode()
-            names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+            names, codes = encoded.dictionary.to_pylist(), numpy_of(encoded.indices)
             counts = np.bincount(codes, minlength=len(names))
             once = np.unique(of * max(len(names), 1) + codes) % max(len(names), 1)
             documents = np.bincount(once, minlength=len(names))
@@ -485,7 +486,7 @@ class Predict:
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
         """Give the outputs: NULL for NULL; a document without known words has all topics alike."""
         column = batch.column(self._column)
-        places = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+        places = np.flatnonzero(numpy_of(column.is_valid()))
         documents = read(places, column.take(pa.array(places)), self._vocabulary)
         topics = len(self._alpha)
         parts = [infer(part, self._logs, self._alpha).weights for part in documents.cut(topics)]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of
 from ._group import Group
 from ._random import uniform
 from ._strings import Unreadable
@@ -81,7 +82,7 @@ class Features:
                 values[j] = numbers(column)[0]
             else:
                 places = pc.index_in(_texts(column), pa.array(known, pa.string()))
-                values[j] = pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
+                values[j] = numpy_of(pc.fill_null(places, -1))
                 values[j] += 1
         return values, None
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._arrays import numpy_of, string
 from ._strings import Unreadable, format_dense, format_sparse, parse_vector
 from ._types import VECTOR, is_number
 
@@ -86,28 +87,28 @@ class Vectors:
     @classmethod
     def _of_structs(cls, column: pa.StructArray) -> Vectors:
         sizes, indices, values = column.flatten()
-        dense = indices.is_null().to_numpy(zero_copy_only=False)
-        offsets = values.offsets.to_numpy().astype(np.int64)
-        flat = values.values.to_numpy(zero_copy_only=False)
+        dense = numpy_of(indices.is_null())
+        offsets = numpy_of(values.offsets).astype(np.int64)
+        flat = numpy_of(values.values)
         first = int(offsets[0]) if len(offsets) else 0
         flat, offsets = flat[first : int(offsets[-1])], offsets - first
         valid = None
         if column.null_count:
-            valid = column.is_valid().to_numpy(zero_copy_only=False)
+            valid = numpy_of(column.is_valid())
         if valid is not None and (np.diff(offsets) * ~valid).any():
             # What stands in memory under a NULL is no value.
             return cls._of_structs(pa.array(column.to_pylist(), VECTOR))
-        counts = sizes.fill_null(-1).to_numpy(zero_copy_only=False)
+        counts = numpy_of(sizes.fill_null(-1))
         if dense.all():
             return cls(offsets, flat, None, counts, dense, valid)
         if not dense.any():
-            at = indices.flatten().to_numpy(zero_copy_only=False)
+            at = numpy_of(indices.flatten())
             return cls(offsets, flat, at, counts, dense, valid)
         # Dense vectors among sparse ones have no indices to be read.
         lengths = np.diff(offsets)
         together = np.arange(len(flat), dtype=np.int32)
         together -= np.repeat(offsets[:-1], lengths).astype(np.int32)
-        together[np.repeat(~dense, lengths)] = indices.flatten().to_numpy(zero_copy_only=False)
+        together[np.repeat(~dense, lengths)] = numpy_of(indices.flatten())
         return cls(offsets, flat, together, counts, dense, valid)
 
     @classmethod
@@ -403,8 +404,8 @@ def numbers(
     values, valid
         NULL is NaN among the values; `valid` is None where there is none.
     """
-    values = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
+    values = numpy_of(pc.cast(column, pa.float64(), safe=False))
+    valid = numpy_of(column.is_valid()) if column.null_count else None
     return values, valid
 
 
@@ -443,12 +444,12 @@ def _of_dense_texts(column: pa.Array) -> Vectors | None:
     if pc.any(pc.match_substring_regex(column, "[:$]")).as_py():
         return None
     pieces = _pieces(column)
-    if pc.any(pc.equal(pieces.value_lengths(), 0)).as_py():
+    if pc.any(pc.equal(pieces.value_lengths(), pa.scalar(0, pa.int32()))).as_py():
         return None  # a blank text is a sparse vector
     values = _cast(pieces.flatten(), pa.float64())
     if values is None or not np.isfinite(values).all():
         return None
-    lengths = pieces.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    lengths = numpy_of(pieces.value_lengths().fill_null(0))
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
     return Vectors(
         offsets,
@@ -466,18 +467,18 @@ def _of_sparse_texts(column: pa.Array) -> Vectors | None:
         return None
     pieces = _pieces(parts.field("body"))
     pairs = pc.split_pattern(pieces.flatten(), ":")
-    if not pc.all(pc.equal(pairs.value_lengths(), 2), min_count=0).as_py():
+    if not pc.all(pc.equal(pairs.value_lengths(), pa.scalar(2, pa.int32())), min_count=0).as_py():
         return None
     halves = pairs.flatten()
     flat = np.arange(len(halves) // 2) * 2
     indices = _cast(halves.take(pa.array(flat)), pa.int32())
     values = _cast(halves.take(pa.array(flat + 1)), pa.float64())
     digits = parts.field("size")
-    known = pc.and_kleene(column.is_valid(), pc.not_equal(digits, "")).fill_null(False)
-    sizes = _cast(pc.if_else(known, digits, "-1"), pa.int32())
+    known = pc.and_kleene(column.is_valid(), pc.not_equal(digits, string(""))).fill_null(False)
+    sizes = _cast(pc.if_else(known, digits, string("-1")), pa.int32())
     if indices is None or values is None or sizes is None or not np.isfinite(values).all():
         return None
-    lengths = pieces.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    lengths = numpy_of(pieces.value_lengths().fill_null(0))
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
     rows = np.repeat(np.arange(len(column)), lengths)
     falling = (np.diff(indices) <= 0) & (np.diff(rows) == 0)
@@ -492,7 +493,7 @@ def _of_sparse_texts(column: pa.Array) -> Vectors | None:
 def _pieces(column: pa.Array) -> pa.ListArray:
     """Cut texts at blanks and commas; a blank text has no pieces."""
     clean = pc.utf8_trim_whitespace(pc.replace_substring(column, ",", " "))
-    blank = pc.equal(clean, "")
+    blank = pc.equal(clean, string(""))
     lists = pc.utf8_split_whitespace(clean)
     if not pc.any(blank).as_py():
         return lists
@@ -502,10 +503,10 @@ def _pieces(column: pa.Array) -> pa.ListArray:
 
 def _cast(column: pa.Array, kind: pa.DataType) -> npt.NDArray[Any] | None:
     try:
-        return pc.cast(column, kind).to_numpy(zero_copy_only=False)
+        return numpy_of(pc.cast(column, kind))
     except pa.ArrowInvalid:
         return None
 
 
 def _valid(column: pa.Array) -> npt.NDArray[np.bool_] | None:
-    return column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
+    return numpy_of(column.is_valid()) if column.null_count else None

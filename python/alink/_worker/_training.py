@@ -181,7 +181,7 @@ class Train(Whole):
                 none = pa.nulls(batch.num_rows, self._answer.field(1).type)
                 yield pa.RecordBatch.from_arrays([kinds, none, *batch.columns], schema=self._answer)
         else:
-            columns = [pa.array([kind]), pa.array([said], self._answer.field(1).type)]
+            columns = [pa.array([kind], pa.string()), pa.array([said], self._answer.field(1).type)]
             columns += [pa.nulls(1, field.type) for field in self._output]
             yield pa.RecordBatch.from_arrays(columns, schema=self._answer)
 
