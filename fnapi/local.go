@@ -356,11 +356,14 @@ func (l *local) lendOutput() {
 }
 
 // sendOwedLocked sends the slots that are owed, or has them go out with the next
-// frame. The write lock is held.
+// frame. The write lock is held, but not the lock of what is owed, for which the
+// reading goroutine would wait until the worker reads.
 func (l *local) sendOwedLocked() error {
 	l.lending.Lock()
-	defer l.lending.Unlock()
-	for _, o := range l.owed {
+	owed := l.owed
+	l.owed = nil
+	l.lending.Unlock()
+	for _, o := range owed {
 		if !o.made {
 			l.unsent = frame{kind: frameFree, slot: noSlot, payloadBytes: 2}.append(l.unsent)
 			l.unsent = binary.LittleEndian.AppendUint16(l.unsent, o.number)
@@ -370,7 +373,6 @@ func (l *local) sendOwedLocked() error {
 			return err
 		}
 	}
-	l.owed = l.owed[:0]
 	return nil
 }
 

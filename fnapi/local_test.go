@@ -565,6 +565,70 @@ func numbers(allocator memory.Allocator, rows int) arrow.RecordBatch {
 	return array.NewRecordBatch(xSchema, []arrow.Array{column}, int64(rows))
 }
 
+// The engine reads what a worker sends also where an output slot is on its way to
+// a worker that reads nothing: otherwise each would wait for the other.
+func TestResultsAreReadWhileASlotIsOnItsWay(t *testing.T) {
+	e, to := listen(t)
+	conn, err := helloTo(pathOf(e), hello{e.id, e.token, protocolVersion, bundlesConnection})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	<-e.Ready()
+	local := e.lane.(*local)
+	fill(t, local.conn)
+	result := frame{kind: frameData, slot: noSlot, instruction: 1, payloadBytes: inlineBytesMax + 1}.append(nil)
+	result = append(result, make([]byte, inlineBytesMax+1)...)
+	put := func() {
+		t.Helper()
+		before := to.pieceCount()
+		if err := conn.SetWriteDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write(result); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the result is read", func() bool { return to.pieceCount() > before })
+	}
+	put() // for which a slot is lent
+	sent := make(chan error, 1)
+	go func() { sent <- e.lane.process("b1", "stage", false) }()
+	eventually(t, "the slot is being sent", func() bool {
+		sending := !local.write.TryLock()
+		if !sending {
+			local.write.Unlock()
+		}
+		return sending
+	})
+	for range 2 * outputSlotsMax {
+		put()
+	}
+	_ = conn.Close()
+	if err := <-sent; !errors.Is(err, errSend) {
+		t.Errorf("the request was sent all the same: %v", err)
+	}
+}
+
+// fill sends on a connection until it takes no more.
+func fill(t *testing.T, conn *net.UnixConn) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		if failed := raw.Write(func(fd uintptr) bool {
+			_, err = syscall.Write(int(fd), make([]byte, inlineBytesMax))
+			return true
+		}); failed != nil {
+			t.Fatal(failed)
+		}
+	}
+	if !errors.Is(err, syscall.EAGAIN) {
+		t.Fatal(err)
+	}
+}
+
 // TestSlotsAreGivenBack: nothing of a worker's shared memory outlives it.
 func TestSlotsAreGivenBack(t *testing.T) {
 	count := func() (n int) {
