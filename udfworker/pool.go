@@ -289,7 +289,7 @@ func (p *Pool) countZygotes(e Event) {
 	defer p.mu.Unlock()
 	fewer := e.ZygoteBytes < p.zygoteBytes
 	p.zygoteBytes, p.forks = e.ZygoteBytes, p.forks || e.Zygotes > 0
-	if fewer && p.waiting > 0 {
+	if fewer {
 		p.freedLocked()
 	}
 }
@@ -500,9 +500,7 @@ func (p *Pool) addLeaseLocked(job string, n int) {
 	if p.leases[job] += n; p.leases[job] == 0 {
 		delete(p.leases, job)
 	}
-	if p.waiting > 0 {
-		p.freedLocked() // whoever waits for memory may not have to any more
-	}
+	p.freedLocked() // whoever waits for memory, or is about to, may not have to any more
 }
 
 // leaveLocked gives up the place and the memory of a worker.

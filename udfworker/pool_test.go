@@ -405,6 +405,37 @@ func TestMemoryOfZygotes(t *testing.T) {
 	}
 }
 
+// TestNothingThatMayEndAWaitIsMissed: what happens between the look at the memory
+// and the wait for it wakes whoever waits, who would otherwise do so for ever.
+func TestNothingThatMayEndAWaitIsMissed(t *testing.T) {
+	const share = 512 << 20
+	p, _ := newPool(t, "idle", func(o *PoolOptions) { o.MemoryBytesMax = share })
+	w, err := p.Acquire(t.Context(), Spec{Job: "one", Environment: envmgr.Spec{Python: "a"}, MemoryBytes: share})
+	if err != nil {
+		t.Fatal(err)
+	}
+	zygotes := func(n int64) {
+		p.options.Supervisor.OnEvent(Event{Kind: EventZygotes, ZygoteBytes: n * zygoteBytesMax})
+	}
+	zygotes(1)
+	missed := func(what string, happens func()) {
+		t.Helper()
+		c, err := p.claim("another", Spec{Job: "two", MemoryBytes: 2 * share})
+		if err != nil || !c.memory {
+			t.Fatalf("%s: %+v, %v", what, c, err)
+		}
+		happens()
+		select {
+		case <-c.freed:
+		default:
+			t.Errorf("%s: nobody was told", what)
+		}
+	}
+	missed("a zygote's end", func() { zygotes(0) })
+	missed("the end of a worker's place", func() { p.Interrupt(w) })
+	missed("the end of the last lease", func() { p.Release(w, false) })
+}
+
 func TestInterruptKillsWhatDoesNotListen(t *testing.T) {
 	p, _ := newPool(t, "stubborn", nil)
 	w := acquire(t, p, "")
