@@ -8,7 +8,8 @@ import (
 // warmStart is a worker that Warm is starting. The first Acquire of its kind
 // adopts it instead of starting another one.
 type warmStart struct {
-	// done is closed when worker is final; it is nil where the start failed.
+	// done is closed when worker is final; it is nil where the start failed, or
+	// memory is short.
 	done   chan struct{}
 	worker *Worker
 	// adopted says that an Acquire waits for the worker. The pool's mu guards
@@ -43,6 +44,7 @@ func (p *Pool) Warm(spec Spec) (start func(context.Context)) {
 
 func (p *Pool) startWarm(ctx context.Context, spec Spec, start *warmStart) {
 	key := spec.key()
+	spec.Spare = true // it must not wait for the memory of a job that waits for it
 	w, err := p.acquire(ctx, spec)
 	if err != nil {
 		w = nil

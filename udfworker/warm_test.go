@@ -125,3 +125,34 @@ func TestAWarmStartThatFailsIsMetByAcquire(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A job that has all the memory may wait for the very worker: one that nobody can
+// start ahead is started by the job itself.
+func TestAWarmStartWaitsForNobodysMemory(t *testing.T) {
+	const share = 512 << 20
+	p, _ := newPool(t, "idle", func(o *PoolOptions) { o.MemoryBytesMax = share })
+	lease := func(python string) *Worker {
+		w, err := p.Acquire(t.Context(), Spec{Job: "one", Environment: envmgr.Spec{Python: python}, MemoryBytes: share})
+		if err != nil {
+			t.Error(err)
+		}
+		return w
+	}
+	start := p.Warm(Spec{Environment: envmgr.Spec{Python: "a"}, MemoryBytes: share})
+	whole := lease("b")
+	leased := make(chan *Worker, 1)
+	go func() { leased <- lease("a") }()
+	eventually(t, "the start is adopted", 5*time.Second, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.warming) == 0
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	start(ctx)
+	if ctx.Err() != nil {
+		t.Error("it waits for the memory of the job that waits for it")
+	}
+	p.Release(<-leased, true)
+	p.Release(whole, true)
+}
