@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 import alink as al
+import alink._algorithms
 from alink import operators as ops
 
 ROWS = [
@@ -126,3 +129,14 @@ def test_no_operator_imports_pandas(name: str, shared: al.Table) -> None:
     PROGRAMS[name]().collectToDataframe()
     found = shared.map_batches(has_pandas).to_arrow()
     assert found.column("pandas").to_pylist() == [False], f"{name} imports pandas, or one before it"
+
+
+def test_algorithms_leave_arrays_to_one_function() -> None:
+    folder = Path(alink._algorithms.__file__).parent
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in folder.glob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"\.to_numpy\(", line)
+    ]
+    assert not found, "pyarrow's to_numpy imports pandas: take _arrays.numpy_of"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,25 @@ class Entry:
             name: Parameter(name, kind, _default(default), required)
             for name, kind, default, required in json.loads(self._parameters)
         }
+
+
+class Parameters(Mapping[str, Parameter]):
+    """The parameters of an entry, which are read when they are first asked for.
+
+    A program uses few of the hundreds of operators that it imports.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self._entry.parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entry.parameters)
+
+    def __len__(self) -> int:
+        return len(self._entry.parameters)
 
 
 def _default(text: str) -> Any:

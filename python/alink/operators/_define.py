@@ -12,7 +12,7 @@ from alink._diag import did_you_mean, quote
 from alink._options import bad_option
 from alink._table import Table
 from alink.operators._base import BatchOperator, StreamOperator
-from alink.operators._catalogue import catalogue
+from alink.operators._catalogue import Parameters, catalogue
 from alink.operators._mapping import apply_step, with_columns_found
 from alink.operators._operator import AlgoOperator
 from alink.operators._stages import Transformer
@@ -33,7 +33,7 @@ def build(name: str, base: type, doc: str | None, **members: Any) -> Any:
             "__doc__": doc,
             "__module__": "alink.operators",
             "_name": name,
-            "_parameters": catalogue()[name].parameters,
+            "_parameters": Parameters(catalogue()[name]),
             **members,
         },
     )
