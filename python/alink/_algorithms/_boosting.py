@@ -109,8 +109,9 @@ def train_boosted(params: Mapping[str, Any]) -> Any:
     def train(group: Group) -> pa.Table:
         if group.rows_of_all < _SHARE_ROWS_LEAST * group.size:
             group = group.alone()
-        seen = Seen(group, params, params["classifier"])
+        # In this order, since the sample that bins follow from is what takes most memory.
         rows = Binned(group, params, params["maxBins"])
+        seen = Seen(group, params, params["classifier"])
         loss = _Loss(group, seen, params)
         grown = _grow(group, rows, seen, loss, params)
         size = len(rows.features)

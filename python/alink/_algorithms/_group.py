@@ -73,6 +73,12 @@ class Group:
     def _file(self) -> pa.ipc.RecordBatchFileReader:
         return pa.ipc.open_file(pa.memory_map(self._share.path))
 
+    def unmap(self) -> None:
+        """Let go of the rows' memory, until they are read again: they lie in a file."""
+        if "_share" in vars(self):
+            for name in ("_file", "_parts"):
+                vars(self).pop(name, None)
+
     def alone(self) -> Group:
         """Give a group of this worker alone, which has all rows."""
         if self.size == 1:

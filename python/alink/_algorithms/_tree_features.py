@@ -147,6 +147,7 @@ class Binned:
             if lost is not None:
                 self.codes[:, part][:, lost] = 0
             start += batch.num_rows
+        group.unmap()
 
     def forget(self) -> None:
         """Leave the rows; what the training found of their features stays."""
@@ -169,13 +170,16 @@ class Binned:
                 values = values[:, uniform(0, _SAMPLING, rows) < ratio]
             parts.append(values)
         size = len(self.features)
-        mine = np.concatenate(parts, axis=1) if parts else np.empty((size, 0))
-        gathered = group.gather(np.ascontiguousarray(mine).tobytes())
-        drawn = [np.frombuffer(part).reshape(size, -1) for part in gathered if size]
+        if group.size > 1:
+            mine = np.concatenate(parts, axis=1) if parts else np.empty((size, 0))
+            gathered = group.gather(np.ascontiguousarray(mine).tobytes())
+            parts = [np.frombuffer(part).reshape(size, -1) for part in gathered if size]
         result: list[Array] = []
         for j, known in enumerate(self.features.categories):
             if known is None:
-                result.append(_cuts(np.concatenate([part[j] for part in drawn]), bins))
+                result.append(
+                    _cuts(np.concatenate([part[j] for part in parts] or [np.empty(0)]), bins)
+                )
             else:
                 result.append(np.empty(0))
         return result

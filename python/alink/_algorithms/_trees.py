@@ -94,8 +94,8 @@ def train_forest(params: Mapping[str, Any]) -> Any:
     def train(group: Group) -> pa.Table:
         kinds: list[str] = params["kinds"]
         classes = kinds[0] != "MSE"
-        seen = Seen(group, params, classes)
         rows = Binned(group, params, params["maxBins"])
+        seen = Seen(group, params, classes)
         size = len(rows.features)
         stats = np.stack([seen.weights] if classes else [seen.weights, seen.weights * seen.target])
         trees: list[Stored] = []
