@@ -595,7 +595,9 @@ class Scaling:
         centred = raw - (
             np.multiply.outer(self.centre, total) if raw.ndim > 1 else self.centre * total
         )
-        return (centred.T / self.scale).T
+        transposed = centred.T
+        transposed /= self.scale
+        return centred
 
 
 def weighted_mean(blocks: Blocks) -> Array:

@@ -80,7 +80,9 @@ def _fit_binary(
         together = blocks.group.sum(value, slopes, raw)
         total, slopes_, raw = (part / blocks.total for part in together)
         w = at[intercept:]
-        gradient = scaling.gradient(raw, slopes_) + 2 * l2 * w
+        gradient = scaling.gradient(raw, slopes_)
+        if l2:
+            gradient += 2 * l2 * w
         full = np.concatenate(([slopes_], gradient)) if intercept else gradient
         return float(total) + l2 * float(w @ w), full
 

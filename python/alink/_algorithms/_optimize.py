@@ -206,6 +206,7 @@ def minimize(
         step, change = there - at, new_gradient - gradient
         if float(step @ change) > 1e-10 * float(step @ step):
             curvature.learn(step, change)
+        del step, change  # of many weights each takes megabytes
         at, value, gradient = there, new_value, new_gradient
         done += 1
 
