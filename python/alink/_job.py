@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +31,9 @@ _POLL_S = 0.1
 _CANCEL_TIMEOUT_S = 2.0
 _END_TIMEOUT_S = 2.0  # from the end of a job's rows to the news of its end
 _BATCHES_AHEAD_MAX = 4  # read before the caller asks for them
+# Results of one job that are read at once. An engine takes so many calls of a connection and no
+# more: what is read first might wait for one that has to wait for it.
+_STREAMS_MAX = 16
 
 RUNNING, SUCCEEDED, FAILED, CANCELLED = "running", "succeeded", "failed", "cancelled"
 
@@ -166,11 +170,17 @@ class Job:
         outputs : sequence of int
             Which of the job's outputs are collected, by their places.
         """
-        streams = [_RowStream(self._engine, self.id, self._outputs[i]) for i in outputs]
+        names = deque(self._outputs[i] for i in outputs)
+        streams: deque[_RowStream] = deque()
+        tables: list[pa.Table] = []
         complete = False
         try:
             with self._cancelled_on_interrupt():
-                tables = [self._read(stream) for stream in streams]
+                while names or streams:
+                    while names and len(streams) < _STREAMS_MAX:
+                        streams.append(_RowStream(self._engine, self.id, names.popleft()))
+                    tables.append(self._read(streams[0]))
+                    streams.popleft()
                 self.result()
                 complete = True
             return tables

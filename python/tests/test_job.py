@@ -23,6 +23,8 @@ import pytest
 import uv
 
 import alink as al
+from alink import _job
+from alink._together import run_together
 
 ROWS = 20_000
 
@@ -78,6 +80,29 @@ def test_rows_come_back_in_order(rows, data):
     assert rows.count() == ROWS
     assert rows.head(3).collect() == data[1].slice(0, 3).to_pylist()
     assert rows.limit(2, offset=5).to_arrow().column("id").to_pylist() == [5, 6]
+
+
+def test_results_of_a_job_are_read_a_few_at_a_time(shared_ctx, monkeypatch):
+    """An engine takes a bounded number of calls: the first must not wait for the others."""
+
+    class Counted(_job._RowStream):
+        open = most = 0
+
+        def __init__(self, *given):
+            Counted.open += 1
+            Counted.most = max(Counted.most, Counted.open)
+            super().__init__(*given)
+
+        def next(self, check):
+            batch = super().next(check)
+            Counted.open -= batch is None
+            return batch
+
+    monkeypatch.setattr(_job, "_RowStream", Counted)
+    monkeypatch.setattr(_job, "_STREAMS_MAX", 2)
+    tables = [pa.table({"x": [i]}) for i in range(5)]
+    assert run_together(shared_ctx, list(map(shared_ctx.from_arrow, tables)), []) == tables
+    assert (Counted.open, Counted.most) == (0, 2)
 
 
 @pytest.mark.anywhere
