@@ -44,6 +44,11 @@ def schema_of(archive: zipfile.ZipFile) -> pa.Schema:
     return schema
 
 
+def is_plain(kind: pa.DataType) -> bool:
+    """Tell whether Flink's rows have values of a type in a form that does not hang on Java."""
+    return any(kind == known for known in _PORTABLE) or pa.types.is_timestamp(kind)
+
+
 def refuse_others(schema: pa.Schema) -> None:
     """Refuse columns of types that these files do not have in a portable form.
 
@@ -54,11 +59,7 @@ def refuse_others(schema: pa.Schema) -> None:
     """
     for field in schema:
         kind = field.type
-        if not (
-            any(kind == known for known in _PORTABLE)
-            or pa.types.is_timestamp(kind)
-            or is_kind(kind, VECTOR)
-        ):
+        if not (is_plain(kind) or is_kind(kind, VECTOR)):
             raise Unreadable(
                 f"column {field.name!r:.60}: {type_name(kind)} is not portable in .ak files"
             )
