@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from alink import _codes as codes
@@ -53,6 +54,8 @@ class Confinement:
     mounts: tuple[tuple[str, bool], ...] = ()
     secrets: tuple[str, ...] = ()
     isolation: str = "shared"
+    #: Values of secrets that the program has given itself; the others are the environment's.
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Give the plan's form, without what is left to the engine."""
@@ -145,9 +148,18 @@ def _secret_names(what: str, secrets: Any) -> tuple[str, ...]:
     return names
 
 
-def secret_value(function: str, name: str) -> str:
-    """Give the value of a secret, from the environment of this process."""
-    value = os.environ.get(name)
+_names: dict[str, str] = {}
+_numbers = itertools.count(1)
+
+
+def given_secret(value: str) -> str:
+    """Give the name under which functions find a value of the program's, always the same one."""
+    return _names.setdefault(value, f"ALINK_GIVEN_SECRET_{next(_numbers)}")
+
+
+def secret_value(function: str, name: str, given: Mapping[str, str]) -> str:
+    """Give the value of a secret, one that is given or of the environment of this process."""
+    value = given.get(name, os.environ.get(name))
     if value is None:
         raise failure(
             codes.BAD_OPTION,

@@ -13,7 +13,8 @@ from alink._diag import quote
 from alink._errors import Error
 from alink._options import bad_option
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+#: A variable of the environment, which stands for its value.
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _HINT = 'write "https://host/simple", or with a login "https://user:${TOKEN}@host/simple"'
 
 
@@ -35,17 +36,17 @@ class Index:
 
     def without_credentials(self) -> Index:
         """Give what may travel: variables, which are secrets only where they are looked up."""
-        if _VARIABLE.search(self.username + self.password):
+        if VARIABLE.search(self.username + self.password):
             return self
         return Index(self.url)
 
     def to_json(self) -> dict[str, str]:
         """Give the plan's form, with the values of variables."""
-        if whole := _VARIABLE.fullmatch(self.url):
+        if whole := VARIABLE.fullmatch(self.url):
             return read_index(_value(whole[1])).to_json()
         data = {"url": self.url}
         for name in ("username", "password"):
-            if value := _VARIABLE.sub(lambda match: _value(match[1]), getattr(self, name)):
+            if value := VARIABLE.sub(lambda match: _value(match[1]), getattr(self, name)):
                 data[name] = value
         return data
 
@@ -61,7 +62,7 @@ def read_indexes(given: Any) -> tuple[Index, ...]:
 def read_index(text: str) -> Index:
     """Read the URL of an index. No error repeats it, since it may hold a password."""
     text = text.strip()
-    if _VARIABLE.fullmatch(text):
+    if VARIABLE.fullmatch(text):
         return Index(text)
     try:
         parts = urlsplit(text)
@@ -83,7 +84,7 @@ def read_index(text: str) -> Index:
 
 
 def _decoded(part: str) -> str:
-    return part if _VARIABLE.search(part) else unquote(part)
+    return part if VARIABLE.search(part) else unquote(part)
 
 
 def _value(name: str) -> str:

@@ -202,7 +202,8 @@ class _Builder:
         if self._sandbox is not None:
             entry["options"].setdefault("sandbox", self._sandbox)
         for secret in options.confined.secrets:
-            self._json.setdefault("secrets", {})[secret] = secret_value(function.name, secret)
+            value = secret_value(function.name, secret, options.confined.given)
+            self._json.setdefault("secrets", {})[secret] = value
         if function.origin is not None:
             entry["origin"] = function.origin.to_json()
         self._json.setdefault("functions", {})[name] = entry
