@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import itertools
 import linecache
+import re
 import sys
 from types import FrameType
 
 from alink._diag import Source
 from alink._syntax import parse
 
+#: What sets a parameter that is shown nowhere: setRedisPassword(…), redis_password=….
+_SECRET = re.compile("redis_?password", re.IGNORECASE)
 _PACKAGE = __name__.split(".")[0]
 
 
@@ -38,6 +41,8 @@ def _source(frame: FrameType) -> Source:
     code = frame.f_code
     line = frame.f_lineno or code.co_firstlineno
     text = linecache.getline(code.co_filename, line, frame.f_globals).rstrip("\r\n")
+    if _SECRET.search(text):
+        text = ""  # the value may stand in it
     column, end_column = _columns(frame, line, text)
     function = "" if code.co_name == "<module>" else code.co_name
     return Source(code.co_filename, line, function, text, column, end_column)

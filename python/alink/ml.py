@@ -203,7 +203,10 @@ class Stage:
         BatchOperator.execute()
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in self._params.items())
+        from alink.operators._params import SECRETS
+
+        shown = {name: "…" if name in SECRETS else repr(v) for name, v in self._params.items()}
+        given = ", ".join(f"{name}={text}" for name, text in shown.items())
         return f"{type(self).__name__}({given})"
 
 

@@ -1389,6 +1389,37 @@ class LogisticRegression(Stage):
         model_stream_scan_interval: int | None = ...,
         model_stream_start_time: str | None = ...,
     ) -> None: ...
+class LookupRedisRow(Stage):
+    def __init__(
+        self,
+        *,
+        output_schema_str: str | None = ...,
+        plugin_version: str | None = ...,
+        columns: Sequence[str] | None = ...,
+        cluster_mode: bool | None = ...,
+        database_index: int | None = ...,
+        pipeline_size: int | None = ...,
+        redis_ips: Sequence[str] | None = ...,
+        redis_password: str | None = ...,
+        reserved: Sequence[str] | None = ...,
+        timeout: int | None = ...,
+    ) -> None: ...
+class LookupRedisString(Stage):
+    def __init__(
+        self,
+        *,
+        plugin_version: str | None = ...,
+        column: str | None = ...,
+        cluster_mode: bool | None = ...,
+        database_index: int | None = ...,
+        output: str | None = ...,
+        pipeline_size: int | None = ...,
+        redis_ips: Sequence[str] | None = ...,
+        redis_password: str | None = ...,
+        reserved: Sequence[str] | None = ...,
+        timeout: int | None = ...,
+        num_threads: int | None = ...,
+    ) -> None: ...
 class MaxAbsScaler(Stage):
     def __init__(
         self,

@@ -889,6 +889,11 @@ ELSEWHERE = {
     *(
         f"{name}{kind}Op"
         for kind in ("Batch", "Stream")
+        for name in ("LookupRedisRow", "LookupRedisString", "RedisRowSink", "RedisStringSink")
+    ),
+    *(
+        f"{name}{kind}Op"
+        for kind in ("Batch", "Stream")
         for name in ("UDF", "UDTF", "TreeModelEncoder")
     ),
     "GlmEvaluationBatchOp",

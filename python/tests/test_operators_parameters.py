@@ -47,6 +47,7 @@ UNREAD = {
     "numThreads": "says how to compute, not what",
     "numWorkers": "one worker trains a network",
     "optimMethod": "all of them end in the same minimum",
+    "pipelineSize": "says how to compute, not what",
     "pluginVersion": "there are no plugins",
     "pythonEnv": "the engine builds the environment",
     "refreshInterval": "of PyAlink's display in notebooks",

@@ -56,14 +56,14 @@ def training(operator: str, task: str, params: Mapping[str, Any]) -> Callable[[S
     train = _task(task)(params)
 
     def run(share: Share) -> pa.Table:
-        with threads(share.size), _named(operator):
+        with threads(share.size), named(operator):
             return train(Group(share))
 
     return run
 
 
 @contextlib.contextmanager
-def _named(operator: str) -> Generator[None, None, None]:
+def named(operator: str) -> Generator[None, None, None]:
     """Begin what is refused with the name of the operator."""
     try:
         yield
@@ -95,7 +95,7 @@ class Step:
     def load(self, model: pa.Table) -> None:
         """Give the task its model, unless it has it."""
         if self._loaded is not model:
-            with _named(self.operator):
+            with named(self.operator):
                 self.task.load(model)  # type: ignore[attr-defined]
             self._loaded = model
 
@@ -110,7 +110,7 @@ class Step:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Give the step's result."""
-        with _named(self.operator):
+        with named(self.operator):
             given = self.task(batch)
         columns = given.columns if isinstance(given, Expansion) else given
         outputs = dict(zip(self.outputs, columns, strict=True))

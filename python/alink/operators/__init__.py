@@ -29,6 +29,7 @@ from alink.operators import (
     _one_vs_rest,
     _rankings,
     _recent_days,
+    _redis,
     _regressions,
     _relational,
     _sampling,
@@ -204,6 +205,7 @@ _generated_features.declare()
 _catalogs.declare()
 _timed_files.declare()
 _recent_days.declare()
+_redis.declare()
 
 __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "AlinkDataTypes",

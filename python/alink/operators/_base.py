@@ -194,8 +194,8 @@ def _of_dataframe(name: str, df: Any, schema_text: str | None) -> Table:
     return session().context.from_arrow(_frame.from_pandas(name, df, schema))
 
 
-def read_schema(name: str, text: str) -> pa.Schema:
-    """Read a schema string.
+def read_schema(name: str, text: str, parameter: str = "schemaStr") -> pa.Schema:
+    """Read a schema string, which a parameter has.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def read_schema(name: str, text: str) -> pa.Schema:
         return parse_schema(text)
     except BadSchema as error:
         raise bad_option(
-            name, f"{name}: schemaStr {text!r:.80}: {error}", 'write "id int, vec vector"'
+            name, f"{name}: {parameter} {text!r:.80}: {error}", 'write "id int, vec vector"'
         ) from None
 
 

@@ -163,6 +163,7 @@ _LIBRARIES = {
     ],
     # jax is what it runs on; keras itself names none.
     "keras": ["keras>=3.10,<4", "jax>=0.6,<1"],
+    "redis": ["redis>=6,<9"],
 }
 
 

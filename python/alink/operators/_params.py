@@ -135,6 +135,9 @@ class _Setter:
 #: Parameters that name files of models, which no operator reads.
 MODEL_FILES = frozenset({"modelFilePath", "modelStreamFilePath"})
 
+#: Parameters whose values are shown and saved nowhere, also by the names of `alink.ml`.
+SECRETS = frozenset({"redisPassword", "redis_password"})
+
 #: Lengths of time, which Alink takes as a text, with a unit, or as a number of seconds.
 LENGTHS_OF_TIME = frozenset({"precedingTime", "windowTime", "hopTime", "sessionGapTime"})
 
@@ -186,9 +189,10 @@ def _items(value: Any) -> Sequence[Any]:
 
 
 def _misfit(owner: str, parameter: Parameter, value: Any) -> Exception:
+    shown = "what it is given" if parameter.name in SECRETS else f"{value!r:.60}"
     return bad_option(
         owner,
-        f"{owner}: {quote(parameter.name)} cannot be {value!r:.60}",
+        f"{owner}: {quote(parameter.name)} cannot be {shown}",
         f"it is {_WORDS.get(parameter.type, parameter.type)}",
     )
 

@@ -32,12 +32,14 @@ from alink._algorithms._strings import Unreadable
 from alink._algorithms._types import format_schema, type_name
 from alink._diag import did_you_mean, quote
 from alink._errors import Error, failure
+from alink._index import VARIABLE
 from alink._options import bad_option
 from alink._origin import user_origin
 from alink._table import Table
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT
 from alink.operators._dialect import quoted
+from alink.operators._params import SECRETS
 from alink.operators._session import session
 from alink.operators._stages import Pipeline, PipelineModel, PipelineStage, Transformer
 from alink.operators._training import TrainedModel
@@ -134,6 +136,8 @@ def _identifier(stage: PipelineStage) -> str:
 def _parameters(stage: PipelineStage) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in {**stage._values, **stage._lazily}.items():
+        if name in SECRETS and not VARIABLE.fullmatch(value or ""):
+            continue
         try:
             found[name] = _json(value)
         except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Sinks: files that the next ``execute`` writes."""
+"""Sinks: what the next ``execute`` writes, files for the most part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alink._algorithms import _tfrecord_types
 from alink._algorithms._ak_meta import refuse_others
 from alink._algorithms._strings import Unreadable
 from alink._algorithms._types import VECTOR, format_schema, is_kind
-from alink._confinement import confinement
+from alink._confinement import Confinement, confinement
 from alink._environment import Environment
 from alink._files import absolute_path, csv_output_args, output_args
 from alink._functions import FitFunction, FunctionOptions
@@ -42,17 +42,24 @@ MakeSink = Callable[[str, Params, Table], "Node | Table"]
 
 
 class Writer(FitFunction[..., Any]):
-    """A writer of the package of algorithms: one worker gets all rows."""
+    """A writer of the package of algorithms: one worker gets all rows.
+
+    What it may do is `confined`, or to write into the folder of the file that ``path`` names.
+    """
 
     def __init__(
-        self, name: str, spec: Params, env: Environment | None = None, task: str = "_sinks.writer"
+        self,
+        name: str,
+        spec: Params,
+        env: Environment | None = None,
+        task: str = "_sinks.writer",
+        confined: Confinement | None = None,
     ) -> None:
-        folder = str(Path(spec["path"]).parent)
+        if confined is None:
+            folder = str(Path(spec["path"]).parent)
+            confined = confinement(name, {"mounts": {folder: "rw"}}, ())
         options = FunctionOptions(
-            env=env or environment(),
-            timeout=None,
-            timeout_ms_default=0,
-            confined=confinement(name, {"mounts": {folder: "rw"}}, ()),
+            env=env or environment(), timeout=None, timeout_ms_default=0, confined=confined
         )
         super().__init__(in_workers, options)
         self.name = name

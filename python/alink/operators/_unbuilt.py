@@ -19,10 +19,10 @@ _INSTEAD = {
     "KafkaSource": "read the topic with a client of Kafka's in the program, and give its rows to "
     "TableSourceStreamOp",
     "KafkaSink": _STORE.format("confluent-kafka", does="sends the rows"),
-    "HBaseSink": _STORE.format("happybase", does="writes the rows"),
-    "LookupHBase": _STORE.format("happybase", does="asks for the rows of a batch"),
-    "LookupRedis": _STORE.format("redis", does="asks for the values of a batch"),
-    "Redis": _STORE.format("redis", does="writes the rows"),
+    "HBaseSink": _STORE.format("happybase", does="sends the rows to HBase's Thrift gateway"),
+    "LookupHBase": _STORE.format(
+        "happybase", does="asks HBase's Thrift gateway for a batch's rows"
+    ),
 }
 
 
