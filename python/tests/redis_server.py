@@ -74,7 +74,7 @@ class RedisServer(socketserver.ThreadingTCPServer):
 
 
 class _Connection(socketserver.StreamRequestHandler):
-    server: RedisServer
+    server: Any  # a RedisServer
 
     def handle(self) -> None:
         allowed = self.server.password is None
