@@ -197,8 +197,8 @@ func checkNames(fields []arrow.Field) *diag.Diagnostic {
 
 // types gives the types of the columns of body, a SELECT. The error is a
 // *queryError whose position is in body.
-func (c *compiler) types(with, body string, columns []column) ([]sqlType, error) {
-	p, err := c.session.prepare(with + body)
+func (c *compiler) types(with string, body *fragment, columns []column) ([]sqlType, error) {
+	p, err := c.session.prepare(with+body.String(), body.depth)
 	if err != nil {
 		if q := asQueryError(err); q.position >= 0 {
 			q.position = max(q.position-len(with), -1)
@@ -249,7 +249,7 @@ func (c *compiler) node(i int, node plan.Node) (*relation, *diag.Diagnostic) {
 	if problem != nil {
 		return nil, problem
 	}
-	types, err := c.types(standIns(inputs), body.String(), columns)
+	types, err := c.types(standIns(inputs), body, columns)
 	if err != nil {
 		return nil, c.diagnose(node, inputs, body, asQueryError(err))
 	}

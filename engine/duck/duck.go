@@ -94,6 +94,8 @@ type Database struct {
 	options  Options
 	spillDir string
 	db       duckdb.Database
+	// planning is held while DuckDB plans a statement; see session.planned.
+	planning sync.RWMutex
 
 	mu     sync.Mutex
 	closed bool
@@ -133,9 +135,7 @@ func (d *Database) open() error {
 		{"errors_as_json", "true"},
 		{"autoinstall_known_extensions", "false"},
 		{"autoload_known_extensions", "false"},
-		// It loses rows: it filters what is below a LIMIT (duckdb/duckdb#22924),
-		// and below grouped inputs (#22075).
-		{"disabled_optimizers", "join_filter_pushdown"},
+		{disabledOptimizers, neverOptimizers},
 	}
 	if !d.options.open {
 		settings = append(settings, [2]string{"allow_community_extensions", "false"})
@@ -169,7 +169,8 @@ func (d *Database) open() error {
 	// only now, and the lock comes last.
 	statements := []string{"SET GLOBAL TimeZone = 'UTC'"}
 	if !d.options.open {
-		statements = append(statements, "SET GLOBAL enable_external_access = false", "SET GLOBAL lock_configuration = true")
+		statements = append(statements, "SET GLOBAL allowed_configs = ['"+disabledOptimizers+"']",
+			"SET GLOBAL enable_external_access = false", "SET GLOBAL lock_configuration = true")
 	}
 	for _, statement := range statements {
 		if err := s.execute(statement); err != nil {
@@ -204,11 +205,12 @@ func Version() string { return duckdb.LibraryVersion() }
 // session is a connection to the instance. It is used by one goroutine at a
 // time, but for interrupt.
 type session struct {
+	db   *Database
 	conn duckdb.Connection
 }
 
 func (d *Database) connect() (*session, error) {
-	s := &session{}
+	s := &session{db: d}
 	if duckdb.Connect(d.db, &s.conn) == duckdb.StateError {
 		return nil, diag.New(diag.Internal, "the relational engine gave no connection")
 	}
@@ -221,8 +223,16 @@ func (s *session) close() { duckdb.Disconnect(&s.conn) }
 // effect on one that starts later.
 func (s *session) interrupt() { duckdb.Interrupt(s.conn) }
 
-// execute runs a statement to its end. Its error is a *queryError.
+// execute runs a statement to its end, which must not wait for rows. Its error
+// is a *queryError.
 func (s *session) execute(statement string) error {
+	s.db.planning.RLock()
+	defer s.db.planning.RUnlock()
+	return s.query(statement)
+}
+
+// query is execute for who holds the session's planning.
+func (s *session) query(statement string) error {
 	var result duckdb.Result
 	defer duckdb.DestroyResult(&result)
 	if duckdb.Query(s.conn, statement, &result) == duckdb.StateError {
@@ -231,21 +241,11 @@ func (s *session) execute(statement string) error {
 	return nil
 }
 
-// prepare binds a statement. Its error is a *queryError. The caller destroys
-// the statement.
-func (s *session) prepare(statement string) (duckdb.PreparedStatement, error) {
-	var p duckdb.PreparedStatement
-	if duckdb.Prepare(s.conn, statement, &p) == duckdb.StateError {
-		err := parseError(duckdb.PrepareError(p), duckdb.ErrorTypeInvalid)
-		duckdb.DestroyPrepare(&p)
-		return p, err
-	}
-	return p, nil
-}
-
 // strings runs a query whose result is one column of strings, and returns at
 // most the given number of them.
 func (s *session) strings(query string, limit int) ([]string, error) {
+	s.db.planning.RLock()
+	defer s.db.planning.RUnlock()
 	var result duckdb.Result
 	defer duckdb.DestroyResult(&result)
 	if duckdb.Query(s.conn, query, &result) == duckdb.StateError {

@@ -123,7 +123,7 @@ func (c *compiler) culprit(op plan.Op, inputs []*relation, e *queryError) (place
 		if problem != nil {
 			continue
 		}
-		if _, err := c.types(standIns(inputs), body.String(), columns); err != nil {
+		if _, err := c.types(standIns(inputs), body, columns); err != nil {
 			if at, ok := body.only(); ok {
 				return at, asQueryError(err)
 			}

@@ -28,6 +28,8 @@ type parsedText struct {
 	ordered bool
 	// shuffling: DuckDB gives rows in another order where it computes this.
 	shuffling bool
+	// depth is how deep it is nested.
+	depth int
 	// offset is the byte where an unsound text goes wrong; -1 is none.
 	offset int
 }
@@ -80,16 +82,18 @@ func (s *session) serialize(statement string) (string, error) {
 
 // converted gives what a function of DuckDB's makes of a text.
 func (s *session) converted(call, text string) (string, error) {
-	p, err := s.prepare("SELECT " + call)
+	p, err := s.prepare("SELECT "+call, 0)
 	if err != nil {
 		return "", err
 	}
 	defer duckdb.DestroyPrepare(&p)
 	var result duckdb.Result
 	defer duckdb.DestroyResult(&result)
-	if duckdb.BindVarcharLength(p, 1, text, duckdb.IdxT(len(text))) == duckdb.StateError ||
-		duckdb.ExecutePrepared(p, &result) == duckdb.StateError {
-		return "", resultError(&result)
+	if duckdb.BindVarcharLength(p, 1, text, duckdb.IdxT(len(text))) == duckdb.StateError {
+		return "", parseError(duckdb.PrepareError(p), duckdb.ErrorTypeInvalid)
+	}
+	if err := s.run(p, 0, false, &result); err != nil {
+		return "", err
 	}
 	chunk := duckdb.FetchChunk(result)
 	if chunk.Ptr == nil {
@@ -159,7 +163,7 @@ func readTree(serialized string, prefixLen int, text string) (parsedText, *diag.
 	if reason := forbidden(list, 0); reason != "" {
 		return bad(reason, -1)
 	}
-	return parsedText{constant: items[0].Class == "CONSTANT", ordered: aggregatesInOrder(list), shuffling: shuffles(list)}, nil
+	return parsedText{constant: items[0].Class == "CONSTANT", ordered: aggregatesInOrder(list), shuffling: shuffles(list), depth: exprDepth(list)}, nil
 }
 
 // orderedAggregates are the aggregate functions whose result depends on the
@@ -371,8 +375,9 @@ var operatorForms = map[string]string{
 	plan.Perhaps: "(coalesce(TRY(CASE WHEN ? THEN 1 ELSE 0 END), 1) = 1)",
 }
 
-// expression writes e in parentheses.
+// expression writes e, which stands so deep in others, in parentheses.
 func (g *generator) expression(e plan.Expr, depth int) *diag.Diagnostic {
+	g.out.depth = max(g.out.depth, depth)
 	switch {
 	case depth > exprDepthMax:
 		return diag.New(diag.BadExpression, "an expression is nested deeper than %d levels", exprDepthMax)
@@ -390,9 +395,11 @@ func (g *generator) expression(e plan.Expr, depth int) *diag.Diagnostic {
 		g.out.write("(" + sql + ")")
 		return nil
 	case e.SQL != "":
-		if _, problem := g.parse(e.SQL); problem != nil {
+		parsed, problem := g.parse(e.SQL)
+		if problem != nil {
 			return problem
 		}
+		g.out.depth = max(g.out.depth, depth+parsed.depth)
 		g.out.write("(")
 		g.out.writeText(e.SQL)
 		g.out.write("\n)")

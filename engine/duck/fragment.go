@@ -10,6 +10,8 @@ import (
 type fragment struct {
 	sql   strings.Builder
 	spans []span
+	// depth is how deep the expressions in it are nested.
+	depth int
 }
 
 // span is a part of a fragment: bytes start to end, of the node of that index.
@@ -50,6 +52,7 @@ func (f *fragment) mark(start int, subject string) {
 // add writes another fragment.
 func (f *fragment) add(other *fragment) {
 	offset := f.len()
+	f.depth = max(f.depth, other.depth)
 	f.write(other.String())
 	for _, s := range other.spans {
 		s.start += offset

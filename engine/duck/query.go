@@ -36,6 +36,8 @@ type queryTree struct {
 	names      []string // of the parameters, in order
 	// again: a table that it reads once may be scanned more than once.
 	again bool
+	// depth is how deep its expressions are nested.
+	depth int
 	// problem is why it is refused.
 	problem *diag.Diagnostic
 	text    string
@@ -75,6 +77,7 @@ func (s *session) readQuery(text string) (*queryTree, *diag.Diagnostic) {
 	if q.problem != nil {
 		return nil, q.problem
 	}
+	q.depth = exprDepth(tree.Statements[0])
 	return q, nil
 }
 
@@ -217,7 +220,7 @@ func (c *compiler) sqlQuery(op plan.SQLQuery, inputs []*relation, index int) (*f
 	if problem != nil {
 		return nil, nil, problem
 	}
-	out := &fragment{}
+	out := &fragment{depth: tree.depth}
 	out.write("SELECT * FROM (")
 	keyword := "WITH "
 	for i, name := range op.Tables {
@@ -239,7 +242,7 @@ func (c *compiler) sqlQuery(op plan.SQLQuery, inputs []*relation, index int) (*f
 		return nil, nil, problem
 	}
 	out.write("\n))")
-	p, err := c.session.prepare(standIns(inputs) + out.String())
+	p, err := c.session.prepare(standIns(inputs)+out.String(), out.depth)
 	if err != nil {
 		e := asQueryError(err)
 		if e.position >= 0 {

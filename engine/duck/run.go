@@ -197,10 +197,7 @@ func (r *run) store(statement *fragment) error {
 }
 
 func (r *run) execute(statement *fragment) error {
-	if len(r.query.params) == 0 {
-		return r.session.execute(statement.String())
-	}
-	p, err := r.session.prepare(statement.String())
+	p, err := r.session.prepare(statement.String(), statement.depth)
 	if err != nil {
 		return err
 	}
@@ -210,15 +207,12 @@ func (r *run) execute(statement *fragment) error {
 	}
 	var result duckdb.Result
 	defer duckdb.DestroyResult(&result)
-	if duckdb.ExecutePrepared(p, &result) == duckdb.StateError {
-		return resultError(&result)
-	}
-	return nil
+	return r.session.run(p, statement.depth, false, &result)
 }
 
 // stream executes the last statement and emits its result as it is made.
 func (r *run) stream(statement *fragment, emit func(arrow.RecordBatch) error) error {
-	p, err := r.session.prepare(statement.String())
+	p, err := r.session.prepare(statement.String(), statement.depth)
 	if err != nil {
 		return r.query.runError(r.db, statement, asQueryError(err))
 	}
@@ -239,8 +233,8 @@ func (r *run) stream(statement *fragment, emit func(arrow.RecordBatch) error) er
 		}
 		duckdb.DestroyResult(&result)
 	}()
-	if duckdb.ExecutePreparedStreaming(p, &result) == duckdb.StateError {
-		err = r.query.runError(r.db, statement, resultError(&result))
+	if err = r.session.run(p, statement.depth, true, &result); err != nil {
+		err = r.query.runError(r.db, statement, asQueryError(err))
 		return err
 	}
 	out := newBatcher(r.query.schema(), columns, r.db.options, emit)
