@@ -16,7 +16,7 @@ from alink import _names
 from alink._beside import check_tables, refuse_endless_table
 from alink._cache import KeptTable
 from alink._confinement import Confined, confinement
-from alink._describe import STATISTICS, statistics
+from alink._describe import STATISTICS, describe
 from alink._diag import quote
 from alink._display import render_table
 from alink._environment import Environment
@@ -297,8 +297,7 @@ class Table:
         refuse_unbounded("describe", self._node)
         if not len(self.schema):
             return self._context.from_arrow(STATISTICS.empty_table())
-        first, *rest = (self.agg({"s": text}) for text in statistics(self.schema))
-        return first.union(*rest).unnest("s").unnest("s")
+        return describe(self)
 
     def group_by(self, *keys: IntoExpr | Mapping[str, IntoExpr], **named: IntoExpr) -> GroupBy:
         """Group rows that have equal keys; `GroupBy.agg` makes one row of each group."""

@@ -125,6 +125,27 @@ def test_describe(shared_ctx, rows):
     assert shared_ctx.from_arrow(pa.table({})).describe().collect() == []
 
 
+def test_wide_tables_are_described_as_narrow_ones(shared_ctx):
+    named = {
+        "place": [3, None, 1, 1],
+        "x": [0.5, math.nan, None, -2.0],
+        'it\'s "t"': ["b", None, "a", "a"],
+        "texts": pa.array(["c", "c", None, "d"]).dictionary_encode(),
+        "days": pa.array([1, 2, 3, None], pa.date32()),
+        "lists": [[1], None, [], [2, None]],
+        "huge": [1e300, -1e300, None, 1.0],
+        "money": pa.array([1, 2, None, 4], pa.decimal128(9, 2)),
+        "nothing": pa.nulls(4),
+    }
+    more = {f"c{i}": [i, None, i, i + 1] for i in range(40)}
+    for data in (pa.table(named | more), pa.table(named | more).slice(0, 0)):
+        wide = shared_ctx.from_arrow(data).describe().to_arrow()
+        narrow = shared_ctx.from_arrow(data.select(list(named))).describe().to_arrow()
+        assert wide.schema == narrow.schema
+        assert wide["column"].to_pylist() == data.column_names
+        assert repr(wide.slice(0, len(named)).to_pylist()) == repr(narrow.to_pylist())
+
+
 def test_equal_keys_keep_their_order(shared_ctx):
     rows = pa.table({"n": range(300_000), "k": [i % 3 for i in range(300_000)]})
     table = shared_ctx.from_arrow(rows)
