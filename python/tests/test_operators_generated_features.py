@@ -216,6 +216,28 @@ def test_latest_features(kind: str, given: dict[str, list[Any]], keep: Any) -> N
     check(stream.link(made).collectToDataframe(), wanted)
 
 
+def test_a_window_of_all_rows_before() -> None:
+    """Windows grow to the whole table, whose rows are not listed for each of them."""
+    rows = 10_000
+    values = [None if i % 11 == 0 else f"v{i * i % 7}" for i in range(rows)]
+    frame = pd.DataFrame({"t": EPOCH + pd.to_timedelta(range(rows), unit="s"), "c": values})
+    types = [stat("FREQ"), stat("IS_EXIST"), stat("DISTINCT_COUNT"), stat("KvStat", n=0)]
+    given = definition("LatestNCategorical", [], types, featureCols=["c"], numbers=[rows])
+    made = pyalink.GenerateFeatureOfLatestBatchOp(
+        timeCol="t", featureDefinitions=json.dumps([given])
+    )
+    seen: dict[str, int] = {}
+    wanted: list[list[Any]] = []
+    for time, value in zip(frame["t"], values, strict=True):
+        if value is not None:
+            seen[value] = seen.get(value, 0) + 1
+        often = seen.get(value) if value is not None else None
+        pairs = sorted(seen.items(), key=lambda pair: (-pair[1], pair[0]))
+        text = "_".join(f"c:{key}_{count}" for key, count in pairs)
+        wanted.append([time, value, often, (often or 0) > 1, len(seen), text])
+    assert listed(batch(frame, "t timestamp, c string").link(made).collectToDataframe()) == wanted
+
+
 def test_names_and_types_of_latest_features() -> None:
     definitions = [
         definition("LatestNNumeric", ["g", "w"], NUMBERS[:3], numbers=[2, 3], featureCols=["x"]),

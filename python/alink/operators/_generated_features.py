@@ -6,7 +6,8 @@ TOTAL_COUNT, ROW_NUMBER, times, LastN and FirstN see it, the other statistics le
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -75,16 +76,25 @@ class _Rows:
         Takes what is aggregated: names of columns by SQL.
     start, end : str
         The bounds in time, as SQL of the aggregates' query.
+    equal : callable
+        Gives OVER of those rows of `over` that have the current one's value of an expression.
     """
 
     def __init__(
-        self, over: str, order: str, aggregates: dict[str, str], start: str, end: str
+        self,
+        over: str,
+        order: str,
+        aggregates: dict[str, str],
+        start: str,
+        end: str,
+        equal: Callable[[str], str] = str,
     ) -> None:
         self.over = over and " " + over
         self._order = order
         self._aggregates = aggregates
         self.inner = "" if over else " ORDER BY __time, __row"
         self.start, self.end = start, end
+        self._equal = equal
 
     def of(self, sql: str) -> str:
         """Have something aggregated, and give the name of its column."""
@@ -97,6 +107,14 @@ class _Rows:
     def last(self, value: str) -> str:
         """Give the last row's value."""
         return self.of(value if self.over else f"last({value}{self.inner})")
+
+    def frequency(self, value: str) -> str:
+        """Give how many rows have the last one's value, NULL if that is NULL."""
+        if self.over:
+            counted = f"count({value}) {self._equal(value)}"
+            return self.of(f"CASE WHEN {value} IS NOT NULL THEN {counted} END")
+        values, last = self.list(value), self.last(value)
+        return f"CASE WHEN {last} IS NOT NULL THEN len([v FOR v IN {values} IF v = {last}]) END"
 
     def nth(self, value: str, n: int) -> str:
         """Give the n-th row's value, or NULL."""
@@ -159,7 +177,7 @@ class _Column:
         if kind == "COUNT":
             return rows.of(f"count({known}){rows.over}")
         if kind == "DISTINCT_COUNT":
-            return f"len(list_distinct({rows.list(known)}))"
+            return rows.of(f"count(DISTINCT {known}){rows.over}")
         if kind == "FirstN":
             return rows.nth(self._value, n)
         if kind == "LastN":
@@ -170,10 +188,9 @@ class _Column:
             return rows.of(f"string_agg({text}, '{delimiter}'{rows.inner}){rows.over}")
         if kind == "KvStat":
             return self._pairs(statistic, rows)
-        values, last = rows.list(known), rows.last(known)
+        often = rows.frequency(known)
         if kind == "IS_EXIST":
-            return f"coalesce(list_contains({values}[:-2], {last}), false)"
-        often = f"CASE WHEN {last} IS NOT NULL THEN len([v FOR v IN {values} IF v = {last}]) END"
+            return f"coalesce(({often}) > 1, false)"
         return often if kind == "FREQ" else f"({often}) / {rows.of(f'count({known}){rows.over}')}"
 
     def _number_of(self, kind: str, n: int, rows: _Rows) -> str:
@@ -211,17 +228,17 @@ class _Column:
 
     def _pairs(self, statistic: Statistic, rows: _Rows) -> str:
         """Write the most frequent values with their numbers, ``c:a_3_c:b_1``."""
-        values = rows.list(self._known)
-        known = f"[v FOR v IN {values} IF v IS NOT NULL]"
+        counted = rows.of(f"histogram({self._known}){rows.over}")
         key = [f"p.key[{i + 1}]" for i in range(len(self._columns))] if self._cross else ["p.key"]
         texts = [
             f"'{column}:'".replace("'", "''")[1:-1] + f" || {value}::VARCHAR"
             for column, value in zip(self._columns, key, strict=True)
         ]
         text = " || '_' || ".join(texts)
-        counted = f"map_entries(list_aggregate({known}, 'histogram'))"
         # The most frequent one first, and of those as frequent the first by its text.
-        ordered = f"list_sort([{{'n': -p.value::BIGINT, 't': {text}}} FOR p IN {counted}])"
+        ordered = (
+            f"list_sort([{{'n': -p.value::BIGINT, 't': {text}}} FOR p IN map_entries({counted})])"
+        )
         if statistic.n < 1 or not statistic.text:
             least = "0"
         elif statistic.text == "RANK":
@@ -300,7 +317,11 @@ def latest(name: str, params: Params, inputs: Sequence[Table]) -> Table:
             back = backs.setdefault(back, f"__back{len(backs)}")
         order = f"{part} ORDER BY __time, __row"
         over = f"OVER ({order} ROWS BETWEEN {back} PRECEDING AND CURRENT ROW)"
-        rows = _Rows(over, f"OVER ({order})", aggregates, f"min(__time) {over}", "__time")
+        place = backs.setdefault(f"row_number() OVER ({order})", f"__back{len(backs)}")
+        frame = f"ORDER BY {place} RANGE BETWEEN {back} PRECEDING AND CURRENT ROW"
+        equal = partial(_among, part, frame)
+        start = f"min(__time) {over}"
+        rows = _Rows(over, f"OVER ({order})", aggregates, start, "__time", equal)
         columns = _written(name, schema, feature, rows)
         _check_new(name, [*schema.names, *made], list(columns))
         made.update(columns)
@@ -314,6 +335,12 @@ def latest(name: str, params: Params, inputs: Sequence[Table]) -> Table:
         f"SELECT {kept}{_listed(made)} FROM gathered ORDER BY __time, __row",
         tables={"a": table},
     )
+
+
+def _among(part: str, frame: str, value: str) -> str:
+    """Write OVER of the rows in a frame of a group that have the same value."""
+    of = f"{part}," if part else "PARTITION BY"
+    return f"OVER ({of} {value} {frame})"
 
 
 def _back(name: str, feature: Feature, part: str) -> str:
