@@ -127,7 +127,7 @@ def test_links_lead_on() -> None:
     last = pyalink.SelectBatchOp(clause="b")
     assert source.link(pyalink.WhereBatchOp(clause="a > 0")).link(last) is last
     assert source.linkTo(pyalink.DistinctBatchOp()).getColNames() == ["a", "b"]
-    assert last.getSchemaStr() == "b STRING"
+    assert last.getSchemaStr() == "b VARCHAR"
     assert len(last.collectToDataframe()) == 2
 
 

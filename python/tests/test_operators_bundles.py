@@ -43,7 +43,9 @@ def plain(frame: pd.DataFrame) -> list[list[Any]]:
 def test_ranges_are_bundles():
     model = fitted()
     result = model.transform(batch())
-    assert result.getSchemaStr() == "id INT,vec STRING,efb_0 DOUBLE,efb_1 STRING,efb_2 STRING"
+    assert result.getSchemaStr() == (
+        "id INT, vec VARCHAR, efb_0 DOUBLE, efb_1 VARCHAR, efb_2 VARCHAR"
+    )
     wanted = [[-3.0, "2", "4"], [3.0, "1", "5"], [1.0, "3", "5"]]
     assert plain(result.collectToDataframe()) == wanted
     predict = pyalink.ExclusiveFeatureBundlePredictBatchOp(sparseVectorCol="VEC", reservedCols=[])

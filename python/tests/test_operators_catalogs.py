@@ -89,8 +89,8 @@ def test_a_table_that_others_have_written(tmp_path: Path) -> None:
     )
     source = pyalink.CatalogSourceBatchOp(catalogObject=place(path))
     assert source.getSchemaStr() == (
-        "id BIGINT,n DOUBLE,v STRING,x STRING,u STRING,r DOUBLE,b VARBINARY,at TIMESTAMP,"
-        "day DATE,clock TIME,ok BOOLEAN,f DOUBLE"
+        "id BIGINT, n DOUBLE, v VARCHAR, x VARCHAR, u VARCHAR, r DOUBLE, b VARBINARY, "
+        "at TIMESTAMP, day DATE, clock TIME, ok BOOLEAN, f DOUBLE"
     )
     day = datetime.date(2024, 1, 2)
     first = datetime.datetime(2024, 5, 6, 12, 53, 20, 123000)

@@ -278,7 +278,7 @@ def test_quantiles_have_the_type_of_their_column(kind):
 
 def test_quantiles_through_operators(source):
     found = pyalink.QuantileBatchOp(selectedCol="N", quantileNum=4).linkFrom(source)
-    assert found.getSchemaStr() == "n INT,quantile BIGINT"
+    assert found.getSchemaStr() == "n INT, quantile BIGINT"
     assert found.collectToDataframe()["n"].tolist() == [0, 100, 200, 299, 399]
     with pytest.raises(al.PlanError, match='column "v" is STRING'):
         pyalink.QuantileBatchOp(selectedCol="v", quantileNum=4).linkFrom(source)

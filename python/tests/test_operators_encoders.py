@@ -67,7 +67,7 @@ def encoded(name: str, rows: Any = None, train: Any = None, **params: Any) -> An
 
 def test_one_hot_numbers():
     result = encoded("OneHot", selectedCols=["a", "n"], encode="INDEX", outputCols=["i", "j"])
-    assert result.getSchemaStr() == "a STRING,n INT,t DOUBLE,i BIGINT,j BIGINT"
+    assert result.getSchemaStr() == "a VARCHAR, n INT, t DOUBLE, i BIGINT, j BIGINT"
     assert shown(result, "i") == [0, 1, 0, 3, 2, 0, 1]
     assert shown(result, "j") == [0, 1, 1, 1, 2, 3, 0]
     result = encoded("OneHot", NEW, selectedCols=["A", "n"], encode="INDEX")

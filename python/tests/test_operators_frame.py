@@ -15,7 +15,13 @@ import pyarrow as pa
 import pytest
 
 import alink
-from alink._algorithms._types import VECTOR, parse_schema
+from alink._algorithms._types import (
+    VECTOR,
+    BadSchema,
+    format_schema,
+    parse_schema,
+    shown_schema,
+)
 from alink.operators import DenseVector, SparseVector
 from alink.operators._frame import from_pandas, render, to_pandas
 
@@ -213,6 +219,41 @@ def test_a_value_that_does_not_fit_names_its_column(kind: str, values: list[Any]
     frame = pd.DataFrame({"x": values, "y": [1, 2]})
     with pytest.raises(alink.PlanError, match=r'column "?c"? cannot be read as'):
         from_pandas("here", frame, parse_schema(f"c {kind}, d int"))
+
+
+@pytest.mark.parametrize(
+    ("words", "shown", "written"),
+    [
+        ("string varchar", "VARCHAR", "STRING"),
+        ("int integer", "INT", "INT"),
+        ("long bigint", "BIGINT", "BIGINT"),
+        ("short smallint", "SMALLINT", "SMALLINT"),
+        ("byte tinyint", "TINYINT", "TINYINT"),
+        ("float", "FLOAT", "FLOAT"),
+        ("double", "DOUBLE", "DOUBLE"),
+        ("boolean", "BOOLEAN", "BOOLEAN"),
+        ("decimal", "DECIMAL", "DECIMAL"),
+        ("timestamp sql_timestamp", "TIMESTAMP", "TIMESTAMP"),
+        ("date sql_date", "DATE", "DATE"),
+        ("time sql_time", "TIME", "TIME"),
+        ("varbinary", "VARBINARY", "VARBINARY"),
+        ("vector dense_vector sparse_vector VEC_TYPES_DENSE_VECTOR", "VECTOR", "VECTOR"),
+        ("tensor float_tensor TENSOR_TYPES_TENSOR TENSOR_TYPES_INT_TENSOR", "TENSOR", "TENSOR"),
+        ("mtable", "MTABLE", "MTABLE"),
+    ],
+)
+def test_a_type_has_one_name_in_what_is_shown_and_one_in_files(words, shown, written) -> None:
+    for word in words.split():
+        schema = parse_schema(f"a {word}, b {word.upper()}")
+        assert shown_schema(schema) == f"a {shown}, b {shown}"
+        assert format_schema(schema) == f"a {written},b {written}"
+        assert parse_schema(shown_schema(schema)) == parse_schema(format_schema(schema)) == schema
+
+
+def test_old_names_of_types_are_not_those_of_other_types() -> None:
+    for word in ("VEC_TYPES_INT", "TENSOR_TYPES_", "VEC_TYPES_", "TENSOR_TYPES_STRING"):
+        with pytest.raises(BadSchema, match=f"there is no type '{word}'"):
+            parse_schema(f"a {word}")
 
 
 def test_too_few_columns_are_refused() -> None:

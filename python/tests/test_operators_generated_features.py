@@ -258,11 +258,11 @@ def test_names_and_types_of_latest_features() -> None:
              "n_ln_2_g_w_sum_x DOUBLE", "n_ln_3_g_w_count_x BIGINT",
              "n_ln_3_g_w_total_count_x BIGINT", "n_ln_3_g_w_sum_x DOUBLE"],
             ["c_lts_1h_c_count_g BIGINT", "c_lts_1h_c_count_w BIGINT"],
-            ["cc_lti_2d_g_lastn_time_2_w_c TIMESTAMP", "cc_lti_2d_g_kv_3_w_c STRING",
-             "cc_lti_2d_g_concat__w_c STRING"],
+            ["cc_lti_2d_g_lastn_time_2_w_c TIMESTAMP", "cc_lti_2d_g_kv_3_w_c VARCHAR",
+             "cc_lti_2d_g_concat__w_c VARCHAR"],
         ]  # fmt: skip
         wanted = [column for i in order for column in parts[i]]
-        assert op.getSchemaStr().split(",")[5:] == wanted
+        assert op.getSchemaStr().split(", ")[5:] == wanted
 
 
 WINDOWS: dict[str, tuple[dict[str, list[str]], Any]] = {

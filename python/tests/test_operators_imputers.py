@@ -95,7 +95,7 @@ def test_new_rows_are_filled_with_what_was_learned():
         pd.DataFrame({"D": [None, 7.0], "x": [1, 2], "n": [3, 3]}), "D float, x int, n bigint"
     )
     result = pyalink.ImputerPredictBatchOp().linkFrom(model, new)
-    assert result.getSchemaStr() == "D FLOAT,x INT,n BIGINT"
+    assert result.getSchemaStr() == "D FLOAT, x INT, n BIGINT"
     assert column(result.toTable().collect(), "D") == [2.5, 7.0]
     none = batch(FRAME.iloc[:0])
     empty = pyalink.ImputerTrainBatchOp(selectedCols=["d"], strategy="MAX").linkFrom(none)

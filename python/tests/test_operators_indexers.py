@@ -41,7 +41,7 @@ def column(operator: Any, name: str) -> list[Any]:
 def test_values_are_numbered_in_the_order_that_is_asked_for(order):
     model = pyalink.StringIndexerTrainBatchOp(selectedCol="w", stringOrderType=order)
     model.linkFrom(batch())
-    assert model.getSchemaStr() == "token STRING,token_index BIGINT"
+    assert model.getSchemaStr() == "token VARCHAR, token_index BIGINT"
     rows = {row["token_index"]: row["token"] for row in model.toTable().collect()}
     wanted = ORDERS[order](Counter(KNOWN))
     assert [rows[i] for i in range(len(rows))] == wanted

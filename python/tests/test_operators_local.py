@@ -134,7 +134,6 @@ def test_values_of_all_kinds_are_taken_and_given():
     types = ["FLOAT", "BIGINT", "BOOLEAN", "VECTOR", "VARCHAR", "TIMESTAMP", "TENSOR"]
     assert predictor.getOutputColTypes() == types
     assert predictor.getOutputSchemaStr().startswith("x FLOAT, n BIGINT")
-    assert predictor.getOutputSchema().startswith("x FLOAT,n BIGINT")
 
 
 def test_batches_of_arrow_and_without_rows():

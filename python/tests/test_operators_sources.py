@@ -273,7 +273,7 @@ def test_libsvm(tmp_path: Path) -> None:
     BatchOperator.execute()
     assert path.read_text() == "1.0 1:1.5 4:2.0\n-1.0 1:2.0 2:0.5\n0.0\n"
     source = pyalink.LibSvmSourceBatchOp(filePath=str(path))
-    assert source.getSchemaStr() == "label DOUBLE,features VECTOR"
+    assert source.getSchemaStr() == "label DOUBLE, features VECTOR"
     assert source.collectToDataframe()["features"].tolist() == [
         "0:1.5 3:2.0",
         "0:2.0 1:0.5",

@@ -362,4 +362,4 @@ def test_what_is_refused(source):
             selectedCols=["s"], labelCol="x", selectorType="best"
         ).linkFrom(source)
     model = source.select("s").link(pyalink.SummarizerBatchOp())
-    assert model.getSchemaStr() == "model_id BIGINT,model_info STRING"
+    assert model.getSchemaStr() == "model_id BIGINT, model_info VARCHAR"

@@ -74,7 +74,7 @@ def test_a_stream_of_models_is_written_added_to_and_read(tmp_path: Path) -> None
     ]
     source = pyalink.ModelStreamFileSourceStreamOp().setFilePath(str(folder))
     assert source.getSchemaStr() == (
-        f"{TIME} TIMESTAMP,{COUNT} BIGINT,model_id BIGINT,model_info STRING"
+        f"{TIME} TIMESTAMP, {COUNT} BIGINT, model_id BIGINT, model_info VARCHAR"
     )
     last = datetime.datetime(2024, 5, 6, 7, 8, 9)
     assert listed(source) == [[SECOND, 1, 0, "ü"], [last, 1, 7, "later"]]

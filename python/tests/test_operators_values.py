@@ -219,6 +219,8 @@ def test_tables_within_cells() -> None:
     assert (table.getNumRow(), table.getNumCol()) == (4, 3)
     assert table.getColNames() == ["n", "x", "s"]
     assert table.getColTypes() == ["INT", "DOUBLE", "VARCHAR"]
+    assert table.getSchemaStr() == "n INT, x DOUBLE, s VARCHAR"
+    assert json.loads(table.toJson())["schema"] == "n INT,x DOUBLE,s STRING"
     assert table.getRow(2)["x"].tolist() == [2.0]
     assert table.getEntry(1, 1) is None
     copy = table.copy()

@@ -50,7 +50,7 @@ def scaled(name: str, texts: Sequence[str | None], **params: Any) -> list[Any]:
     model = getattr(pyalink, f"{name}TrainBatchOp")(selectedCol="V", **params).linkFrom(rows)
     assert model.getColNames() == ["model_id", "model_info", "v"]
     op = getattr(pyalink, f"{name}PredictBatchOp")(outputCol="w").linkFrom(model, rows)
-    assert op.getSchemaStr() == "v STRING,w VECTOR"
+    assert op.getSchemaStr() == "v VARCHAR, w VECTOR"
     column = op.toTable().to_arrow().column("w").to_pylist()
     if params:
         return column

@@ -343,7 +343,7 @@ def test_web_traffic(index: str, count: int) -> None:
     frame = pd.DataFrame({"ip": ["a", "ü", None, "a", "a"]})
     given = stream(frame, "ip string")
     op = pyalink.WebTrafficIndexStreamOp(selectedCol="IP", index=index).linkFrom(given)
-    assert op.getSchemaStr() == f"functionName STRING,{index.upper()} BIGINT"
+    assert op.getSchemaStr() == f"functionName VARCHAR, {index.upper()} BIGINT"
     assert listed(op.collectToDataframe()) == [["window", count], ["all", count]]
 
 

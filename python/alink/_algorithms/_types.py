@@ -56,11 +56,15 @@ _BY_NAME: dict[str, pa.DataType] = {
         f"{kind}_TENSOR": TENSOR
         for kind in ("BOOL", "BOOLEAN", "BYTE", "UBYTE", "INT", "LONG", "FLOAT", "DOUBLE", "STRING")
     },
+    "SQL_DATE": pa.date32(),
+    "SQL_TIME": pa.time64("us"),
+    "SQL_TIMESTAMP": pa.timestamp("us"),
 }
 
 #: The names that a type may be written with.
 TYPE_NAMES = tuple(_BY_NAME)
 
+_OLD_PREFIX = re.compile(r"^(?:VEC|TENSOR)_TYPES_(?=(?:\w+_)?(?:VECTOR|TENSOR)$)")
 _FIELD = re.compile(r"\s*(`[^`]+`|\"[^\"]+\"|\S+)\s+([A-Za-z_]\w*)\s*(\([^)]*\))?\s*")
 
 
@@ -69,9 +73,12 @@ class BadSchema(ValueError):
 
 
 def parse_type(name: str) -> pa.DataType:
-    """Read the name of a type; its case does not matter."""
+    """Read the name of a type; its case does not matter.
+
+    Files of old versions of Alink have ``VEC_TYPES_VECTOR`` and ``TENSOR_TYPES_TENSOR``.
+    """
     try:
-        return _BY_NAME[name.upper()]
+        return _BY_NAME[_OLD_PREFIX.sub("", name.upper())]
     except KeyError:
         raise BadSchema(f"there is no type {name!r:.60}") from None
 
@@ -127,8 +134,13 @@ def flink_name(arrow: pa.DataType) -> str:
 
 
 def format_schema(schema: pa.Schema) -> str:
-    """Write a schema string, ``"id INT,vec VECTOR"``."""
+    """Write a schema string as Alink's files and cells have it, ``"id INT,name STRING"``."""
     return ",".join(f"{field.name} {type_name(field.type)}" for field in schema)
+
+
+def shown_schema(schema: pa.Schema) -> str:
+    """Write a schema string as PyAlink's ``getSchemaStr`` gives it, ``"id INT, name VARCHAR"``."""
+    return ", ".join(f"{field.name} {flink_name(field.type)}" for field in schema)
 
 
 def is_number(arrow: pa.DataType) -> bool:

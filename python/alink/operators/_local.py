@@ -16,8 +16,9 @@ from alink._algorithms._types import (
     MTABLE,
     TENSOR,
     VECTOR,
-    format_schema,
+    flink_name,
     is_kind,
+    shown_schema,
     type_name,
 )
 from alink._diag import quote
@@ -142,16 +143,11 @@ class LocalPredictor:
 
     def getOutputColTypes(self) -> list[str]:
         """Give the types of the columns of what `map` gives."""
-        return ["VARCHAR" if t == "STRING" else t for t in map(type_name, self._output.types)]
+        return [flink_name(kind) for kind in self._output.types]
 
     def getOutputSchemaStr(self) -> str:
         """Give the columns of what `map` gives as a string, ``"x DOUBLE, pred DOUBLE"``."""
-        names, types = self.getOutputColNames(), self.getOutputColTypes()
-        return ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
-
-    def getOutputSchema(self) -> str:
-        """Give the columns of what `map` gives as a schema string, ``"x DOUBLE,pred DOUBLE"``."""
-        return format_schema(self._output)
+        return shown_schema(self._output)
 
     # --- rows ---
 
@@ -227,7 +223,7 @@ class LocalPredictor:
         """Do nothing: there is nothing to close."""
 
     def __repr__(self) -> str:
-        return f"<LocalPredictor {format_schema(self._input)} -> {self.getOutputSchema()}>"
+        return f"<LocalPredictor {shown_schema(self._input)} -> {shown_schema(self._output)}>"
 
     def _row_chain(self) -> Callable[[Sequence[Any]], Sequence[Any]]:
         from alink._algorithms._rows import RowChain
@@ -256,7 +252,7 @@ class LocalPredictor:
             return bad_option(
                 _NAME,
                 f"{_NAME}: the row has {len(values)} values, the schema {len(self._input)} columns",
-                f"they are: {format_schema(self._input)}",
+                f"they are: {shown_schema(self._input)}",
             )
         for field, read, value in zip(self._input, self._readers, values, strict=True):
             try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import pyarrow as pa
 
-from alink._algorithms._types import flink_name, format_schema
+from alink._algorithms._types import flink_name, shown_schema
 from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink._table import Table
@@ -170,8 +170,8 @@ class AlgoOperator(WithParams):
         return [flink_name(kind) for kind in self._schema.types]
 
     def getSchemaStr(self) -> str:
-        """Give the schema as a string, ``"id INT,vec VECTOR"``."""
-        return format_schema(self._schema)
+        """Give the schema as a string, ``"id INT, name VARCHAR"``, which ``schemaStr`` takes."""
+        return shown_schema(self._schema)
 
     # --- rows ---
 

@@ -17,6 +17,7 @@ from alink._algorithms._types import (
     format_schema,
     is_kind,
     parse_schema,
+    shown_schema,
 )
 from alink._options import bad_option, find_column
 from alink.operators._linalg import DenseVector, Display, SparseVector, Vector, vector_cell
@@ -96,8 +97,8 @@ class MTable(Display):
         return [flink_name(kind) for kind in self._table.schema.types]
 
     def getSchemaStr(self) -> str:
-        """Give the schema as a string."""
-        return format_schema(self._table.schema)
+        """Give the schema as a string, ``"id INT, name VARCHAR"``."""
+        return shown_schema(self._table.schema)
 
     def getNumRow(self) -> int:
         """Tell how many rows there are."""
