@@ -347,7 +347,11 @@ func (c *compiler) explainQuery(e *queryError, op plan.SQLQuery, inputs []*relat
 	}
 	var problem *diag.Diagnostic
 	table := missingTable.FindStringSubmatch(e.message)
+	column := missingOf.FindStringSubmatch(e.message) // t.x, of a table that is there
 	switch {
+	case column != nil:
+		e.name = column[1]
+		problem = unknownColumn(e.name, all, " in the tables of the query")
 	case e.subtype == "COLUMN_NOT_FOUND" && e.name != "":
 		problem = unknownColumn(e.name, all, " in the tables of the query")
 	case table != nil:

@@ -143,6 +143,7 @@ func TestRefusedQueries(t *testing.T) {
 		{"FROM nowhere", diag.UnknownTable, ""},
 		{"FROM sqlite_master", diag.UnknownTable, ""},
 		{"WITH x AS (SELECT 1) FROM y, x", diag.UnknownTable, ""},
+		{"SELECT x.nope FROM (SELECT 1 AS one) x", diag.UnknownColumn, `there is no column "nope" in the tables of the query`},
 		{"FROM \"alink scan\"(1::UBIGINT)", diag.BadQuery, "the table function alink scan(…)"},
 	}
 	d, _ := open(t, Options{})

@@ -268,6 +268,23 @@ def test_types(row: dict[str, str]) -> None:
         assert issubclass(made, getattr(pyalink, base))
 
 
+@pytest.mark.parametrize(
+    "name", ["BatchOperator", "StreamOperator", "Pipeline", "PipelineModel", "Params", "Estimator"]
+)
+def test_arguments_are_called_as_in_pyalink(name: str) -> None:
+    (row,) = (row for row in _rows(TYPES) if row["class"] == name)
+    for text in row["methods"].split():
+        method, _, wanted = text.rstrip(")").partition("(")
+        made = getattr(getattr(pyalink, name), method, None)
+        if _excused(name, method) or "*" in wanted or wanted == "args":
+            continue
+        if made is None or inspect.ismethoddescriptor(made):  # a setter, or of Python's dict
+            continue
+        known = list(inspect.signature(made).parameters)
+        arguments = [text.rstrip("?") for text in wanted.split(",") if text]
+        assert set(arguments) <= {*known}, method
+
+
 def test_what_is_excused_is_not_here() -> None:
     for name, method in ABSENT:
         if name != "*":

@@ -56,7 +56,7 @@ class BatchOperator(AlgoOperator):
     @without_our_frames
     def orderBy(
         self,
-        fieldName: str,
+        field: str,
         limit: int | None = None,
         fetch: int | None = None,
         offset: int | None = None,
@@ -65,7 +65,7 @@ class BatchOperator(AlgoOperator):
         """Order the rows; ``limit`` of them, or ``fetch`` behind ``offset``."""
         wanted = {"limit": limit, "fetch": fetch, "offset": offset}
         given = {name: value for name, value in wanted.items() if value is not None}
-        return self._then("OrderBy", clause=fieldName, order=order, **given)
+        return self._then("OrderBy", clause=field, order=order, **given)
 
     @without_our_frames
     def groupBy(self, by: str, select: str) -> BatchOperator:
@@ -78,14 +78,14 @@ class BatchOperator(AlgoOperator):
         return self._then("Sample", ratio=ratio, withReplacement=withReplacement)
 
     @without_our_frames
-    def sampleWithSize(self, size: int, withReplacement: bool = False) -> BatchOperator:
+    def sampleWithSize(self, numSamples: int, withReplacement: bool = False) -> BatchOperator:
         """Pick a number of rows."""
-        return self._then("SampleWithSize", size=size, withReplacement=withReplacement)
+        return self._then("SampleWithSize", size=numSamples, withReplacement=withReplacement)
 
     @without_our_frames
-    def firstN(self, size: int) -> BatchOperator:
+    def firstN(self, n: int) -> BatchOperator:
         """Take the first rows."""
-        return self._then("FirstN", size=size)
+        return self._then("FirstN", size=n)
 
     @without_our_frames
     def shuffle(self) -> BatchOperator:
@@ -150,11 +150,10 @@ class StreamOperator(AlgoOperator):
 
     def print(  # type: ignore[override]
         self, key: Any = None, refreshInterval: int = 0, maxLimit: int = 100, port: int = 0
-    ) -> StreamOperator:
+    ) -> None:
         """Print the rows with the next ``StreamOperator.execute()``."""
         del key, refreshInterval, port  # of PyAlink's display in notebooks
         self.lazyPrint(maxLimit)
-        return self
 
     @without_our_frames
     def sample(self, ratio: float) -> StreamOperator:
@@ -223,7 +222,7 @@ def _register(name: str, func: Any) -> None:
 
 
 def _query(query: str) -> Table:
-    from alink.operators._sql_functions import run_sql
+    from alink.operators._sql_functions import run_sql, told_early
 
     tables = {name: operator._table() for name, operator in session().named.items()}
-    return run_sql(session().context, query, tables)
+    return told_early(run_sql(session().context, query, tables), query, tables)

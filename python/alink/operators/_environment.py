@@ -198,18 +198,19 @@ class PluginDownloader:
 class Params(dict[str, Any]):
     """Parameters, which operators and stages take as they take any dict."""
 
-    def set(self, name: str, value: Any) -> Params:
+    def set(self, key: str, value: Any) -> Params:
         """Set a parameter; returns the parameters."""
-        self[name] = value
+        self[key] = value
         return self
 
     def contains(self, *names: str) -> bool:
         """Tell whether all of these parameters are set."""
         return all(name in self for name in names)
 
-    def remove(self, name: str) -> None:
-        """Take a parameter away."""
-        del self[name]
+    def remove(self, key: str) -> Params:
+        """Take a parameter away; returns the others."""
+        del self[key]
+        return self
 
     def merge(self, other: Mapping[str, Any] | None) -> Params:
         """Take the parameters of others too; returns the parameters."""
@@ -221,9 +222,9 @@ class Params(dict[str, Any]):
         return json.dumps({name: json.dumps(value) for name, value in self.items()})
 
     @staticmethod
-    def fromJson(text: str) -> Params:
+    def fromJson(data: str) -> Params:
         """Read what `toJson` writes."""
-        found = json.loads(text)
+        found = json.loads(data)
         return Params({k: json.loads(v) if isinstance(v, str) else v for k, v in found.items()})
 
     @staticmethod

@@ -229,6 +229,22 @@ def apply_step(
     return table.map_batches(steps, tables=dict.fromkeys(steps.tables, model))
 
 
+#: Types that the engine gives as they were given to it.
+_PLAIN = frozenset(
+    [
+        pa.string(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(),
+        pa.float64(), pa.date32(), pa.time64("us"), pa.timestamp("us"),
+    ]
+)  # fmt: skip
+
+
+def with_schema(table: Table, schema: pa.Schema | None) -> Table:
+    """Give a table the schema that its rows will have, if that is known without the engine."""
+    if schema is not None and all(field.type in _PLAIN for field in schema):
+        table._node.schema = pa.schema([(field.name, field.type) for field in schema])
+    return table
+
+
 def result_schema(
     name: str,
     schema: pa.Schema,

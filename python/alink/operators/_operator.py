@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import pyarrow as pa
 
 from alink._algorithms._types import flink_name, shown_schema
-from alink._errors import without_our_frames
+from alink._errors import Error, without_our_frames
 from alink._options import bad_option
 from alink._table import Table
 from alink._together import run_together
 from alink.operators import _frame
-from alink.operators._params import WithParams
+from alink.operators._params import WithParams, shown
 from alink.operators._session import Waiting, session
 
 if TYPE_CHECKING:
@@ -81,8 +81,9 @@ class AlgoOperator(WithParams):
             if not isinstance(item, AlgoOperator):
                 raise bad_option(
                     self._name,
-                    f"{self._name} is linked from a {type(item).__name__}, which is no operator",
-                    "BatchOperator.fromDataframe(df, schemaStr) makes one of a DataFrame",
+                    f"{self._name} is linked from {shown(item)}, which is no operator",
+                    "BatchOperator.fromDataframe(df, schemaStr) makes one of a DataFrame; "
+                    "an operator is made with parentheses, Op()",
                 )
             if item._kind != self._kind and not self._takes(item):
                 raise bad_option(
@@ -90,35 +91,45 @@ class AlgoOperator(WithParams):
                     f"{self._name}, a {self._kind} operator, is linked from {item._name}, "
                     f"a {item._kind} operator",
                 )
-        most = self._inputs_max
-        if not self._inputs_min <= len(given) <= most:
-            many = f"{self._inputs_min}" + ("" if most == self._inputs_min else " or more")
-            raise bad_option(
-                self._name, f"{self._name} takes {many} inputs, but {len(given)} are linked"
-            )
+        if not self._inputs_min <= len(given) <= self._inputs_max:
+            raise self._wrong_number(len(given))
         self._inputs = tuple(given)
         self._side_outputs = []
         self._output = self._link()
         return self
 
-    def link(self, following: O) -> O:
+    def _wrong_number(self, given: int) -> Error:
+        """Make the error for a number of inputs that the operator does not take."""
+        fewest, most = self._inputs_min, self._inputs_max
+        if most == 0:
+            return bad_option(self._name, f"{self._name} is a source, which is linked from nothing")
+        many = f"{fewest} or more inputs" if most > fewest else f"{fewest} inputs"
+        return bad_option(
+            self._name,
+            f"{self._name} takes {'1 input' if most == 1 else many}, {given or 'none'} "
+            f"{'is' if given == 1 else 'are'} linked",
+            "the model comes first: op.linkFrom(model, rows)"
+            if "Predict" in self._name and given < fewest
+            else "",
+        )
+
+    def link(self, op: O) -> O:
         """Give this operator's rows to another one, which is returned."""
-        if not isinstance(following, AlgoOperator):
-            named = following.__name__ if isinstance(following, type) else type(following).__name__
+        if not isinstance(op, AlgoOperator):
             raise bad_option(
                 self._name,
-                f"{self._name} is linked to {named}, which is no operator",
+                f"{self._name} is linked to {shown(op)}, which is no operator",
                 "an operator is made with parentheses, Op(); stages have fit and transform",
             )
-        return following.linkFrom(self)
+        return op.linkFrom(self)
 
     def getName(self) -> str:
         """Give the name of the operator's class."""
         return self._name
 
-    def linkTo(self, following: O) -> O:
+    def linkTo(self, op: O) -> O:
         """Give this operator's rows to another one, which is returned."""
-        return self.link(following)
+        return self.link(op)
 
     def _takes(self, _input: AlgoOperator) -> bool:
         """Tell whether an input of the other kind may be linked."""
@@ -181,7 +192,7 @@ class AlgoOperator(WithParams):
         return _frame.to_pandas(collect([self])[0])
 
     @without_our_frames
-    def print(self: O, n: int = -1, title: str | None = None) -> O:
+    def print(self, n: int = -1, title: str | None = None) -> None:
         """Print the rows, together with what else waits for ``execute``.
 
         Parameters
@@ -194,7 +205,6 @@ class AlgoOperator(WithParams):
         """
         self.lazyPrint(n, title)
         type(self).execute()
-        return self
 
     def lazyPrint(self: O, n: int = -1, title: str | None = None) -> O:
         """Print the rows with the next ``execute``."""
@@ -225,8 +235,9 @@ class AlgoOperator(WithParams):
 
     @classmethod
     @without_our_frames
-    def execute(cls, _name: str | None = None) -> None:
+    def execute(cls, jobName: str | None = None) -> None:
         """Run what waits, rows to print and to collect and sinks, as one job."""
+        del jobName  # Flink's page shows it
         execute(cls._kind)
 
     # --- further steps ---
@@ -242,6 +253,13 @@ class AlgoOperator(WithParams):
     def select(self, fields: str | Sequence[str]) -> Any:
         """Compute columns: a list of expressions, or a text with commas between them."""
         if not isinstance(fields, str):
+            listed = isinstance(fields, (list, tuple)) and all(isinstance(f, str) for f in fields)
+            if not fields or not listed:
+                raise bad_option(
+                    self._name,
+                    f"{self._name}.select takes columns, not {fields!r:.60}",
+                    "write select('id, x + 1 as y'), or select(['id', 'x'])",
+                )
             known = {*self._schema.names}
             fields = ", ".join(f"`{field}`" if field in known else field for field in fields)
         return self._then("Select", clause=fields)

@@ -13,6 +13,17 @@ from alink.operators._catalogue import Parameter
 Self = TypeVar("Self", bound="WithParams")
 
 
+def shown(value: Any) -> str:
+    """Name what was given where an operator or a stage is expected."""
+    if isinstance(value, WithParams):
+        return value._name
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if value is None or isinstance(value, (str, int, float)):
+        return f"{value!r:.60}"
+    return f"a {type(value).__name__}"
+
+
 class WithParams:
     """Something that is set up by parameters.
 

@@ -9,7 +9,8 @@ from alink._options import bad_option
 from alink._table import Table
 from alink.operators._define import batch_and_stream, build, operator
 from alink.operators._dialect import quoted, translate
-from alink.operators._sql_functions import run_sql
+from alink.operators._mapping import with_schema
+from alink.operators._sql_functions import run_sql, told_early
 from alink.operators._stages import Transformer
 from alink.operators._table_aggregates import gather_rows, gathered
 
@@ -21,7 +22,12 @@ def _query(query: str, inputs: Sequence[Table]) -> Table:
     if len(inputs) > len(names):
         raise bad_option("SQL", f"{len(inputs)} inputs are too many: at most {len(names)}")
     tables = dict(zip(names, inputs, strict=False))
-    return run_sql(inputs[0]._context, query, tables)
+    return told_early(run_sql(inputs[0]._context, query, tables), query, tables)
+
+
+def _filtered(query: str, table: Table) -> Table:
+    """Make the table of a query that gives rows of a table as they are."""
+    return with_schema(_query(query, [table]), table._node.schema)
 
 
 def select(_name: str, params: Params, inputs: Sequence[Table]) -> Table:
@@ -31,7 +37,7 @@ def select(_name: str, params: Params, inputs: Sequence[Table]) -> Table:
 
 def where(_name: str, params: Params, inputs: Sequence[Table]) -> Table:
     """Keep the rows for which ``clause`` is true."""
-    return _query(f"SELECT * FROM a WHERE {translate(params['clause'])}", inputs)
+    return _filtered(f"SELECT * FROM a WHERE {translate(params['clause'])}", inputs[0])
 
 
 def rename(name: str, params: Params, inputs: Sequence[Table]) -> Table:
@@ -74,7 +80,7 @@ def order_by(name: str, params: Params, inputs: Sequence[Table]) -> Table:
         query += f" LIMIT {count}"
     if offset is not None and offset > 0:
         query += f" OFFSET {offset}"
-    return _query(query, inputs)
+    return _filtered(query, inputs[0])
 
 
 _JOINS = {

@@ -25,7 +25,7 @@ from alink.operators import _frame
 from alink.operators._base import BatchOperator, StreamOperator, read_schema
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT, Make, batch_and_stream
-from alink.operators._mapping import apply_step, spreadsheet_libraries
+from alink.operators._mapping import apply_step, spreadsheet_libraries, with_schema
 from alink.operators._operator import AlgoOperator
 from alink.operators._session import session
 
@@ -118,7 +118,7 @@ def _read_csv(name: str, path: str, schema: pa.Schema, params: Params) -> Table:
     if len(schema) == 1:  # a line without anything is a NULL
         table = table.filter(f'"{schema.names[0].replace(chr(34), chr(34) * 2)}" IS NOT NULL')
     if not vectors:
-        return table
+        return with_schema(table, schema)
     outputs = [(column, VECTOR) for column in vectors]
     return apply_step(table, name, "_sources.cells", {"columns": vectors}, outputs, None)
 

@@ -30,6 +30,21 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _WORD = re.compile(r"[A-Za-z_]\w*\Z|[\"`]")
+# Words of SQL that are no columns; one that is missing here costs a question to the engine.
+_WORDS = frozenset(
+    [
+        "ALL", "AND", "ANY", "AS", "ASC", "BETWEEN", "BIGINT", "BOOLEAN", "BOTH", "BY", "CASE",
+        "CAST", "CROSS", "CURRENT", "CURRENT_DATE", "CURRENT_TIMESTAMP", "DATE", "DAY", "DECIMAL",
+        "DESC", "DISTINCT", "DOUBLE", "ELSE", "END", "ESCAPE", "EXCEPT", "EXCLUDE", "EXISTS",
+        "FALSE", "FILTER", "FIRST", "FLOAT", "FOLLOWING", "FOR", "FROM", "FULL", "GROUP", "HAVING",
+        "HOUR", "ILIKE", "IN", "INNER", "INT", "INTEGER", "INTERSECT", "INTERVAL", "IS", "JOIN",
+        "LAST", "LEADING", "LEFT", "LIKE", "LIMIT", "MINUTE", "MONTH", "NATURAL", "NOT", "NULL",
+        "NULLS", "OFFSET", "ON", "OR", "ORDER", "OUTER", "OVER", "PARTITION", "PRECEDING", "RANGE",
+        "REPLACE", "RIGHT", "ROW", "ROWS", "SECOND", "SELECT", "SMALLINT", "STRING", "THEN",
+        "TIME", "TIMESTAMP", "TINYINT", "TRAILING", "TRUE", "UNBOUNDED", "UNION", "USING",
+        "VARCHAR", "WHEN", "WHERE", "WITH", "YEAR",
+    ]
+)  # fmt: skip
 _SETS = frozenset({"UNION", "INTERSECT", "EXCEPT", "MINUS"})
 _AFTER_FROM = frozenset({"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "FETCH", "WINDOW"})
 _JOINS = frozenset({"JOIN", "INNER", "LEFT", "RIGHT", "FULL", "OUTER", "CROSS", "NATURAL"})
@@ -466,6 +481,39 @@ def _starred(head: list[str], sources: Sequence[_Source]) -> list[str]:
             listed = ", ".join(map(quoted, of))
             out[at : at + 1] = ["*", f"EXCLUDE ({listed})"]
     return out
+
+
+def told_early(table: Table, query: str, inputs: Mapping[str, Table]) -> Table:
+    """Have the engine look at a query now if it seems to name a column that is not there.
+
+    What a column is called is known without the engine where the schemas of the inputs are. A
+    word that is none of their columns, and of no use in SQL that is known here, costs a question
+    to the engine; a query without such words costs nothing.
+
+    Raises
+    ------
+    PlanError
+        If there is no such column.
+    """
+    tokens = _tokens(translate(query))
+    words = {_plain(token).lower() for token in tokens if _WORD.match(token)}
+    used = [known for name, known in inputs.items() if name.lower() in words]
+    schemas = [known._node.schema for known in used]
+    if None in schemas:
+        return table
+    names = {name.lower() for name in inputs}
+    names.update(name.lower() for schema in schemas if schema is not None for name in schema.names)
+    before = ""
+    for token, behind in itertools.zip_longest(tokens, tokens[1:], fillvalue=""):
+        if _WORD.match(token) and behind != "(":
+            name = _plain(token).lower()
+            if before == "AS":
+                names.add(name)
+            elif name not in names and (token[:1] in '"`' or name.upper() not in _WORDS):
+                table.schema  # noqa: B018 asks the engine, which raises
+                break
+        before = token.upper()
+    return table
 
 
 def run_sql(context: Any, query: str, tables: Mapping[str, Table]) -> Table:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
+from alink._diag import quote
 from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink._table import Table
 from alink.operators._catalogue import Parameter, catalogue
 from alink.operators._operator import AlgoOperator
-from alink.operators._params import WithParams
+from alink.operators._params import WithParams, shown
 
 if TYPE_CHECKING:
     from alink.operators._local import LocalPredictor
@@ -94,15 +95,15 @@ class Transformer(PipelineStage, LocalPredictable):
         return self
 
     @without_our_frames
-    def transform(self, data: AlgoOperator) -> Any:
+    def transform(self, op: AlgoOperator) -> Any:
         """Apply the stage to the rows of a batch or stream operator."""
-        if not isinstance(data, AlgoOperator):
+        if not isinstance(op, AlgoOperator):
             raise bad_option(
                 self._name,
-                f"{self._name}.transform takes an operator, not {type(data).__name__}",
+                f"{self._name}.transform takes an operator, not {shown(op)}",
                 "make one with BatchOperator.fromDataframe(df, schemaStr=…)",
             )
-        result = data._of(self._transformed(data._table()))
+        result = op._of(self._transformed(op._table()))
         self._print_transformed(result)
         return result
 
@@ -117,7 +118,7 @@ class Model(Transformer):
         """Give the rows of the model, a batch operator."""
         raise NotImplementedError
 
-    def setModelData(self, model: AlgoOperator) -> Any:
+    def setModelData(self, model_data: AlgoOperator) -> Any:
         """Set the model, the rows of an operator."""
         raise NotImplementedError
 
@@ -133,25 +134,24 @@ class Estimator(PipelineStage):
         return super().__getattr__(name)
 
     @without_our_frames
-    def fit(self, data: AlgoOperator) -> Any:
+    def fit(self, op: AlgoOperator) -> Any:
         """Train the stage on the rows of a batch operator, and give its model."""
-        return self._fitted(self._rows_of(data))
+        return self._fitted(self._rows_of(op))
 
     def _rows_of(self, data: Any) -> Table:
         """Give the rows to train with."""
         if not isinstance(data, AlgoOperator) or data._kind != "batch":
-            given = data._name if isinstance(data, AlgoOperator) else type(data).__name__
             raise bad_option(
                 self._name,
-                f"{self._name}.fit takes a batch operator, not {given}",
+                f"{self._name}.fit takes a batch operator, not {shown(data)}",
                 "make one with BatchOperator.fromDataframe(df, schemaStr)",
             )
         return data._table()
 
     @without_our_frames
-    def fitAndTransform(self, data: AlgoOperator) -> Any:
+    def fitAndTransform(self, op: AlgoOperator) -> Any:
         """Train the stage, and apply it to the same rows."""
-        return self.fit(data).transform(data)
+        return self.fit(op).transform(op)
 
 
 class _Saved(PipelineStage):
@@ -160,7 +160,7 @@ class _Saved(PipelineStage):
     @without_our_frames
     def save(
         self,
-        filePath: str | os.PathLike[str] | None = None,
+        file_path: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         numFiles: int = 1,
     ) -> Any:
@@ -168,7 +168,7 @@ class _Saved(PipelineStage):
 
         Parameters
         ----------
-        filePath : path, optional
+        file_path : path, optional
             An .ak file, which the next ``execute`` writes, whole or not at all. Without it the
             rows of the file are returned.
         overwrite : bool, default False
@@ -185,16 +185,16 @@ class _Saved(PipelineStage):
         from alink.operators._saved import pack
 
         rows = TableBatch(pack(self))
-        if filePath is None:
+        if file_path is None:
             return rows
-        if not overwrite and Path(filePath).exists():
+        if not overwrite and Path(file_path).exists():
             raise bad_option(
                 self._name,
-                f"{os.fspath(filePath)} is there already",
+                f"{os.fspath(file_path)} is there already",
                 "save(path, True) replaces it",
             )
         sink = BUILT["AkSinkBatchOp"]
-        given = {"filePath": os.fspath(filePath), "overwriteSink": overwrite, "numFiles": numFiles}
+        given = {"filePath": os.fspath(file_path), "overwriteSink": overwrite, "numFiles": numFiles}
         sink(**given).linkFrom(rows)
         return None
 
@@ -209,26 +209,41 @@ class Pipeline(_Saved, Estimator):
 
     _name = "Pipeline"
 
-    def __init__(self, *stages: Any) -> None:
+    def __init__(self, *stages: Any, **options: Any) -> None:
         super().__init__()
         self._stages: list[PipelineStage] = []
-        for stage in stages:
-            for item in stage if isinstance(stage, (list, tuple)) else [stage]:
-                self.add(item)
+        for stage in _given("Pipeline", stages, options):
+            self.add(stage)
 
-    def add(self, stage: Any, *more: Any) -> Pipeline:
+    def add(self, *args: Any) -> Pipeline:
         """Put a stage behind the others; with a number before it, at that place."""
-        at = len(self._stages)
-        if isinstance(stage, int) and more:
-            at, stage = stage, more[0]
+        if len(args) not in (1, 2):
+            raise bad_option(
+                "Pipeline",
+                f"Pipeline.add takes one stage, not {len(args)}",
+                "add(stage), or add(index, stage)",
+            )
+        at, stage = args if len(args) == 2 else (self.size(), args[0])
+        if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= self.size():
+            raise bad_option(
+                "Pipeline",
+                f"Pipeline.add: a stage cannot stand at {shown(at)} of {self.size()}",
+                "add(index, stage) counts from 0; add(stage) puts it behind the others",
+            )
         if not isinstance(stage, PipelineStage):
-            raise bad_option("Pipeline", f"a pipeline consists of stages, {stage!r:.60} is none")
+            raise bad_option(
+                "Pipeline",
+                f"{shown(stage)} is no stage of a pipeline",
+                "a stage is made with parentheses, Stage(); operators, …BatchOp, are linked",
+            )
         self._stages.insert(at, stage)
         return self
 
     def remove(self, index: int) -> PipelineStage:
         """Take a stage away, counted from 0, and give it."""
-        return self._stages.pop(index)
+        stage = self.get(index)
+        del self._stages[index]
+        return stage
 
     def size(self) -> int:
         """Tell how many stages there are."""
@@ -236,6 +251,10 @@ class Pipeline(_Saved, Estimator):
 
     def get(self, index: int) -> PipelineStage:
         """Give a stage, counted from 0."""
+        if not isinstance(index, int) or not -self.size() <= index < self.size():
+            raise bad_option(
+                "Pipeline", f"there is no stage {shown(index)}, the pipeline has {self.size()}"
+            )
         return self._stages[index]
 
     def _parts(self) -> Sequence[PipelineStage]:
@@ -243,11 +262,11 @@ class Pipeline(_Saved, Estimator):
 
     @staticmethod
     @without_our_frames
-    def load(filePath: str | os.PathLike[str]) -> Pipeline:
+    def load(file_path: str | os.PathLike[str]) -> Pipeline:
         """Read the stages that `save` has written; no model is trained, nothing is computed."""
         from alink.operators._saved import load_pipeline
 
-        return load_pipeline("Pipeline", filePath)
+        return load_pipeline("Pipeline", file_path)
 
     @staticmethod
     @without_our_frames
@@ -268,6 +287,18 @@ class Pipeline(_Saved, Estimator):
         return PipelineModel(*fitted)
 
 
+def _given(name: str, stages: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+    """Give the stages that a pipeline is made of, one by one."""
+    if options:
+        raise bad_option(
+            name,
+            f"{name} has no option {quote(next(iter(options)))}",
+            f"its stages stand one after the other: {name}(a, b)",
+        )
+    for stage in stages:
+        yield from stage if isinstance(stage, (list, tuple)) else [stage]
+
+
 def _collected(op: AlgoOperator) -> Any:
     from alink.operators._operator import collect
 
@@ -285,26 +316,27 @@ class PipelineModel(_Saved, Model):
         if name.startswith("modelStream")
     }
 
-    def __init__(self, *stages: Any) -> None:
+    def __init__(self, *stages: Any, **options: Any) -> None:
         super().__init__()
         self._stages: list[Transformer] = []
-        for stage in stages:
-            for item in stage if isinstance(stage, (list, tuple)) else [stage]:
-                if not isinstance(item, Transformer):
-                    raise bad_option(
-                        "PipelineModel", f"{item!r:.60} is no trained stage of a pipeline"
-                    )
-                self._stages.append(item)
+        for stage in _given("PipelineModel", stages, options):
+            if not isinstance(stage, Transformer):
+                raise bad_option(
+                    "PipelineModel",
+                    f"{shown(stage)} is no trained stage of a pipeline",
+                    "Pipeline(…).fit(rows) trains stages",
+                )
+            self._stages.append(stage)
 
     def getModelData(self) -> Any:
         """Give the stages with their models as rows, as `save` does."""
         return self.save()
 
-    def setModelData(self, model: AlgoOperator) -> NoReturn:
+    def setModelData(self, model_data: AlgoOperator) -> NoReturn:
         """Refuse: the rows of a pipeline make another one."""
         raise bad_option(
             "PipelineModel",
-            f"PipelineModel takes no rows of {model!r:.60}",
+            f"PipelineModel takes no rows of {shown(model_data)}",
             "PipelineModel.collectLoad(op) makes a pipeline of the rows of `save`",
         )
 
@@ -317,14 +349,14 @@ class PipelineModel(_Saved, Model):
 
     @staticmethod
     @without_our_frames
-    def load(filePath: str | os.PathLike[str]) -> PipelineModel:
+    def load(file_path: str | os.PathLike[str]) -> PipelineModel:
         """Read the trained stages that `save` has written, here or in PyAlink.
 
         Nothing of what is read is run.
         """
         from alink.operators._saved import load_model
 
-        return load_model("PipelineModel", filePath)
+        return load_model("PipelineModel", file_path)
 
     @staticmethod
     @without_our_frames

@@ -303,9 +303,9 @@ class TrainedModel(Model):
         self._model, self._rows = None, rows
         return self
 
-    def setModelData(self, model: AlgoOperator) -> TrainedModel:
+    def setModelData(self, model_data: AlgoOperator) -> TrainedModel:
         """Set the model, the rows of an operator."""
-        return self._with(model._table())
+        return self._with(model_data._table())
 
     def getModelData(self) -> BatchOperator:
         """Give the rows of the model."""

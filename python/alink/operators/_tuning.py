@@ -82,9 +82,9 @@ class TuningEvaluator(WithParams):
         return self.metric()
 
     @without_our_frames
-    def evaluate(self, data: BatchOperator) -> float:
+    def evaluate(self, op: BatchOperator) -> float:
         """Evaluate predictions."""
-        operator = self.rows(data._table())
+        operator = self.rows(op._table())
         return self.read(operator, operator._table().to_arrow())
 
 
@@ -177,9 +177,9 @@ class SearchModel(Model):
         """Give the trained pipeline as rows, as `save` does."""
         return self._best.getModelData()
 
-    def setModelData(self, model: AlgoOperator) -> NoReturn:
+    def setModelData(self, model_data: AlgoOperator) -> NoReturn:
         """Refuse: the rows of a pipeline make another one."""
-        self._best.setModelData(model)
+        self._best.setModelData(model_data)
 
     def getPipelineModel(self) -> PipelineModel:
         """Give the trained pipeline."""
@@ -208,12 +208,12 @@ class Search(Estimator):
     _writes_models = True
 
     @without_our_frames
-    def fit(self, data: AlgoOperator) -> SearchModel:
+    def fit(self, op: AlgoOperator) -> SearchModel:
         """Search, on the rows of a batch operator.
 
         With ``modelFilePath`` the next ``execute`` writes the best pipeline to that file.
         """
-        model, report = self._search(self._rows_of(data))
+        model, report = self._search(self._rows_of(op))
         if (path := self._get("modelFilePath")) is not None:
             model.save(path, bool(self._get("overwriteSink")))
         return self._model_class(model, report)
