@@ -11,11 +11,14 @@ import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from berts import write_bert
 
 import alink as al
 from alink import _codes as codes
@@ -68,10 +71,18 @@ COLUMNS: dict[str, Any] = {
     "predictionCol": "out",
     "outputCol": "out",
 }
+BERT = TemporaryDirectory()
+DROPPED = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 # What an estimator is given besides, by its name.
 GIVEN: dict[str, dict[str, Any]] = {
     "AftSurvivalRegression": {"censorCol": "censor", "labelCol": "target"},
     "AutoCross": {"selectedCols": ["word", "words", "c"], "maxSearchStep": 1},
+    "BertTextClassifier": {
+        "textCol": "words",
+        "bertModelName": str(write_bert(Path(BERT.name), DROPPED)),
+        "maxSeqLength": 16,
+        "numEpochs": 1.5,
+    },
     "Binning": {"encode": "INDEX", "outputCols": ["x", "y", "z"]},
     "CartRegEncoder": {"labelCol": "target"},
     "CrossCandidateSelector": {
@@ -127,7 +138,7 @@ MISSING_IS_A_VALUE = {
 # What learns that values may be missing, from a row that has none.
 LEARNS_NULL = {"CrossFeature"}
 # What predicts with a library that the engine alone has, so that no local predictor does.
-IN_THE_ENGINE = {"KerasSequentialClassifier", "KerasSequentialRegressor"}
+IN_THE_ENGINE = {name for name in BUILT if re.match(r"Bert|Keras", name)}
 # Rows that are odd, by the columns that are.
 ODD: dict[str, dict[str, Any]] = {
     "constant": {
@@ -143,10 +154,15 @@ ODD: dict[str, dict[str, Any]] = {
 # Results that hang on the order of sums, by so much at most.
 TOLERANCE = 1e-5
 
+# These run the program of `BertTextClassifier` with a second text or another loss, which takes
+# seconds to compile: ``test_operators_bert.py`` has them.
+LIKE_ANOTHER = {"BertTextPairClassifier", "BertTextPairRegressor", "BertTextRegressor"}
+
 ESTIMATORS = sorted(
     name
     for name, kind in BUILT.items()
     if issubclass(kind, TrainStage) and catalogue()[name].category != "tuning"
+    if name not in LIKE_ANOTHER
 )
 
 

@@ -16,7 +16,7 @@ from alink import _codes as codes
 from alink._algorithms._layers import LAYER, MEASURES, parse_call
 from alink._algorithms._measures import measure
 from alink._algorithms._models import read_model
-from alink._algorithms._networks import _SEED, _weight
+from alink._algorithms._networks import _SEED, read_weight
 from alink._algorithms._strings import Unreadable
 from alink._algorithms._tensor_columns import Tensors, read_tensors
 from alink._algorithms._tensors import tensor_cell
@@ -145,7 +145,7 @@ def test_it_is_trained_as_keras_trains_it(name: str, as_keras_does: dict[str, An
     ).fit(data)  # fmt: skip
     model = read_model(made.getModelData().toTable().to_arrow())
     np.testing.assert_allclose(model.meta["losses"], wanted["losses"], rtol=1e-4)
-    weights = [_weight(text) for text in model.data[1:]]
+    weights = [read_weight(text) for text in model.data[1:]]
     for mine, theirs in zip(weights, wanted["weights"], strict=True):
         np.testing.assert_allclose(mine, np.array(theirs), rtol=2e-3, atol=2e-4)
     said = np.array(wanted["outputs"])

@@ -236,8 +236,8 @@ def _changed(number: int, **values: Any) -> list[dict[str, Any]]:
             "no stage .MinMaxScalerModle.*did you mean MinMaxScalerModel",
         ),
         (
-            lambda p: _write(p, _pyalinks(_changed(1, identifier="x.BertTextClassifier"))),
-            "BertTextClassifier is not built yet",
+            lambda p: _write(p, _pyalinks(_changed(1, identifier="x.BertTextEmbedding"))),
+            "BertTextEmbedding is not built yet",
         ),
         (lambda p: _write(p, _pyalinks(_changed(1, parent=2))), "stage 1 has no parent"),
         (lambda p: _write(p, _pyalinks(_changed(1, schemaIndices=[0, 9, 9]))), "cannot be read"),

@@ -52,11 +52,18 @@ _LOSSES = {
 # --- networks ---
 
 
-def keras() -> Any:
-    """Load Keras, with JAX on the processor beneath it."""
-    os.environ["KERAS_BACKEND"] = "jax"
+def load_jax() -> Any:
+    """Load JAX, on the processor."""
+    library = importlib.import_module("jax")
     # It would look for others, and say so on stderr.
-    importlib.import_module("jax").config.update("jax_platforms", "cpu")
+    library.config.update("jax_platforms", "cpu")
+    return library
+
+
+def keras() -> Any:
+    """Load Keras, with JAX beneath it."""
+    os.environ["KERAS_BACKEND"] = "jax"
+    load_jax()
     return importlib.import_module("keras")
 
 
@@ -289,20 +296,7 @@ def train(params: Params) -> Callable[[Group], pa.Table]:
     layers = tuple(params["layers"])
 
     def run(group: Group) -> pa.Table:
-        if not group.rows_of_all:
-            raise Unreadable("there are no rows to train with")
-        for batch in group:
-            if batch.column(label).null_count:
-                raise Unreadable(f"the label {label!r} is NULL in a row of the training")
-        labels: list[Any] = []
-        if params["classifier"]:
-            labels = labels_of(group, label)[::-1]
-            if len(labels) == 1:
-                raise Unreadable(
-                    f"the label {label!r} has {counted(labels)} where 2 or more are needed: "
-                    f"{labels[0]!r}"
-                )
-        wanted = _labels(group, label, labels)
+        labels, wanted = targets(group, label, params["classifier"])
         tensors = Tensors(group, column)
         net = network(layers, tensors.shape, len(labels) if len(labels) > 2 else 1)
         found = _Training(net, tensors, wanted, params, len(labels))
@@ -316,15 +310,36 @@ def train(params: Params) -> Callable[[Group], pa.Table]:
             "losses": found.losses,
             "kerasVersion": keras().__version__,
         }
-        texts = [json.dumps(layers), *map(_text, net.weights(values))]
+        texts = [json.dumps(layers), *map(weight_text, net.weights(values))]
         kind = group.schema.field(label).type if labels else None
         return write_model(Model(meta, texts, labels), kind)
 
     return run
 
 
-def _labels(group: Group, label: str, labels: Sequence[Any]) -> npt.NDArray[Any]:
-    """Give the labels of all rows: numbers, or places among the labels."""
+def targets(group: Group, label: str, classifier: bool) -> tuple[list[Any], npt.NDArray[Any]]:
+    """Give what a training aims at.
+
+    Returns
+    -------
+    labels : list
+        Those of a classifier, in order.
+    wanted : array, shape (rows,)
+        The labels of all rows: places among the labels, or a regression's numbers.
+    """
+    if not group.rows_of_all:
+        raise Unreadable("there are no rows to train with")
+    for batch in group:
+        if batch.column(label).null_count:
+            raise Unreadable(f"the label {label!r} is NULL in a row of the training")
+    labels: list[Any] = []
+    if classifier:
+        labels = labels_of(group, label)[::-1]
+        if len(labels) == 1:
+            raise Unreadable(
+                f"the label {label!r} has {counted(labels)} where 2 or more are needed: "
+                f"{labels[0]!r}"
+            )
     parts: list[npt.NDArray[Any]] = []
     for batch in group:
         if labels:
@@ -334,7 +349,7 @@ def _labels(group: Group, label: str, labels: Sequence[Any]) -> npt.NDArray[Any]
         if not np.isfinite(values).all():
             raise Unreadable(f"the label {label!r} has NaN or infinite values")
         parts.append(values.astype(np.float32))
-    return np.concatenate(parts)
+    return labels, np.concatenate(parts)
 
 
 class _Training:
@@ -438,12 +453,14 @@ def _chances(outputs: Floats) -> npt.NDArray[np.float64]:
     return found / found.sum(axis=1, keepdims=True)
 
 
-def _text(weight: Floats) -> str:
+def weight_text(weight: Floats) -> str:
+    """Write a weight."""
     data = base64.b64encode(np.ascontiguousarray(weight, "<f4").tobytes()).decode()
     return json.dumps({"shape": list(weight.shape), "data": data})
 
 
-def _weight(text: str) -> Floats:
+def read_weight(text: str) -> Floats:
+    """Read what `weight_text` writes."""
     try:
         said = json.loads(text)
         return np.frombuffer(base64.b64decode(said["data"]), "<f4").reshape(said["shape"])
@@ -475,7 +492,7 @@ class Predict:
             raise BadModel("the model has no layers")
         layers = tuple(json.loads(model.data[0]))
         self._net = network(layers, self._shape, model.get("outputs"))
-        self._values = self._net.values_of([_weight(text) for text in model.data[1:]])
+        self._values = self._net.values_of([read_weight(text) for text in model.data[1:]])
         self._labels = pa.array(model.labels, self._types[0]) if model.labels else pa.nulls(0)
 
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from alink._diag import did_you_mean, quote
 from alink.operators import (
+    _bert,
     _bundles,
     _catalogs,
     _classifiers,
@@ -198,6 +199,7 @@ _components.declare()
 _evaluation.declare()
 _classifiers.declare()
 _networks.declare()
+_bert.declare()
 _one_vs_rest.declare()
 _tuning.declare()
 _time_windows.declare()

@@ -108,7 +108,7 @@ def useCustomEnv(*_given: Any, **_: Any) -> NoReturn:
 
 
 class AlinkGlobalConfiguration:
-    """PyAlink's options of the process; nothing here hangs on them."""
+    """PyAlink's options of the process; on `setPluginDir` alone something hangs here."""
 
     _values: dict[str, Any] = {  # noqa: RUF012 one for the process
         "PrintProcessInfo": False,
@@ -134,7 +134,7 @@ class AlinkGlobalConfiguration:
 
     @classmethod
     def setPluginDir(cls, pluginDir: str) -> None:
-        """Keep the option: there are no plugins to load."""
+        """Set the folder below which pretrained BERTs are looked for; there are no plugins."""
         cls._values["PluginDir"] = pluginDir
 
     @classmethod

@@ -100,28 +100,23 @@ def _checked(of: Sequence[str]) -> Callable[[str, Params, pa.Schema], dict[str, 
     return prepare
 
 
-def _positive(params: Params) -> None:
-    if params["inferBatchSize"] < 1:
-        raise bad_option(
-            "KerasSequential",
-            f"'inferBatchSize' is 1 or more, not {params['inferBatchSize']}",
-        )
+def predicted(kin: str, classifier: bool) -> Callable[[Params, pa.Schema, pa.Schema], Columns]:
+    """Give what gives the columns of a prediction; `kin` begins the names of the operators."""
 
+    def outputs(params: Params, schema: pa.Schema, model: pa.Schema) -> Columns:
+        if params["inferBatchSize"] < 1:
+            raise bad_option(kin, f"'inferBatchSize' is 1 or more, not {params['inferBatchSize']}")
+        if classifier:
+            return labelled(params, schema, model)
+        if LABEL in model.names:
+            raise bad_option(
+                f"{kin}RegressorPredict",
+                "the model is a classifier's, not a regression's",
+                f"{kin}ClassifierPredictBatchOp applies it",
+            )
+        return [(params["predictionCol"], pa.float64())]
 
-def _label_of(params: Params, schema: pa.Schema, model: pa.Schema) -> Columns:
-    _positive(params)
-    return labelled(params, schema, model)
-
-
-def _number_of(params: Params, _schema: pa.Schema, model: pa.Schema) -> Columns:
-    _positive(params)
-    if LABEL in model.names:
-        raise bad_option(
-            "KerasSequentialRegressorPredict",
-            "the model is a classifier's, not a regression's",
-            "KerasSequentialClassifierPredictBatchOp applies it",
-        )
-    return [(params["predictionCol"], pa.float64())]
+    return outputs
 
 
 def declare() -> None:
@@ -138,7 +133,7 @@ def declare() -> None:
     trained(
         _OfTensors(
             "KerasSequentialClassifier",
-            outputs=_label_of,
+            outputs=predicted("KerasSequential", True),
             label="labelCol",
             estimator="KerasSequentialClassifier",
             model="KerasSequentialClassificationModel",
@@ -151,7 +146,7 @@ def declare() -> None:
     trained(
         _OfTensors(
             "KerasSequentialRegressor",
-            outputs=_number_of,
+            outputs=predicted("KerasSequential", False),
             estimator="KerasSequentialRegressor",
             model="KerasSequentialRegressionModel",
             settings={"classifier": False},

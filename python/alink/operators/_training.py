@@ -67,6 +67,8 @@ class Training(TrainFunction):
         The library that it needs besides numpy, or "".
     alone : bool
         Whether it wants all rows in one worker.
+    more : mapping, optional
+        What it may besides computing: fields of `FunctionOptions`.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Training(TrainFunction):
         result: pa.Schema,
         library: str = "",
         alone: bool = False,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         env = algorithm_library(library) if library else environment()
         options = FunctionOptions(
@@ -86,6 +89,7 @@ class Training(TrainFunction):
             timeout_ms_default=0,
             workers=1 if alone else WORKERS,
             share_bytes=_HELD_BYTES if library else None,
+            **(more or {}),
         )
         super().__init__(in_workers, result, columns, options)
         self.name = name
@@ -136,6 +140,11 @@ class Trained:
         The library that applying the model needs besides numpy; local predictors cannot, then.
     alone : bool
         Whether the training wants all rows in one worker.
+    grants : callable, optional
+        Gives what the training may besides computing, as fields of `FunctionOptions`, of the
+        operator's name and its checked parameters.
+    predict_grants : mapping
+        What applying the model may, where it has a library, as such fields.
     prepare : callable, optional
         Gives the parameters of the training, checked, of the operator's name, its parameters
         and the schema of the rows.
@@ -166,6 +175,8 @@ class Trained:
     library: str = ""
     predict_library: str = ""
     alone: bool = False
+    grants: Callable[[str, Mapping[str, Any]], Mapping[str, Any]] | None = None
+    predict_grants: Mapping[str, Any] | None = None
     prepare: Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]] | None = None
     query: Callable[[str, Mapping[str, Any], Table], Table] | None = None
     info: ReadInfo = ModelInfo
@@ -191,7 +202,8 @@ class Trained:
         columns = [columns] if isinstance(columns, str) else columns
         result = self.schema or model_schema(label, [(column, pa.float64()) for column in columns])
         names = list(dict.fromkeys(read))
-        training = Training(name, self.train, given, names, result, self.library, self.alone)
+        more = self.grants(name, given) if self.grants else None
+        training = Training(name, self.train, given, names, result, self.library, self.alone, more)
         return table._train(training)
 
     def apply(self, name: str, params: Mapping[str, Any], model: Table, rows: Table) -> Table:
@@ -202,7 +214,8 @@ class Trained:
         options = None
         if self.predict_library:
             env = algorithm_library(self.predict_library)
-            options = FunctionOptions(env=env, timeout=None, timeout_ms_default=0)
+            more = self.predict_grants or {}
+            options = FunctionOptions(env=env, timeout=None, timeout_ms_default=0, **more)
         return apply_step(rows, name, self.predict, given, outputs, reserved, model, options)
 
 
@@ -343,7 +356,8 @@ def trained(definition: Trained) -> None:
         trained_model: TrainedModel,
     }
     for name, base in names.items():
-        if name in catalogue():
+        # Estimators may share a model, which the first one declares.
+        if name in catalogue() and name not in BUILT:
             build(name, base, definition.doc, _trained=definition)
     read = staticmethod(definition.info)
     of_training = staticmethod(definition.train_info or definition.info)
