@@ -18,6 +18,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TOLD = "told"
 PACKAGE_PARENT = str(Path(al.__file__).resolve().parents[1])
 
+# A shell's background jobs ignore Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session")
 def pyrunner():
