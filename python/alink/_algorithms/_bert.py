@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ._arrays import numpy_of
 from ._checkpoints import EMBEDDINGS, LAYER, POOLER, Checkpoint, Config
 from ._group import Group
 from ._models import BadModel, Model, read_model, write_model
@@ -466,7 +467,7 @@ class Predict:
             cells = batch.column(column)
             if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)):
                 raise Unreadable(f"column {column!r} is of type {cells.type}, not texts")
-            missing |= cells.is_null().to_numpy(zero_copy_only=False)
+            missing |= numpy_of(cells.is_null())
             texts.append(cells.to_pylist())
         said = np.zeros((batch.num_rows, self._outputs), np.float32)
         for rows, found in self._alike(texts, missing):

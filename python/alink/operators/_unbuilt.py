@@ -14,8 +14,9 @@ _STORE = (
 )
 #: What does today what an operator would, by what its name begins with.
 _INSTEAD = {
-    "Bert": "a function computes it with a checkpoint that you have: al.map_batches(…, "
-    'env=al.Environment(requirements=["transformers", "torch"]), mounts={"/checkpoint": "ro"})',
+    "BertTextEmbedding": "a function computes it with a checkpoint that you have: "
+    'al.map_batches(…, env=al.Environment(requirements=["transformers", "torch"]), '
+    'mounts={"/checkpoint": "ro"})',
     "KafkaSource": "read the topic with a client of Kafka's in the program, and give its rows to "
     "TableSourceStreamOp",
     "KafkaSink": _STORE.format("confluent-kafka", does="sends the rows"),
