@@ -69,6 +69,11 @@ def valid_rows(array: pa.Array) -> npt.NDArray[np.bool_]:
     return numpy_of(array.is_valid())
 
 
+def validity(array: pa.Array) -> npt.NDArray[np.bool_] | None:
+    """Tell which rows are not NULL, as `valid_rows` does; None where no row is NULL."""
+    return valid_rows(array) if array.null_count else None
+
+
 def _none_of(array: pa.ChunkedArray) -> list[pa.Array]:
     return [pa.array([], array.type)]
 

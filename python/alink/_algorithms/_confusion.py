@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._arrays import numpy_of
+from ._arrays import numpy_of, valid_rows
 from ._group import Group
 from ._metrics import descending, label_text, metrics_row, texts
 from ._strings import Unreadable
@@ -227,7 +227,7 @@ def _count_details(
     counts: _Counts, real: Sequence[str | None], column: pa.Array, kind: str
 ) -> None:
     known = np.array([text is not None for text in real], np.bool_)
-    known &= numpy_of(column.is_valid())
+    known &= valid_rows(column)
     seen = [text for text, whole in zip(real, known.tolist(), strict=True) if whole]
     details = column.filter(pa.array(known))
     alike = read_details(details, kind)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._arrays import numpy_of, string
+from ._arrays import numpy_of, string, validity
 from ._features import Encoding, join_sparse, sparse_ones
 from ._formats import text_column
 from ._models import BadModel, Model, read_model
@@ -125,7 +125,7 @@ class MultiHot:
         size = len(tokens) + 1
         places = np.unique(rows * size + found)
         count = len(column)
-        valid = numpy_of(column.is_valid()) if column.null_count else None
+        valid = validity(column)
         return Vectors.of_entries(
             places // size,
             places % size,
@@ -282,7 +282,7 @@ class SparseFeatures:
         rows, found, values = rows[kept], found[kept], values[kept]
         rows, found, values = self._once(rows, found, values)
         count = len(column)
-        valid = numpy_of(column.is_valid()) if column.null_count else None
+        valid = validity(column)
         sizes = np.full(count, len(self._tokens))
         dense = np.zeros(count, np.bool_)
         return [Vectors.of_entries(rows, found, values, sizes, dense, valid).to_arrow()]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._arrays import numpy_of, string
+from ._arrays import numpy_of, string, valid_rows
 from ._formats import texts_of
 from ._hash import hashes
 from ._strings import Unreadable, cut_points
@@ -244,7 +244,7 @@ def hash_features(params: Params, _types: Types) -> Run:
         values: list[_Floats] = []
         for name in names:
             column = batch.column(name)
-            known = numpy_of(column.is_valid())
+            known = valid_rows(column)
             row = np.flatnonzero(known)
             if name in categorical or not is_number(column.type):
                 places = _category_hashes(column, f"{name}=", size)[row]
@@ -303,7 +303,7 @@ def hash_cross(params: Params, _types: Types) -> Run:
         crossed = pc.binary_join_element_wise(*columns, string(","))
         coded = crossed.dictionary_encode()
         places = np.mod(hashes(coded.dictionary.to_pylist()).astype(np.int64), size)
-        shown = numpy_of(crossed.is_valid())
+        shown = valid_rows(crossed)
         index = np.zeros(len(crossed), np.int64)
         if len(places):
             index = places[numpy_of(coded.indices.fill_null(0))]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._arrays import numpy_of
+from ._arrays import numpy_of, valid_rows
 from ._encoders import split
 from ._formats import text_column
 from ._models import BadModel
@@ -63,7 +63,7 @@ class _Integers:
     """Rows by one whole number, which needs no more than the numbers themselves in memory."""
 
     def __init__(self, keys: pa.Array) -> None:
-        known = np.flatnonzero(numpy_of(keys.is_valid()))
+        known = np.flatnonzero(valid_rows(keys))
         values = numpy_of(pc.cast(keys.drop_null(), pa.int64()))
         order = np.argsort(values, kind="stable")  # of equal ones the last one stays the last
         self._values = values[order]
@@ -77,7 +77,7 @@ class _Integers:
             whole = (np.floor(given) == given) & (np.abs(given) < 2.0**63)
             numbers = np.where(whole, given, 0).astype(np.int64)
         else:
-            whole = numpy_of(column.is_valid())
+            whole = valid_rows(column)
             numbers = numpy_of(pc.cast(column, pa.int64()).fill_null(0))
         if not len(self._values):
             return np.full(len(column), UNSEEN)
@@ -130,7 +130,7 @@ class AggLookup:
         table = table.combine_chunks()
         words = text_column(_whole(table.column(0)))
         vectors = Vectors.of(_whole(table.column(1)))
-        valid = numpy_of(words.is_valid())
+        valid = valid_rows(words)
         if vectors.valid is not None:
             valid = valid & vectors.valid
         self._vectors = vectors.matrix()

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._arrays import numpy_of, string
+from ._arrays import numpy_of, string, valid_rows
 from ._group import Group
 from ._kmeans import spread
 from ._models import BadModel, Model, read_model, write_model
@@ -160,7 +160,7 @@ def read(numbers: Numbers, column: pa.Array, vocabulary: pa.Array) -> Documents:
     lists = split(column)
     lengths = numpy_of(lists.value_lengths())
     found = pc.index_in(lists.flatten(), vocabulary)
-    known = numpy_of(found.is_valid())
+    known = valid_rows(found)
     words = numpy_of(found.fill_null(0))[known].astype(np.int64)
     rows = np.repeat(np.arange(len(lists)), lengths)[known]
     pairs, counts = np.unique(rows * max(len(vocabulary), 1) + words, return_counts=True)
@@ -486,7 +486,7 @@ class Predict:
     def __call__(self, batch: pa.RecordBatch) -> Sequence[pa.Array]:
         """Give the outputs: NULL for NULL; a document without known words has all topics alike."""
         column = batch.column(self._column)
-        places = np.flatnonzero(numpy_of(column.is_valid()))
+        places = np.flatnonzero(valid_rows(column))
         documents = read(places, column.take(pa.array(places)), self._vocabulary)
         topics = len(self._alpha)
         parts = [infer(part, self._logs, self._alpha).weights for part in documents.cut(topics)]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ._arrays import numpy_of
+from ._arrays import valid_rows
 from ._rows import RowStep, Rowwise
 from ._strings import Unreadable, java_double, parse_double, parse_vector
 from ._types import VECTOR, is_number
@@ -443,7 +443,7 @@ def assemble(params: Params, _types: Types) -> Run:
                 raise Unreadable(
                     f"column {column!r} has NULL: handleInvalidMethod SKIP makes the vector NULL"
                 )
-            known = numpy_of(array.is_valid())
+            known = valid_rows(array)
             valid = known if valid is None else valid & known
         if all(is_number(batch.column(column).type) for column in columns):
             matrix = np.empty((batch.num_rows, len(columns)))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._arrays import numpy_of, string
+from ._arrays import numpy_of, string, valid_rows, validity
 from ._strings import Unreadable, format_dense, format_sparse, parse_vector
 from ._types import VECTOR, is_number
 
@@ -94,7 +94,7 @@ class Vectors:
         flat, offsets = flat[first : int(offsets[-1])], offsets - first
         valid = None
         if column.null_count:
-            valid = numpy_of(column.is_valid())
+            valid = valid_rows(column)
         if valid is not None and (np.diff(offsets) * ~valid).any():
             # What stands in memory under a NULL is no value.
             return cls._of_structs(pa.array(column.to_pylist(), VECTOR))
@@ -405,7 +405,7 @@ def numbers(
         NULL is NaN among the values; `valid` is None where there is none.
     """
     values = numpy_of(pc.cast(column, pa.float64(), safe=False))
-    valid = numpy_of(column.is_valid()) if column.null_count else None
+    valid = validity(column)
     return values, valid
 
 
@@ -457,7 +457,7 @@ def _of_dense_texts(column: pa.Array) -> Vectors | None:
         None,
         lengths.astype(np.int32),
         np.ones(len(column), np.bool_),
-        _valid(column),
+        validity(column),
     )
 
 
@@ -487,7 +487,7 @@ def _of_sparse_texts(column: pa.Array) -> Vectors | None:
     if ((sizes[rows] >= 0) & (indices >= sizes[rows])).any():
         return None
     dense = np.zeros(len(column), np.bool_)
-    return Vectors(offsets, values, indices, sizes, dense, _valid(column))
+    return Vectors(offsets, values, indices, sizes, dense, validity(column))
 
 
 def _pieces(column: pa.Array) -> pa.ListArray:
@@ -506,7 +506,3 @@ def _cast(column: pa.Array, kind: pa.DataType) -> npt.NDArray[Any] | None:
         return numpy_of(pc.cast(column, kind))
     except pa.ArrowInvalid:
         return None
-
-
-def _valid(column: pa.Array) -> npt.NDArray[np.bool_] | None:
-    return numpy_of(column.is_valid()) if column.null_count else None
