@@ -107,11 +107,13 @@ func (r *Runner) open(ctx context.Context, stage *exec.FunctionStage) (*session,
 	// environment built by those that have one.
 	began := time.Now()
 	defer func() { stage.Meter.Queued(time.Since(began)) }()
-	if s.lease, err = s.newLease(ctx, s.crew == nil); err != nil {
+	l, err := s.newLease(ctx, s.crew == nil)
+	if err != nil {
 		s.cancel()
 		s.leave()
 		return nil, s.locate(err)
 	}
+	s.hold(l)
 	go s.run()
 	return s, nil
 }
@@ -423,13 +425,18 @@ func (s *session) run() {
 				s.stop(s.locate(err))
 				continue
 			}
-			s.mu.Lock()
-			s.lease = fresh
-			s.mu.Unlock()
+			s.hold(fresh)
 		default:
 			s.send(l, b)
 		}
 	}
+}
+
+// hold makes a lease the session's, or none. The worker may have hung up already.
+func (s *session) hold(l *lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lease = l
 }
 
 // step is what run is to do: give up a lost worker or give one back, which come

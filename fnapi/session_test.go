@@ -443,6 +443,36 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}
 }
 
+// A worker that is lost in the moment in which a session gets it is replaced.
+func TestLostWhileItIsLeased(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	defer mem.AssertSize(t, 0)
+	r := newRunner(t, nil)
+	stage := newStage(exec.StageColumns, "")
+	stage.Retries = 0
+	for range 10 {
+		s := open(t, r, stage) // leaves its worker to the next session
+		leased := s.(*session).lease
+		s.Close()
+		var losing sync.WaitGroup
+		losing.Go(func() {
+			attached := func() (yes bool) {
+				leased.endpoint.toReceiver(func(receiver) { yes = true })
+				return yes
+			}
+			for !attached() && t.Context().Err() == nil {
+				runtime.Gosched()
+			}
+			leased.endpoint.lose()
+			_ = syscall.Kill(leased.worker.PID(), syscall.SIGKILL)
+		})
+		s = open(t, r, stage)
+		losing.Wait()
+		runAll(t, s, mem, 2, 10)
+		s.Close()
+	}
+}
+
 // A worker that dies between bundles costs nobody an attempt.
 func TestDeathBetweenBundles(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
