@@ -114,6 +114,43 @@ def test_setters_take_what_the_constructor_takes() -> None:
     assert (found["p"] == FRAME["n"]).mean() > 0.97
 
 
+@pytest.mark.parametrize(
+    "kind", ["LogisticRegression", "GbdtClassifier", "NaiveBayesTextClassifier"]
+)
+def test_columns_that_are_set_are_its_own_others_the_classifiers(kind: str) -> None:
+    classifier = getattr(pyalink, kind)(
+        labelCol="n", predictionCol="a", predictionDetailCol="d", reservedCols=["x"]
+    )
+    made = pyalink.OneVsRest(numClass=3).setClassifier(classifier)
+    theirs = {"predictionCol": "a", "predictionDetailCol": "d", "reservedCols": ["x"]}
+    assert made._model_stage().getParams() == theirs
+    made.setPredictionCol("p").setReservedCols(["id"])
+    own = {"predictionCol": "p", "predictionDetailCol": "d", "reservedCols": ["id"]}
+    assert made._model_stage().getParams() == own
+
+
+def test_columns_of_the_classifier_are_saved(tmp_path: Any) -> None:
+    classifier = pyalink.LinearSvm(
+        vectorCol="v", labelCol="l", predictionCol="p", predictionDetailCol="d", reservedCols=["l"]
+    )
+    model = pyalink.OneVsRest().setClassifier(classifier).setNumClass(3).fit(rows())
+    path = str(tmp_path / "m.ak")
+    pyalink.PipelineModel(model).save(path)
+    found = model.transform(rows(FRAME.head(9))).collectToDataframe()
+    assert found.columns.tolist() == ["l", "p", "d"]
+    assert (found["p"] == found["l"]).all()
+    wanted = found.to_numpy().tolist()
+    local = pyalink.LocalPredictor(path, SCHEMA)
+    for row, (*labels, detail) in zip(FRAME.head(3).to_numpy().tolist(), wanted, strict=False):
+        *mine, text = local.map(row)
+        assert mine == labels
+        assert json.loads(text) == pytest.approx(json.loads(detail))
+    stream = pyalink.StreamOperator.fromDataframe(FRAME.head(9), schemaStr=SCHEMA)
+    again = pyalink.PipelineModel.load(path).transform(stream).collectToDataframe()
+    assert again.columns.tolist() == ["l", "p", "d"]
+    assert sorted(again["p"]) == sorted(found["p"])
+
+
 def test_in_scikit_learns_style() -> None:
     base = al.ml.LogisticRegression(features=["x", "y"], label="l")
     model = al.ml.OneVsRest(classifier=base, num_class=3, prediction="p")

@@ -76,8 +76,14 @@ class OneVsRest(TrainStage):
         fields = [pa.field(CLASS_ID, pa.int64()), pa.field(CLASS_VALUE, kind), *models[0].schema]
         tables["t"] = context.from_arrow(pa.Table.from_pylist([told], schema=pa.schema(fields)))
         whole = context.sql(" UNION ALL ".join(["SELECT * FROM t", *selects]), tables=tables)
-        values = {k: v for k, v in self._values.items() if k in self._model_class._parameters}
-        return self._model_class(values)._with(whole.cache())
+        return self._model_stage()._with(whole.cache())
+
+    def _model_stage(self) -> TrainedModel:
+        """Give the stage of the model; columns that are set of the classifier alone are its own."""
+        made = super()._model_stage()
+        theirs = self._get(_CLASSIFIER)._values
+        made._values = {k: v for k, v in theirs.items() if k in _OF_OUTPUTS} | made._values
+        return made
 
 
 def _labels(name: str, label: str, count: int) -> str:
