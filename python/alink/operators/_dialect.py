@@ -5,87 +5,97 @@ from __future__ import annotations
 import re
 
 from alink._options import bad_option
+from alink.operators._brackets import closing, pieces
+from alink.operators._flink_functions import ADDED, CHANGED, written
 
+_TEXT = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\""
 # What is copied as it is: texts, names in quotes; and a name in backticks.
-_TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`((?:[^`]|``)*)`")
-_QUOTES = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
-_TO_TIMESTAMP = re.compile(
-    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(?<![\w.])(to_timestamp)\s*\(", re.IGNORECASE
+_TOKEN = re.compile(rf"{_TEXT}|`((?:[^`]|``)*)`")
+_CALL = re.compile(rf"{_TEXT}|(?<![\w.])({'|'.join([*CHANGED, *ADDED])})\s*\(", re.IGNORECASE)
+_PHRASE = re.compile(
+    r"\bINTERVAL\s+(?P<interval>'[^']*')\s+(?P<first>[A-Z]+)\s+TO\s+(?P<last>[A-Z]+)\b"
+    r"|\bSIMILAR\s+TO\s+(?P<similar>'(?:[^']|'')*')"
+    rf"|(?P<time>(?<![\w.])CURRENT_TIME\b)|{_TEXT}",
+    re.IGNORECASE,
 )
 
 
 def translate(text: str) -> str:
-    """Write names in backticks as DuckDB has them, in double quotes, and ``to_timestamp``.
+    """Write Flink's names, functions and phrases as DuckDB has them, where these differ.
 
-    Alink's ``to_timestamp`` takes a text, or milliseconds since 1970.
+    Names in backticks get double quotes. A function that `registerFunction` has named is the
+    program's own. What has been translated may be translated again.
     """
-
-    def name(match: re.Match[str]) -> str:
-        inner = match[1]
-        if inner is None:
-            return match[0]
-        return '"' + inner.replace("``", "`").replace('"', '""') + '"'
-
-    return _timestamps(_TOKEN.sub(name, text))
+    return _calls(_PHRASE.sub(_phrase, _TOKEN.sub(_name, text)))
 
 
-def _timestamps(text: str) -> str:
+def _name(match: re.Match[str]) -> str:
+    inner = match[1]
+    return match[0] if inner is None else quoted(inner.replace("``", "`"))
+
+
+def _phrase(match: re.Match[str]) -> str:
+    if match["interval"] is not None:
+        return _interval(match)
+    if match["similar"] is not None:
+        pattern = re.sub(r"[%_]", lambda sign: {"%": ".*", "_": "."}[sign[0]], match["similar"])
+        return f"SIMILAR TO {pattern}"
+    return match[0] if match["time"] is None else "LOCALTIME"
+
+
+#: The fields of intervals, the largest first, with the sign that stands before each.
+_FIELDS = {"YEAR": "", "MONTH": "-", "DAY": "", "HOUR": " ", "MINUTE": ":", "SECOND": ":"}
+
+
+def _interval(match: re.Match[str]) -> str:
+    """Write an interval of several fields, ``'1 02:03' DAY TO MINUTE``, as a sum."""
+    names = list(_FIELDS)
+    given, first, last = match["interval"][1:-1], match["first"].upper(), match["last"].upper()
+    fields: list[str] = []
+    if first in names and last in names:
+        fields = names[names.index(first) : names.index(last) + 1]
+    number = r"(\d+(?:\.\d+)?)"
+    form = "".join(f"{_FIELDS[name] if i else ''}{number}" for i, name in enumerate(fields))
+    found = re.fullmatch(rf"\s*([+-]?){form}\s*", given)
+    if not fields or found is None:
+        raise bad_option(
+            "INTERVAL",
+            f"INTERVAL: {match['interval']} is not of {first} TO {last}",
+            "INTERVAL '1-2' YEAR TO MONTH, INTERVAL '1 02:03:04' DAY TO SECOND",
+        )
+    sign = "-" if found[1] == "-" else ""
+    return (
+        "("
+        + " + ".join(
+            f"INTERVAL '{sign}{count}' {name}"
+            for count, name in zip(found.groups()[1:], fields, strict=True)
+        )
+        + ")"
+    )
+
+
+def _calls(text: str) -> str:
     parts: list[str] = []
     at = 0
-    for match in _TO_TIMESTAMP.finditer(text):
-        if match[1] is None or match.start() < at:
+    for match in _CALL.finditer(text):
+        if match[1] is None or match.start() < at or _is_own(match[1]):
             continue
-        end = closing(text, match.end() - 1, "to_timestamp")
-        inside = _timestamps(text[match.end() : end - 1])
-        millis = f"try_cast(({inside})::VARCHAR AS BIGINT)"
-        parts += [
-            text[at : match.start()],
-            f"coalesce(epoch_ms({millis}), try_cast(({inside})::VARCHAR AS TIMESTAMP))",
-        ]
+        name = match[1]
+        end = closing(text, match.end() - 1, name)
+        inner = text[match.end() : end - 1]
+        given = [_calls(piece).strip() for piece in pieces(inner, name)] if inner.strip() else []
+        made = written(name, given)
+        parts += [text[at : match.start()], f"{name}({', '.join(given)})" if made is None else made]
         at = end
     return "".join([*parts, text[at:]])
+
+
+def _is_own(name: str) -> bool:
+    from alink.operators._session import session
+
+    return name.lower() in session().functions
 
 
 def quoted(name: str) -> str:
     """Write a name in double quotes."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def closing(text: str, start: int, name: str) -> int:
-    """Find the place behind what a quote or a bracket at `start` begins.
-
-    Raises
-    ------
-    PlanError
-        If it does not end.
-    """
-    if text[start] in "'\"":
-        match = _QUOTES.match(text, start)
-        if match is not None:
-            return match.end()
-        raise bad_option(name, f"{name}: a quote is not closed: {text[start:]!r:.60}")
-    depth, at = 0, start
-    while at < len(text):
-        if text[at] in "'\"":
-            at = closing(text, at, name)
-            continue
-        depth += (text[at] in "([") - (text[at] in ")]")
-        at += 1
-        if depth == 0:
-            return at
-    raise bad_option(name, f"{name}: a bracket is not closed: {text[start:]!r:.60}")
-
-
-def pieces(text: str, name: str) -> list[str]:
-    """Cut a text at the commas that stand in no brackets and no quotes."""
-    found: list[str] = []
-    start = at = 0
-    while at < len(text):
-        if text[at] in "'\"([":
-            at = closing(text, at, name)
-            continue
-        if text[at] == ",":
-            found.append(text[start:at])
-            start = at + 1
-        at += 1
-    return [*found, text[start:]]

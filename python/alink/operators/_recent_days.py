@@ -17,8 +17,9 @@ from alink._options import bad_option, find_column
 from alink._table import Table
 from alink._window import refuse_unbounded
 from alink.operators._base import BatchOperator, read_schema
+from alink.operators._brackets import pieces
 from alink.operators._define import build
-from alink.operators._dialect import pieces, quoted, translate
+from alink.operators._dialect import quoted, translate
 from alink.operators._feature_definitions import Feature, read_definitions
 from alink.operators._indexers import outputs_of
 from alink.operators._sql_functions import run_sql

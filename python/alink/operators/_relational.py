@@ -32,12 +32,12 @@ def _filtered(query: str, table: Table) -> Table:
 
 def select(_name: str, params: Params, inputs: Sequence[Table]) -> Table:
     """Compute columns: ``clause`` is what stands behind SELECT."""
-    return _query(f"SELECT {translate(params['clause'])} FROM a", inputs)
+    return _query(f"SELECT {params['clause']} FROM a", inputs)
 
 
 def where(_name: str, params: Params, inputs: Sequence[Table]) -> Table:
     """Keep the rows for which ``clause`` is true."""
-    return _filtered(f"SELECT * FROM a WHERE {translate(params['clause'])}", inputs[0])
+    return _filtered(f"SELECT * FROM a WHERE {params['clause']}", inputs[0])
 
 
 def rename(name: str, params: Params, inputs: Sequence[Table]) -> Table:
@@ -72,8 +72,7 @@ def order_by(name: str, params: Params, inputs: Sequence[Table]) -> Table:
     order = (params["order"] or "asc").lower()
     if order not in ("asc", "desc"):
         raise bad_option(name, f"{name}: order is asc or desc, not {params['order']!r:.40}")
-    clause = translate(params["clause"])
-    query = f"SELECT * FROM a ORDER BY {clause} {order}"
+    query = f"SELECT * FROM a ORDER BY {params['clause']} {order}"
     limit, fetch, offset = params["limit"], params["fetch"], params["offset"]
     count = fetch if limit is None or limit < 0 else limit
     if count is not None and count >= 0:
@@ -93,7 +92,7 @@ _JOINS = {
 
 def _join(kind: str) -> Any:
     def make(_name: str, params: Params, inputs: Sequence[Table]) -> Table:
-        clause, predicate = translate(params["selectClause"]), translate(params["joinPredicate"])
+        clause, predicate = params["selectClause"], params["joinPredicate"]
         word = kind or _JOINS[params["type"].upper()]
         return _query(f"SELECT {clause} FROM a {word} JOIN b ON {predicate}", inputs)
 

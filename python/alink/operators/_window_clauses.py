@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from alink._diag import did_you_mean
 from alink._options import bad_option
-from alink.operators._dialect import closing, pieces, quoted, translate
+from alink.operators._brackets import closing, pieces
+from alink.operators._dialect import quoted, translate
 from alink.operators._table_aggregates import gather_rows
 
 _ALIAS = re.compile(r"(?is)(.*\S)\s+as\s+(\"(?:[^\"]|\"\")*\"|\w+)\s*\Z")
