@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,16 @@ import pandas as pd
 import pytest
 
 import alink as al
-from alink.operators._model_info import _java_order, headline, listed, mapped
+from alink._algorithms._blocks import Scaling
+from alink._algorithms._linear import importances
+from alink._algorithms._models import Model, write_model
+from alink.operators._model_info import (
+    LinearModelTrainInfo,
+    _java_order,
+    headline,
+    listed,
+    mapped,
+)
 from pyalink import alink as pyalink
 
 FRAME = pd.DataFrame(
@@ -104,13 +114,81 @@ def test_trainings_tell_their_course():
     assert losses[0] == pytest.approx(np.log(2), abs=1e-6)
     assert losses == sorted(losses, reverse=True)
     assert len(losses) > 2
-    assert info.getColNames() == ["intercept", "f0", "f1"]
+    assert info.getColNames() == ["f0", "f1"]
+    assert len(info.getWeight()) == 3
     assert str(info).count("step:") == len(losses)
     assert "gradNorm" in str(info)
     info = train("LinearReg", **given).collectTrainInfo()
     assert info.getConvInfo() == []
     info = train("LassoReg", **{"lambda": 0.01, **given}).collectTrainInfo()
     assert len(info.getConvInfo()) > 1
+
+
+def test_linear_trainings_tell_what_features_matter() -> None:
+    x = np.random.default_rng(2).normal(size=(60, 3)) * [1, 20, 0] + [0, 100, 3]
+    frame = pd.DataFrame(x, columns=["a", "b", "c"])
+    frame["y"] = np.where(x[:, 0] + x[:, 1] / 40 > 2.5, 1, 2)
+    frame["v"] = [f"$9$0:{a} 7:{b}" for a, b in x[:, :2]]
+    frame["e"] = np.arange(60) % 2
+    rows = pyalink.BatchOperator.fromDataframe(
+        frame, "a double, b double, c double, y int, v string, e double"
+    )
+    for name, more in (
+        ("LogisticRegression", {}),
+        ("LogisticRegression", {"standardization": False, "l2": 0.1}),
+        ("LinearSvm", {"withIntercept": False}),
+        ("LinearReg", {}),
+        ("LassoReg", {"lambda": 0.01}),
+        ("LinearSvr", {"C": 1.0, "standardization": False}),
+        ("AftSurvivalReg", {"censorCol": "e"}),
+    ):
+        given = {"featureCols": ["a", "b", "c"], "labelCol": "y", **more}
+        op = getattr(pyalink, f"{name}TrainBatchOp")(given).linkFrom(rows)
+        info = op.collectTrainInfo()
+        begin = 1 if more.get("withIntercept", True) else 0
+        weights = np.array(info.getWeight()[begin : begin + 3])
+        deviations = frame[["a", "b", "c"]].std(ddof=1)
+        assert info.getColNames() == ["a", "b", "c"]
+        np.testing.assert_allclose(info.getImportance(), np.abs(weights) * deviations, atol=1e-12)
+        assert info.getImportance()[0] > 0, name
+    vectors = pyalink.RidgeRegTrainBatchOp({"lambda": 0.1}, vectorCol="v", labelCol="y")
+    info = vectors.linkFrom(rows).collectTrainInfo()
+    assert info.getColNames() == [str(i) for i in range(9)]
+    expected = np.zeros(9)
+    expected[[0, 7]] = np.abs(info.getWeight())[[1, 8]] * frame[["a", "b"]].std(ddof=1)
+    np.testing.assert_allclose(info.getImportance(), expected, atol=1e-12)
+    lines = str(info).splitlines()
+    assert "train importance info" in lines[2]
+    assert lines[3].split("|")[1:5] == ["colName", "importanceValue", "colName", "weightValue"]
+    assert [line.split("|")[1].strip() for line in lines[5:12]][3] == "... ..."
+    assert len(lines) == 13
+
+
+def test_of_very_many_features_those_at_both_ends_are_told() -> None:
+    blocks: Any = types.SimpleNamespace(rows=3.0)
+    weights = np.arange(10_000) - 5_000.0
+    known = json.loads(importances(blocks, weights, Scaling.none(10_000)))
+    assert (len(known["features"]), known["features"][0]) == (10_000, 0)
+    data = {"featureColNames": None, "coefVector": {"data": [7.0, *weights.tolist()]}}
+    known = {"importance": [3.0, 1.0], "features": [9_999, 5_001]}
+    meta = {"modelName": "LASSO", "vectorSize": 10_000, "hasInterceptItem": True}
+    model = Model(meta, [json.dumps(data), json.dumps(known)])
+    info = LinearModelTrainInfo(write_model(model))
+    assert (info.getColNames(), info.getWeight()) == (["9999", "5001"], [4_999.0, 1.0])
+    assert (info.getImportance(), len(str(info).splitlines())) == ([3.0, 1.0], 8)
+    info = LinearModelTrainInfo(write_model(Model(meta, [json.dumps(data)])))
+    assert "importance" not in str(info)
+    with pytest.raises(al.PlanError, match="does not keep the importance of features"):
+        info.getImportance()
+
+
+def test_softmax_tells_its_course() -> None:
+    info = train("Softmax", featureCols=["f0", "f1"], labelCol="label", l2=0.1).collectTrainInfo()
+    assert len(info.getConvInfo()) > 2
+    assert info.getColNames() == ["f0", "f1"]
+    assert "train convergence info" in str(info)
+    with pytest.raises(al.PlanError, match="'softmax' does not keep one weight"):
+        info.getWeight()
 
 
 def test_clusters():

@@ -60,8 +60,6 @@ ABSENT = {
     ("*", "wrap_transformer"): _JAVA,
     ("ChisqSelectorModelInfo", ""): "ChiSqSelectorBatchOp is not built",
     ("FullStats", ""): "it is for charts in a browser, which lazyVizStatistics prints",
-    ("LinearModelTrainInfo", "getImportance"): "models do not keep the deviations of features: "
-    "the weights of features that StandardScaler has scaled are the same",
     ("Path", ""): "the name is that of pathlib in most programs",
     ("Word2VecTrainInfo", ""): "Word2VecTrainBatchOp is not built",
     ("FilePath", "download"): _FLINK,

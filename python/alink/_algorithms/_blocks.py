@@ -320,8 +320,8 @@ class Blocks:
         d, the number of features, in all workers.
     dense : bool
         Whether all features are dense, in all workers.
-    total : float
-        The sum of the weights of all rows.
+    rows, total : float
+        The number of all rows, and the sum of their weights.
 
     Raises
     ------
@@ -344,7 +344,7 @@ class Blocks:
         self._matrix = np.empty((len(self._names), BLOCK_ROWS))
         self.size = len(self._names)
         self.dense = True
-        self.total = 0.0
+        self.rows = self.total = 0.0
         self._check()
 
     def __len__(self) -> int:
@@ -367,8 +367,8 @@ class Blocks:
                 _refuse_missing(vectors.values, self._vector)
                 size = max(size, vectors.known_size)
                 sparse = max(sparse, float(vectors.indices is not None))
-        rows, self.total = (float(x) for x in self.group.sum(len(self.group), total))
-        if self._weight is not None and rows and self.total == 0:
+        self.rows, self.total = (float(x) for x in self.group.sum(len(self.group), total))
+        if self._weight is not None and self.rows and self.total == 0:
             raise Unreadable(f"the weights in {self._weight!r} are all 0")
         found = self.group.largest([size, sparse])
         self.size, self.dense = int(found[0]), not found[1]
@@ -598,6 +598,22 @@ class Scaling:
         transposed = centred.T
         transposed /= self.scale
         return centred
+
+
+def deviations(blocks: Blocks, scaling: Scaling | None = None) -> Array:
+    """Give the standard deviations of the features, of a sample: n - 1 in the denominator.
+
+    Rows count by their weights; n is their number.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    scaling : Scaling, optional
+        What `Scaling.standard` gives, if it is known.
+    """
+    scale = (Scaling.standard(blocks, centred=False) if scaling is None else scaling).scale
+    whole = np.where(np.isinf(scale), 0.0, scale)
+    return whole * np.sqrt(blocks.rows / max(blocks.rows - 1, 1))
 
 
 def weighted_mean(blocks: Blocks) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ._blocks import Blocks, Scaling, weighted_mean
+from ._blocks import Blocks, Scaling, deviations, weighted_mean
 from ._details import details
 from ._group import Group
 from ._margins import Margins
@@ -51,16 +51,15 @@ _LOSSES = {"LR": log_loss, "SVM": _hinge}
 
 
 def _fit_binary(
-    blocks: Blocks, codes: npt.NDArray[Any], params: Mapping[str, Any], kind: str
+    blocks: Blocks, scaling: Scaling, codes: npt.NDArray[Any], params: Mapping[str, Any]
 ) -> tuple[Array, float, Minimum]:
     """Find weights and intercept by which the margins of rows have the sign of their labels.
 
     The label with code 0 is the positive one.
     """
-    loss = _LOSSES[kind]
+    loss = _LOSSES[params["linearModelType"]]
     l2 = params.get("l2") or 0.0
     intercept = 1 if params["withIntercept"] else 0
-    scaling = _scaling(blocks, params)
 
     def objective(at: Array) -> tuple[float, Array]:
         weights, bias = scaling.weights(at[intercept:], at[0] if intercept else 0.0)
@@ -115,23 +114,51 @@ def train_binary(params: Mapping[str, Any]) -> Any:
         if positive is not None and str(values[1]) == positive:
             values.reverse()
         codes = blocks.codes(values)
-        kind = params["linearModelType"]
-        weights, intercept, found = _fit_binary(blocks, codes, params, kind)
+        scaling = _scaling(blocks, params)
+        weights, intercept, found = _fit_binary(blocks, scaling, codes, params)
+        matter = importances(blocks, weights, scaling if params["standardization"] else None)
         coefficients = [intercept, *weights] if params["withIntercept"] else list(weights)
         label = group.schema.field(params["labelCol"]).type
-        return _write(params, blocks.size, coefficients, label, values, found.course)
+        return _write(params, blocks.size, coefficients, matter, found.course, label, values)
 
     return train
+
+
+#: Of so many features or more a model has the importance of some.
+IMPORTANCES_MAX = 10_000
+
+
+def importances(blocks: Blocks, weights: Array, standard: Scaling | None) -> str:
+    """Write how much features matter: the magnitude of their weights times their deviation.
+
+    The text is JSON: ``importance`` and, where there are `IMPORTANCES_MAX` features or more,
+    ``features``, the places of those that matter most and of those that matter least, as many of
+    each, in the order of their importance.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    weights : array, shape (d,)
+    standard : Scaling, optional
+        What `Scaling.standard` gives, if it is known.
+    """
+    found = np.abs(weights) * deviations(blocks, standard)
+    features = None
+    if len(found) >= IMPORTANCES_MAX:
+        ranked, half = np.argsort(-found, kind="stable"), IMPORTANCES_MAX // 2
+        features = np.concatenate([ranked[:half], ranked[-half:]])
+        found, features = found[features], features.tolist()
+    return json.dumps({"importance": found.tolist(), "features": features})
 
 
 def _write(
     params: Mapping[str, Any],
     size: int,
     coefficients: Sequence[float],
-    label: pa.DataType | None,
-    labels: Sequence[Any],
+    importances: str,
     course: Sequence[float] | None,
-    **more: Any,
+    label: pa.DataType | None = None,
+    labels: Sequence[Any] = (),
 ) -> pa.Table:
     meta = {
         "hasInterceptItem": params["withIntercept"],
@@ -141,7 +168,6 @@ def _write(
         "vectorCol": params.get("vectorCol"),
         "featureCols": params.get("featureCols"),
         "vectorSize": size,
-        **more,
     }
     names = params.get("featureCols")
     data = {
@@ -152,7 +178,7 @@ def _write(
         "convergenceInfo": course,
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return write_model(Model(meta, [text], list(labels)), label)
+    return write_model(Model(meta, [text, importances], list(labels)), label)
 
 
 # --- least squares ---
@@ -167,20 +193,23 @@ def train_squares(params: Mapping[str, Any]) -> Any:
     def train(group: Group) -> pa.Table:
         blocks = Blocks(group, params)
         blocks.require_rows()
-        weights, intercept, found = _fit_squares(blocks, params)
+        scaling = _scaling(blocks, params)
+        weights, intercept, found = _fit_squares(blocks, scaling, params)
+        matter = importances(blocks, weights, scaling if params["standardization"] else None)
         coefficients = [intercept, *weights] if params["withIntercept"] else list(weights)
         course = None if found is None else found.course
-        return _write(params, blocks.size, coefficients, None, (), course)
+        return _write(params, blocks.size, coefficients, matter, course)
 
     return train
 
 
-def _fit_squares(blocks: Blocks, params: Mapping[str, Any]) -> tuple[Array, float, Minimum | None]:
+def _fit_squares(
+    blocks: Blocks, scaling: Scaling, params: Mapping[str, Any]
+) -> tuple[Array, float, Minimum | None]:
     kind, penalty = params["linearModelType"], params.get("lambda") or 0.0
     l1 = penalty if kind == "LASSO" else params.get("l1") or 0.0
     l2 = penalty if kind == "Ridge" else params.get("l2") or 0.0
     size = blocks.size
-    scaling = _scaling(blocks, params)
     middle = 0.0
     if params["withIntercept"]:
         mine = sum(float(block.weight @ blocks.target(block)) for block in blocks)
@@ -268,17 +297,20 @@ def train_support(params: Mapping[str, Any]) -> Any:
     def train(group: Group) -> pa.Table:
         blocks = Blocks(group, params)
         blocks.require_rows()
-        weights, intercept, found = _fit_support(blocks, params)
+        scaling = _scaling(blocks, params)
+        weights, intercept, found = _fit_support(blocks, scaling, params)
+        matter = importances(blocks, weights, scaling if params["standardization"] else None)
         coefficients = [intercept, *weights] if params["withIntercept"] else list(weights)
-        return _write(params, blocks.size, coefficients, None, (), found.course)
+        return _write(params, blocks.size, coefficients, matter, found.course)
 
     return train
 
 
-def _fit_support(blocks: Blocks, params: Mapping[str, Any]) -> tuple[Array, float, Minimum]:
+def _fit_support(
+    blocks: Blocks, scaling: Scaling, params: Mapping[str, Any]
+) -> tuple[Array, float, Minimum]:
     l2 = 0.5 / (params["C"] * blocks.total)
     tau, intercept = params["tau"], 1 if params["withIntercept"] else 0
-    scaling = _scaling(blocks, params)
 
     def objective(at: Array) -> tuple[float, Array]:
         weights, bias = scaling.weights(at[intercept:], at[0] if intercept else 0.0)

@@ -36,7 +36,7 @@ def train(params: Mapping[str, Any]) -> Any:
                 f"the label {params['labelCol']!r} has {counted(labels)} where 2 are needed"
             )
         codes = blocks.codes(labels)
-        weights, intercepts = _fit(blocks, codes, len(labels), params)
+        weights, intercepts, course = _fit(blocks, codes, len(labels), params)
         meta = {
             "hasInterceptItem": params["withIntercept"],
             "modelName": "softmax",
@@ -52,7 +52,7 @@ def train(params: Mapping[str, Any]) -> Any:
             "featureColTypes": params.get("featureTypes"),
             "coefVector": None,
             "coefVectors": [{"data": column.tolist()} for column in of_labels.T],
-            "convergenceInfo": None,
+            "convergenceInfo": course,
         }
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
         label = group.schema.field(params["labelCol"]).type
@@ -63,8 +63,8 @@ def train(params: Mapping[str, Any]) -> Any:
 
 def _fit(
     blocks: Blocks, codes: npt.NDArray[Any], count: int, params: Mapping[str, Any]
-) -> tuple[Array, Array]:
-    """Find weights, shape (d, k - 1), and intercepts, shape (k - 1)."""
+) -> tuple[Array, Array, list[float]]:
+    """Find weights, shape (d, k - 1), and intercepts, shape (k - 1), and how they were found."""
     size, others = blocks.size, count - 1
     free = others if params["withIntercept"] else 0
     l1, l2 = params.get("l1") or 0.0, params.get("l2") or 0.0
@@ -94,7 +94,7 @@ def _fit(
     penalty = np.concatenate([np.zeros(free), np.full(size * others, l1)]) if l1 else None
     found = minimum(objective, np.zeros(free + size * others), params, penalty)
     weights, bias = scaling.weights(*parts(found.at))
-    return weights, np.asarray(bias, np.float64)
+    return weights, np.asarray(bias, np.float64), found.course
 
 
 def _losses(margins: Array, codes: npt.NDArray[Any]) -> tuple[Array, Array]:

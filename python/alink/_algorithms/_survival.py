@@ -18,6 +18,7 @@ import pyarrow as pa
 from ._arrays import numpy_of
 from ._blocks import Blocks, Scaling
 from ._group import Group
+from ._linear import importances
 from ._margins import Margins
 from ._models import BadModel, Model, read_model, write_model
 from ._optimize import minimum
@@ -37,7 +38,8 @@ def train(params: Mapping[str, Any]) -> Any:
             raise Unreadable(
                 f"the event was seen in no row: {params['censorCol']!r} is 0 in all of them"
             )
-        weights, intercept, scale = _fit(blocks, seen, params)
+        scaling = Scaling.standard(blocks, params["withIntercept"])
+        weights, intercept, scale, course = _fit(blocks, scaling, seen, params)
         meta = {
             "hasInterceptItem": params["withIntercept"],
             "modelName": "AFTSurvivalRegTrainBatchOp",
@@ -53,9 +55,11 @@ def train(params: Mapping[str, Any]) -> Any:
         data = {
             "featureColNames": params.get("featureCols"),
             "coefVector": {"data": coefficients},
+            "convergenceInfo": course,
         }
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-        return write_model(Model(meta, [text]))
+        matter = importances(blocks, weights, scaling)
+        return write_model(Model(meta, [text, matter]))
 
     return run
 
@@ -73,12 +77,11 @@ def _seen(group: Group, name: str) -> npt.NDArray[np.bool_]:
 
 
 def _fit(
-    blocks: Blocks, seen: npt.NDArray[np.bool_], params: Mapping[str, Any]
-) -> tuple[Array, float, float]:
-    """Find weights, intercept and scale."""
+    blocks: Blocks, scaling: Scaling, seen: npt.NDArray[np.bool_], params: Mapping[str, Any]
+) -> tuple[Array, float, float, list[float]]:
+    """Find weights, intercept and scale, and how they were found."""
     free = 1 if params["withIntercept"] else 0
     l1, l2 = params.get("l1") or 0.0, params.get("l2") or 0.0
-    scaling = Scaling.standard(blocks, params["withIntercept"])
     size = blocks.size
 
     def objective(at: Array) -> tuple[float, Array]:
@@ -116,7 +119,7 @@ def _fit(
         penalty = np.concatenate([np.zeros(free), np.full(size, l1), [0.0]])
     found = minimum(objective, start, params, penalty)
     weights, bias = scaling.weights(found.at[free:-1], found.at[0] if free else 0.0)
-    return weights, float(bias), float(np.exp(found.at[-1]))
+    return weights, float(bias), float(np.exp(found.at[-1])), found.course
 
 
 class Predict:

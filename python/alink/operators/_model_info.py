@@ -172,30 +172,82 @@ class StepwiseModelInfo(LinearRegressorModelInfo):
         return text + format_table(cells, heads) + "\n"
 
 
-class LinearModelTrainInfo(LinearRegressorModelInfo):
-    """How a linear model was trained: its weights, and the course of the objective."""
+class LinearModelTrainInfo(ModelInfo):
+    """How a linear model was trained: weights, what features matter, the course of the objective.
+
+    Of 10,000 features or more there are those that matter most and those that matter least, as
+    many of each.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        super().__init__(rows)
+        self._content: dict[str, Any] = json.loads(self._data[0])
+        # Models that PyAlink has written, and those of softmax, have no importances.
+        known = json.loads(self._data[1]) if len(self._data) > 1 else {}
+        self._importance: list[float] | None = known.get("importance")
+        self._features: list[int] | None = known.get("features")
 
     def getColNames(self) -> list[str]:
-        """Give the names of the weights, the intercept's first where there is one."""
-        begin = 1 if self.hasInterceptItem() else 0
-        count = self.getWeight().size() - begin
-        names = self.getFeatureNames() or [str(i) for i in range(count)]
-        return ["intercept"][:begin] + names
+        """Give the names of the features; of a vector their numbers."""
+        names = self._content.get("featureColNames")
+        if self._features is not None:
+            return [str(i) if names is None else names[i] for i in self._features]
+        return names or [str(i) for i in range(int(self._meta.get("vectorSize") or 0))]
+
+    def getWeight(self) -> list[float]:
+        """Give the weights, the intercept first where there is one and all features are there."""
+        if self._content.get("coefVector") is None:
+            raise self._lacking("one weight of a feature", "collectModelInfo().getWeights()")
+        values = list(self._content["coefVector"]["data"])
+        if self._features is None:
+            return values
+        begin = 1 if self._meta.get("hasInterceptItem", True) else 0
+        return [values[begin + i] for i in self._features]
+
+    def getImportance(self) -> list[float]:
+        """Give each feature's importance: the magnitude of its weight times its deviation.
+
+        The deviation is the standard deviation of the feature in the training, of a sample.
+        """
+        if self._importance is None:
+            raise self._lacking("the importance of features", "train it anew for them")
+        return list(self._importance)
 
     def getConvInfo(self) -> list[str]:
         """Give a line for each iteration; none where the weights are found in one step."""
         return course_lines(self._content.get("convergenceInfo"))
 
+    def _lacking(self, what: str, hint: str) -> Exception:
+        name = self._meta.get("modelName")
+        return bad_option("LinearModelTrainInfo", f"the model {name!r} does not keep {what}", hint)
+
     def __str__(self) -> str:
-        meta = {"model name": self.getModelName(), "num feature": self.getVectorSize()}
+        meta = {
+            "model name": self._meta["modelName"],
+            "num feature": self._meta.get("vectorSize") or 0,
+        }
         text = headline("train meta info", "-") + mapped(meta) + "\n"
-        pairs = zip(self.getColNames(), self.getWeight().getData(), strict=True)
-        ordered = sorted(pairs, key=lambda pair: -pair[1])
-        cells = [[name, f"{weight:.8f}"] for name, weight in ordered]
-        if len(cells) > 2 * _ENDS_SHOWN:
-            cells = [*cells[:_ENDS_SHOWN], ["... ...", "... ..."], *cells[-_ENDS_SHOWN:]]
-        text += headline("train weight info", "-") + format_table(cells, ["colName", "weightValue"])
-        return text + "\n" + _course_shown(self.getConvInfo())
+        if self._importance is not None:
+            heads = ["colName", "importanceValue", "colName", "weightValue"]
+            shown = format_table(self._ranked(), heads)
+            text += headline("train importance info", "-") + shown + "\n"
+        return text + _course_shown(self.getConvInfo())
+
+    def _ranked(self) -> list[list[str]]:
+        """Give importances and weights, the largest first; of many those at both ends."""
+        names, weights = self.getColNames(), self.getWeight()
+        begin = 1 if self._features is None and self._meta.get("hasInterceptItem", True) else 0
+        columns = [
+            sorted(zip(names, values, strict=False), key=lambda pair: -pair[1])
+            for values in (self.getImportance(), weights[begin:])
+        ]
+        cells = [
+            [name, f"{importance:.8f}", other, f"{weight:.8f}"]
+            for (name, importance), (other, weight) in zip(*columns, strict=True)
+        ]
+        if len(cells) < 2 * _ENDS_SHOWN:
+            return cells
+        return [*cells[:_ENDS_SHOWN], ["... ..."] * 4, *cells[-_ENDS_SHOWN:]]
 
 
 class FmRegressorModelInfo(ModelInfo):

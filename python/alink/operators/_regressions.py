@@ -21,6 +21,7 @@ from alink.operators._model_info import (
     FmClassifierModelTrainInfo,
     FmRegressorModelInfo,
     FmRegressorModelTrainInfo,
+    LinearModelTrainInfo,
     SoftmaxModelInfo,
     StepwiseModelInfo,
 )
@@ -174,6 +175,7 @@ def declare() -> None:
             applied=["vectorCol"],
             prepare=with_features,
             info=SoftmaxModelInfo,
+            train_info=LinearModelTrainInfo,
             doc="Logistic regression of a label with two values or more, by L-BFGS or OWL-QN.",
         )
     )
@@ -202,6 +204,7 @@ def declare() -> None:
             estimator="AftSurvivalRegression",
             applied=["vectorCol"],
             prepare=_with_survival,
+            train_info=LinearModelTrainInfo,
             doc="A regression of times until an event, of which some are censored.",
         )
     )

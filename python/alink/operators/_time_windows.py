@@ -348,7 +348,8 @@ def group_by_window(name: str, params: Params, inputs: Sequence[Table]) -> Table
     keys = ["__start", "__end"]
     if (params["groupByClause"] or "").strip():
         keys.append(translate(params["groupByClause"]))
-    query = f"""WITH arrived AS (SELECT *, make_timestamp(epoch_us(current_timestamp)) AS __now FROM a),
+    now = "make_timestamp(epoch_us(current_timestamp))"
+    query = f"""WITH arrived AS (SELECT *, {now} AS __now FROM a),
         started AS ({starts}),
         timed AS (SELECT *, __start + {size} AS __end FROM started WHERE __start + {size} > __now)
         SELECT {clause}, __start AS window_start, __end AS window_end
