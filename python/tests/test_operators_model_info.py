@@ -166,7 +166,7 @@ def test_linear_trainings_tell_what_features_matter() -> None:
 
 def test_of_very_many_features_those_at_both_ends_are_told() -> None:
     blocks: Any = types.SimpleNamespace(rows=3.0)
-    weights = np.arange(10_000) - 5_000.0
+    weights = np.arange(-5_000, 5_000, dtype=np.float64)
     known = json.loads(importances(blocks, weights, Scaling.none(10_000)))
     assert (len(known["features"]), known["features"][0]) == (10_000, 0)
     data = {"featureColNames": None, "coefVector": {"data": [7.0, *weights.tolist()]}}
@@ -327,3 +327,76 @@ def test_a_tree_is_an_expression_of_sql_that_says_what_it_predicts(numbers: Any)
     predicted = pyalink.C45PredictBatchOp(predictionCol="p").linkFrom(model, rows)
     frame = predicted.toTable().select("p", r=rule).to_pandas()
     assert (frame["p"] == frame["r"]).all()
+
+
+def test_selections_tell_their_tests(capsys: Any) -> None:
+    frame = pd.DataFrame({"é": list("aabbaabb"), "c": list("abababab"), "l": [1, 1, 2, 2] * 2})
+    frame["v"] = ["$3$0:1" if x == "a" else "$3$2:1" for x in frame["é"]]
+    rows = pyalink.BatchOperator.fromDataframe(frame, "é string, c string, l int, v string")
+    op = pyalink.ChiSqSelectorBatchOp(selectedCols=["c", "é"], labelCol="l", numTopFeatures=1)
+    rows.link(op.lazyPrintModelInfo("< Selector >")).link(pyalink.ChisqSelectorModelInfoBatchOp())
+    found: list[Any] = []
+    op.lazyCollectModelInfo(found.append)
+    pyalink.BatchOperator.execute()
+    assert capsys.readouterr().out.splitlines() == [
+        "< Selector >",
+        headline("ChisqSelectorModelInfo", "-").strip(),
+        "Number of Selector Features: 1",
+        "Number of Features: 2",
+        "Type of Selector: NumTopFeatures",
+        "Number of Top Features: 1",
+        "Selector Indices: ",
+        "    |ColName|ChiSquare|PValue| DF|Selected|",
+        "    |-------|---------|------|---|--------|",
+        "    |      é|        8|0.0047|  1|    true|",
+        "    |      c|        0|     1|  1|   false|",
+    ]
+    (info,) = found
+    assert (info.chisq("é"), info.pValue("c")) == (8, 1)
+    assert (info.getColNames(), info.getSiftOutColNames()) == (["c", "é"], ["é"])
+    assert (info.getSelectorType(), info.getSelectorNum()) == ("NumTopFeatures", 1)
+    assert (info.getNumTopFeatures(), info.getPercentile()) == (1, 0.1)
+    assert info.getFpr() == info.getFdr() == info.getFwe() == 0.05
+    with pytest.raises(al.PlanError, match='there is no test of "d"'):
+        info.chisq("d")
+    of_vectors = pyalink.VectorChiSqSelectorBatchOp(selectedCol="v", labelCol="l")
+    info = rows.link(of_vectors.setSelectorType("fpr").setFpr(0.01)).collectModelInfo()
+    assert (info.getColNames(), info.getSiftOutColNames()) == (None, ["0", "2"])
+    assert (info.chisq("2"), info.getSelectorType()) == (8, "FPR")
+    assert "|VectorIndex|" in str(info)
+    assert "FPR of Features: 0.01" in str(info)
+
+
+def test_clusters_of_neighbours_tell_their_rows(capsys: Any) -> None:
+    frame = pd.DataFrame({"id": list("abcdefg"), "v": ["0", "1", "2", "3.9", "10", "30", None]})
+    rows = pyalink.BatchOperator.fromDataframe(frame, "id string, v string")
+    given = {"idCol": "id", "vectorCol": "v", "predictionCol": "p"}
+    dbscan = rows.link(pyalink.DbscanBatchOp(given, epsilon=2.0, minPoints=3))
+    info = dbscan.collectModelInfo()
+    assert info.getClusterNumber() == 1
+    assert (info.getCorePoints(0), info.getLinkedPoints(0)) == (["a", "b", "c"], ["d"])
+    assert str(info).splitlines() == [
+        headline("DbscanModelInfo", "-").strip(),
+        "Dbscan clustering with 1 clusters on 6 samples.",
+        headline("CorePoints", "=").strip(),
+        "{0: [a, b, c]}",
+        headline("LinkedPoints", "=").strip(),
+        "{0: [d]}",
+        headline("NoisePoints", "=").strip(),
+        "[e, f]",
+    ]
+    with pytest.raises(al.PlanError, match="there is no cluster 1 among 1"):
+        info.getCorePoints(1)
+    agnes = rows.link(pyalink.AgnesBatchOp(given, k=3))
+    agnes.link(pyalink.AgnesModelInfoBatchOp().lazyPrintModelInfo("title"))
+    info = agnes.collectModelInfo()
+    assert info.getClusterNumber() == 3
+    assert sorted(info.getPoints(i) for i in range(3)) == [["a", "b", "c", "d"], ["e"], ["f"]]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "title"
+    assert printed[2] == "Agnes clustering with 3 clusters on 6 samples."
+    for op in (pyalink.AgnesModelInfoBatchOp, pyalink.DbscanModelInfoBatchOp):
+        with pytest.raises(al.PlanError, match="which are no model"):
+            source().link(op())
+    none = rows.filter("v = 'x'").link(pyalink.DbscanBatchOp(given, epsilon=1.0, minPoints=1))
+    assert "with 0 clusters on 0 samples" in str(none.collectModelInfo())

@@ -129,14 +129,19 @@ def test_columns_that_are_set_are_its_own_others_the_classifiers(kind: str) -> N
     assert made._model_stage().getParams() == own
 
 
-def test_columns_of_the_classifier_are_saved(tmp_path: Any) -> None:
+def test_columns_of_the_classifier_are_saved(tmp_path: Any, capsys: Any) -> None:
     classifier = pyalink.LinearSvm(
         vectorCol="v", labelCol="l", predictionCol="p", predictionDetailCol="d", reservedCols=["l"]
     )
-    model = pyalink.OneVsRest().setClassifier(classifier).setNumClass(3).fit(rows())
+    made = pyalink.OneVsRest().setClassifier(classifier).setNumClass(3)
+    made.enableLazyPrintTransformData(1, "first").enableLazyPrintModelInfo("model")
+    model = made.fit(rows())
     path = str(tmp_path / "m.ak")
     pyalink.PipelineModel(model).save(path)
     found = model.transform(rows(FRAME.head(9))).collectToDataframe()
+    printed = capsys.readouterr().out
+    assert "first\n" in printed
+    assert "model\n" in printed
     assert found.columns.tolist() == ["l", "p", "d"]
     assert (found["p"] == found["l"]).all()
     wanted = found.to_numpy().tolist()

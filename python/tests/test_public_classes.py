@@ -58,7 +58,6 @@ ABSENT = {
     ("*", "wrap_estimator"): _JAVA,
     ("*", "wrap_model"): _JAVA,
     ("*", "wrap_transformer"): _JAVA,
-    ("ChisqSelectorModelInfo", ""): "ChiSqSelectorBatchOp is not built",
     ("FullStats", ""): "it is for charts in a browser, which lazyVizStatistics prints",
     ("Path", ""): "the name is that of pathlib in most programs",
     ("Word2VecTrainInfo", ""): "Word2VecTrainBatchOp is not built",
@@ -69,16 +68,6 @@ ABSENT = {
     ("PluginDownloader", "localResourcePluginPath"): "there are no plugins",
     ("CatalogObject", "serialize"): _JAVA,
     ("CatalogObject", "deserialize"): _JAVA,
-    **{
-        (name, method): f"{info}ModelInfoBatchOp is not built"
-        for name, info in (
-            ("AgnesBatchOp", "Agnes"),
-            ("ChiSqSelectorBatchOp", "ChisqSelector"),
-            ("DbscanBatchOp", "Dbscan"),
-            ("VectorChiSqSelectorBatchOp", "ChisqSelector"),
-        )
-        for method in MIXINS["WithModelInfoBatchOp"].split()
-    },
     **{
         (name, method): _DATABASE
         for name in ("BaseCatalog", "DerbyCatalog", "HiveCatalog", "MySqlCatalog", "OdpsCatalog")

@@ -247,7 +247,7 @@ def select(params: Params) -> Any:
         content = {
             "chiSqs": [json.loads(result.to_json()) for result in results],
             "siftOutColNames": [results[i].column for i in chosen],
-            "colNames": [result.column for result in results],
+            "colNames": params.get("selectedCols"),
             **{name: params[name] for name in _SELECTION},
         }
         return write_model(Model({}, [json.dumps(content, ensure_ascii=False)]))

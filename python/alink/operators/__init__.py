@@ -98,6 +98,7 @@ from alink.operators._metrics import (
 )
 from alink.operators._model_details import (
     BisectingKMeansModelInfo,
+    ChisqSelectorModelInfo,
     ClusteringModelInfo,
     EqualWidthDiscretizerModelInfo,
     GlmModelInfo,
@@ -221,6 +222,7 @@ __all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
     "CatalogObject",
     "ChiSquareTestResult",
     "ChiSquareTestResults",
+    "ChisqSelectorModelInfo",
     "ClusteringModelInfo",
     "ClusterMetrics",
     "collectToDataframes",

@@ -24,6 +24,8 @@ from alink.operators._mapping import (
     task_shipment,
     with_columns_found,
 )
+from alink.operators._model_details import AgnesModelSummary, DbscanModelInfo
+from alink.operators._model_info import ModelInfo, ReadModel, WithModelInfo
 from alink.operators._training import (
     PredictBatch,
     PredictStream,
@@ -87,9 +89,9 @@ class _Dbscan(TrainStage):
     def _fitted(self, table: Table) -> TrainedModel:
         given = _checked(self._name, self._all(), table.schema)
         model = _dbscan_model(self._name, given, table)
-        known = self._model_class._parameters
-        values = {name: value for name, value in self._values.items() if name in known}
-        return self._model_class(values)._with(model.cache())
+        made = self._model_stage()._with(model.cache())
+        self._print_trained(made)
+        return made
 
 
 def _link_agnes(self: BatchOperator) -> Table:
@@ -287,9 +289,33 @@ def _model_of_places(params: Params, schema: pa.Schema) -> list[_Column]:
     ]
 
 
+def _with_info(
+    name: str,
+    info: type[ModelInfo],
+    between: Sequence[str],
+    doc: str,
+    link: Callable[[BatchOperator], Table],
+) -> None:
+    """Declare a clustering whose rows, ids, columns `between` and clusters, say what it found."""
+    clustering = f"{name}BatchOp"
+
+    def is_model(schema: pa.Schema) -> bool:
+        return schema.names[1:-1] == between and schema.types[-1] == pa.int64()
+
+    build(clustering, WithModelInfo, doc, _link=link, _info=info, _train_info=info)
+    build(
+        f"{name}ModelInfoBatchOp",
+        ReadModel,
+        f"Say what the rows of {clustering} say of its clusters.",
+        _info=info,
+        _train_info=info,
+        _is_model=staticmethod(is_model),
+    )
+
+
 def declare() -> None:
     """Declare the operators of this module."""
-    build("DbscanBatchOp", BatchOperator, _DBSCAN, _link=_link_dbscan)
+    _with_info("Dbscan", DbscanModelInfo, ["type"], _DBSCAN, _link_dbscan)
     applied = Trained(
         "Dbscan",
         "",
@@ -302,12 +328,13 @@ def declare() -> None:
     build("DbscanPredictStreamOp", PredictStream, _DBSCAN, _trained=applied)
     model = build("DbscanModel", TrainedModel, _DBSCAN, _trained=applied)
     build("Dbscan", _Dbscan, _DBSCAN, _trained=applied, _model_class=model)
-    build(
-        "AgnesBatchOp",
-        BatchOperator,
+    _with_info(
+        "Agnes",
+        AgnesModelSummary,
+        [],
         "Agglomerative clustering: the two nearest clusters become one until k are left, or none "
         "are within distanceThreshold. The first side output tells how they were merged.",
-        _link=_link_agnes,
+        _link_agnes,
     )
     operator("GroupKMeansBatchOp", group_k_means)
     operator("GroupEmBatchOp", group_k_means)

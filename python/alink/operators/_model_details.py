@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from alink._diag import did_you_mean, quote
 from alink._options import bad_option
 from alink.operators._linalg import DenseMatrix, DenseVector
 from alink.operators._model_info import ModelInfo, headline, listed, mapped
+from alink.operators._summaries import ChiSquareTestResult, format_table
 
 
 def _known(owner: str, columns: dict[str, Any], name: str) -> Any:
@@ -108,6 +110,189 @@ class GmmModelInfo(ClusteringModelInfo):
     def __str__(self) -> str:
         text = headline("GmmInfo", "-")
         return text + f"{self.getClusterNumber()} normal distributions.\n" + self._centres()
+
+
+class _Members(ModelInfo):
+    """Clusters as the rows that they consist of; the model is a table of these."""
+
+    _owner = ""
+
+    def __init__(self, rows: pa.Table) -> None:
+        super().__init__(rows)
+        self._ids, *others = (column.to_pylist() for column in rows.columns)
+        self._assigned: list[int | None] = others[-1]
+        self._types: list[str | None] = others[0]  # of DBSCAN; of Agnes the clusters again
+
+    def _of_type(self, name: str | None = None) -> dict[int, list[Any]]:
+        """Give the ids of each cluster's rows, of all types or of one."""
+        found: dict[int, list[Any]] = {}
+        rows = zip(self._ids, self._assigned, self._types, strict=True)
+        for identifier, cluster, kind in rows:
+            if cluster is not None and name in (None, kind):
+                found.setdefault(cluster, []).append(identifier)
+        return dict(sorted(found.items()))
+
+    def _members(self, clusters: dict[int, list[Any]], clusterId: int) -> list[Any]:
+        if clusterId not in clusters:
+            raise bad_option(
+                self._owner, f"there is no cluster {clusterId!r:.60} among {len(clusters)}"
+            )
+        return list(clusters[clusterId])
+
+    def _counted(self, what: str, count: int) -> str:
+        total = len(self._assigned) - self._assigned.count(None)
+        return (
+            headline(self._owner, "-")
+            + f"{what} clustering with {count} clusters on {total} samples.\n"
+        )
+
+
+class AgnesModelSummary(_Members):
+    """Clusters that were made by joining: the rows of each."""
+
+    _owner = "AgnesModelSummary"
+
+    def getClusterNumber(self) -> int:
+        """Tell how many clusters there are."""
+        return len(self._of_type())
+
+    def getPoints(self, clusterId: int) -> list[Any]:
+        """Give the ids of a cluster's rows."""
+        return self._members(self._of_type(), clusterId)
+
+    def __str__(self) -> str:
+        clusters = self._of_type()
+        text = self._counted("Agnes", len(clusters)) + headline("Clusters", "=")
+        return text + mapped(clusters, lines=True, edge=10) + "\n"
+
+
+class DbscanModelInfo(_Members):
+    """Clusters by density: the cores of each, the rows near them, and noise."""
+
+    _owner = "DbscanModelInfo"
+    _edge = 3  # so many clusters at each end are shown
+
+    def __init__(self, rows: pa.Table) -> None:
+        super().__init__(rows)
+        self._cores = self._of_type("CORE")
+        self._linked = {cluster: list[Any]() for cluster in self._cores} | self._of_type("LINKED")
+
+    def getClusterNumber(self) -> int:
+        """Tell how many clusters there are."""
+        return len(self._cores)
+
+    def getCorePoints(self, clusterId: int) -> list[Any]:
+        """Give the ids of a cluster's cores."""
+        return self._members(self._cores, clusterId)
+
+    def getLinkedPoints(self, clusterId: int) -> list[Any]:
+        """Give the ids of a cluster's rows that are no cores."""
+        return self._members(self._linked, clusterId)
+
+    def __str__(self) -> str:
+        text = self._counted("Dbscan", len(self._cores))
+        for what, clusters in (("CorePoints", self._cores), ("LinkedPoints", self._linked)):
+            text += headline(what, "=") + mapped(clusters, lines=True, edge=self._edge) + "\n"
+        noise = [identifier for ids in self._of_type("NOISE").values() for identifier in ids]
+        return text + headline("NoisePoints", "=") + listed(noise) + "\n"
+
+
+class ChisqSelectorModelInfo(ModelInfo):
+    """Chi-square tests of columns, or of the indices of vectors, and those that were chosen."""
+
+    #: What a selection goes by, and what its parameter is called.
+    _BY = {  # noqa: RUF012
+        "NumTopFeatures": ("Number of Top Features", "numTopFeatures"),
+        "PERCENTILE": ("Percentile of Features", "percentile"),
+        "FPR": ("FPR of Features", "fpr"),
+        "FDR": ("FDR of Features", "fdr"),
+        "FWE": ("FWE of Features", "fwe"),
+    }
+
+    def __init__(self, rows: pa.Table) -> None:
+        super().__init__(rows)
+        self._content: dict[str, Any] = json.loads(self._data[0])
+        self._tests = [ChiSquareTestResult(**one) for one in self._content["chiSqs"]]
+
+    def chisq(self, colName: str) -> float:
+        """Give the statistic of a column, or of an index of vectors, a text."""
+        return self._test(colName).getValue()
+
+    def pValue(self, colName: str) -> float:
+        """Give the p-value of a column, or of an index of vectors, a text."""
+        return self._test(colName).getP()
+
+    def _test(self, name: str) -> ChiSquareTestResult:
+        known = {test.getColName(): test for test in self._tests}
+        if str(name) not in known:
+            raise bad_option(
+                "ChisqSelectorModelInfo",
+                f"there is no test of {quote(str(name))}",
+                did_you_mean(str(name), "what is tested", list(known)),
+            )
+        return known[str(name)]
+
+    def getSelectorType(self) -> str:
+        """Give what the selection went by: NumTopFeatures, PERCENTILE, FPR, FDR or FWE."""
+        return self._content["selectorType"]
+
+    def getNumTopFeatures(self) -> int:
+        """Give how many columns NumTopFeatures takes."""
+        return self._content["numTopFeatures"]
+
+    def getPercentile(self) -> float:
+        """Give the share of the columns that PERCENTILE takes."""
+        return self._content["percentile"]
+
+    def getFpr(self) -> float:
+        """Give the p-value below which FPR takes a column."""
+        return self._content["fpr"]
+
+    def getFdr(self) -> float:
+        """Give the share of false discoveries of FDR."""
+        return self._content["fdr"]
+
+    def getFwe(self) -> float:
+        """Give the chance of a false discovery of FWE."""
+        return self._content["fwe"]
+
+    def getSelectorNum(self) -> int:
+        """Tell how many columns were chosen."""
+        return len(self.getSiftOutColNames())
+
+    def getColNames(self) -> list[str] | None:
+        """Give the columns; None of vectors."""
+        return self._content.get("colNames")
+
+    def getSiftOutColNames(self) -> list[str]:
+        """Give the columns that were chosen, or of vectors the indices, the best first."""
+        return list(self._content["siftOutColNames"])
+
+    def __str__(self) -> str:
+        what, parameter = self._BY[self.getSelectorType()]
+        text = headline("ChisqSelectorModelInfo", "-")
+        for line, value in (
+            ("Number of Selector Features", self.getSelectorNum()),
+            ("Number of Features", len(self._tests)),
+            ("Type of Selector", self.getSelectorType()),
+            (what, self._content[parameter]),
+        ):
+            text += f"{line}: {value}\n"
+        chosen = {*self.getSiftOutColNames()}
+        rows = [
+            [
+                t.getColName(),
+                t.getValue(),
+                t.getP(),
+                t.getDf(),
+                str(t.getColName() in chosen).lower(),
+            ]
+            for t in sorted(self._tests, key=lambda t: (t.getP(), -t.getValue()))
+        ]
+        first = "VectorIndex" if self.getColNames() is None else "ColName"
+        heads = [first, "ChiSquare", "PValue", "DF", "Selected"]
+        lines = format_table(rows, heads, edge=len(rows)).splitlines()
+        return text + "Selector Indices: \n" + "\n".join(f"    {line}" for line in lines)
 
 
 class QuantileDiscretizerModelInfo(ModelInfo):

@@ -694,9 +694,13 @@ class WithModelInfo(BatchOperator):
 class ReadModel(WithModelInfo):
     """Says what the model that it is linked from says of itself."""
 
+    @staticmethod
+    def _is_model(schema: pa.Schema) -> bool:
+        return bool({"model_id", "column_index"} & {*schema.names})
+
     def _link(self) -> Any:
         table = self._inputs[0]._table()
-        if not {"model_id", "column_index"} & {*table.schema.names}:
+        if not self._is_model(table.schema):
             raise bad_option(
                 self._name,
                 f"{self._name} is linked from rows of {', '.join(table.schema.names)[:60]}, "

@@ -76,7 +76,9 @@ class OneVsRest(TrainStage):
         fields = [pa.field(CLASS_ID, pa.int64()), pa.field(CLASS_VALUE, kind), *models[0].schema]
         tables["t"] = context.from_arrow(pa.Table.from_pylist([told], schema=pa.schema(fields)))
         whole = context.sql(" UNION ALL ".join(["SELECT * FROM t", *selects]), tables=tables)
-        return self._model_stage()._with(whole.cache())
+        model = self._model_stage()._with(whole.cache())
+        self._print_trained(model)
+        return model
 
     def _model_stage(self) -> TrainedModel:
         """Give the stage of the model; columns that are set of the classifier alone are its own."""

@@ -17,6 +17,8 @@ from alink.operators._base import BatchOperator
 from alink.operators._define import build, one_of
 from alink.operators._discretizers import check_numbers
 from alink.operators._mapping import with_columns_found
+from alink.operators._model_details import ChisqSelectorModelInfo
+from alink.operators._model_info import ReadModel, WithModelInfo
 from alink.operators._results import ChiSquareTested, Correlated, Summarized, VectorSummarized
 from alink.operators._training import Training
 from alink.operators._vectors import check_vectors
@@ -26,6 +28,13 @@ Check = Callable[[str, dict[str, Any], pa.Schema], None]
 _MODEL = model_schema()
 _PARTS_MAX = 100_000
 _COLUMNS = ("selectedCols", "selectedCol", "vectorCol", "labelCol")
+
+
+class ChiSquareSelected(WithModelInfo):
+    """Chooses by chi-square tests."""
+
+    _info = ChisqSelectorModelInfo
+    _train_info = ChisqSelectorModelInfo
 
 
 def statistic(
@@ -184,7 +193,15 @@ def declare() -> None:
             "_chi_square.select",
             _tested,
             f"Select those of {of} that depend most on a label, by chi-square tests.",
+            ChiSquareSelected,
         )
+    build(
+        "ChisqSelectorModelInfoBatchOp",
+        ReadModel,
+        "Say what the model of ChiSqSelectorBatchOp says of itself.",
+        _info=ChisqSelectorModelInfo,
+        _train_info=ChisqSelectorModelInfo,
+    )
     statistic(
         "Quantile",
         "_quantiles.train",
