@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine"
@@ -64,12 +65,26 @@ func runEngine(stdin, stdout *os.File, stderr io.Writer) int {
 	}
 	ctx, err = whileClientLives(ctx, options, stdin)
 	if err == nil {
+		context.AfterFunc(ctx, func() { endInTime(options.RunDir, stderr) })
 		err = serveEmbedded(ctx, options, answer)
 	}
 	if err != nil {
 		_ = answer.Encode(ready{Error: diag.From(err)}) // the client reads it or is gone
 	}
 	return report(stderr, err)
+}
+
+// endTime is how long the engine may take to end when its client has.
+const endTime = 10 * time.Second
+
+// endInTime ends the process if it has not ended by itself in time: DuckDB may
+// take minutes to plan a statement, and cannot be interrupted meanwhile. The
+// workers end with it, as they do when it is killed.
+func endInTime(runDir string, stderr io.Writer) {
+	time.Sleep(endTime)
+	_, _ = fmt.Fprintf(stderr, "the client has ended, and the engine could not within %v; it is given up\n", endTime)
+	_ = os.RemoveAll(runDir) // the best that can be done for it
+	os.Exit(1)
 }
 
 func readEmbedded(stdin io.Reader) (embedded, error) {

@@ -752,6 +752,36 @@ def test_ended_client_leaves_nothing(
     assert eventually(lambda: list(short_tmp.iterdir()) == [], 5), "files are left"
 
 
+def test_client_killed_while_a_statement_is_planned(
+    pyrunner, script_environment, short_tmp, eventually, is_running
+):
+    terms = 20_000  # planned for minutes: DuckDB looks at each pair of them
+    script = f"""
+        import sys
+        import alink as al
+
+        with al.connect() as ctx:
+            t = ctx.sql("select 1 as x")
+            print(ctx.status()["engine_pid"], flush=True)
+            t.filter(" and ".join(f"x != {{i + 5}}" for i in range({terms}))).to_arrow()
+    """
+    client = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=dict(script_environment, TMPDIR=str(short_tmp)),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert client.stdout is not None
+    engine = int(client.stdout.readline())
+    time.sleep(3)
+    assert client.poll() is None, client.communicate()
+    client.kill()
+    client.communicate(timeout=20)
+    time.sleep(1)
+    assert is_running(engine), "the statement is planned too fast for the test to show anything"
+    assert eventually(lambda: not is_running(engine), 14), "the engine is left"
+    assert eventually(lambda: list(short_tmp.iterdir()) == [], 2), "files are left"
+
+
 @pytest.mark.parametrize(
     ("ending", "status", "last_line"),
     [
