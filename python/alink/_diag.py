@@ -315,6 +315,14 @@ def did_you_mean(name: str, what: str, candidates: Sequence[str]) -> str:
     return f"{what} are: {', '.join(candidates[:_LISTED_MAX])}{more}"
 
 
+def no_attribute(name: str, text: str) -> AttributeError:
+    """Make the error of an attribute that is not there, to which Python adds no hint of its own.
+
+    Python would look among the attributes of the object, unless the error names another.
+    """
+    return AttributeError(text, name=name, obj=None)
+
+
 def _edit_distance(a: str, b: str) -> int:
     """Damerau-Levenshtein distance with adjacent transpositions (optimal string alignment)."""
     rows = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn
 
-from alink._diag import suggest
+from alink._diag import no_attribute, suggest
 
 TABLE = {
     "aggregate": "agg",
@@ -153,4 +153,4 @@ def refuse_attribute(
             message += f"; here it is {foreign[name]}"
         elif near := suggest(name, known):
             message += f"; did you mean {' or '.join(near)}?"
-    raise AttributeError(message)
+    raise no_attribute(name, message)

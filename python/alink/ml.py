@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from alink._diag import did_you_mean, quote
+from alink._diag import did_you_mean, no_attribute, quote
 from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink._table import Table
@@ -377,7 +377,7 @@ def __getattr__(name: str) -> Any:
     if (found := _classes().get(name)) is not None:
         return found
     hint = did_you_mean(name, "estimators and transformers", sorted(_classes()))
-    raise AttributeError(f"alink.ml has no {quote(name)}: {hint}")
+    raise no_attribute(name, f"alink.ml has no {quote(name)}: {hint}")
 
 
 def __dir__() -> list[str]:

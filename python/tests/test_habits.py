@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import traceback
 from typing import Any
 
 import pyarrow as pa
@@ -72,6 +73,9 @@ def test_names_of_other_libraries_are_translated(rows, name, says):
         getattr(rows, name)
     assert says in str(caught.value)
     assert not hasattr(rows, name)
+    # What is hinted at is so once, since Python adds a hint of its own to what it prints.
+    printed = "".join(traceback.format_exception_only(caught.value))
+    assert printed == f"AttributeError: {caught.value}\n"
 
 
 def test_what_names_are_translated_to_exists():

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn
 
+from alink._diag import no_attribute
 from alink._options import bad_option
 from alink.operators import _frame
 from alink.operators._base import BatchOperator, StreamOperator
@@ -39,9 +40,10 @@ class FlinkEnvironment:
         return self._session.parallelism
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(
+        raise no_attribute(
+            name,
             f"{self._name} has no {name}: there is no Flink here; tables are made with "
-            "BatchOperator.fromDataframe(df, schemaStr) or BatchOperator.fromTable(t)"
+            "BatchOperator.fromDataframe(df, schemaStr) or BatchOperator.fromTable(t)",
         )
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 
-from alink._diag import did_you_mean, quote
+from alink._diag import did_you_mean, no_attribute, quote
 from alink._notebook import in_notebook
 from alink._options import bad_option
 from alink.operators._model_info import headline, listed
@@ -50,7 +50,7 @@ class Metrics:
         if found is None:
             kind = type(self).__name__
             hint = did_you_mean(method, "methods", list(self.__dict__.get("_getters", {})))
-            raise AttributeError(f"{kind} has no {method}: {hint}")
+            raise no_attribute(method, f"{kind} has no {method}: {hint}")
         return lambda: self._values[found]
 
     def __dir__(self) -> list[str]:

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from alink._diag import did_you_mean, quote
+from alink._diag import did_you_mean, no_attribute, quote
 from alink._options import bad_option
 from alink.operators._catalogue import Parameter
 
@@ -64,10 +64,11 @@ class WithParams:
                     return _Setter(self, parameter)
                 return lambda: self._get(parameter)
             hint = did_you_mean(parameter, "its parameters", list(self._parameters))
-            raise AttributeError(f"{self._name} has no parameter {quote(parameter)}: {hint}")
+            text = f"{self._name} has no parameter {quote(parameter)}: {hint}"
+            raise no_attribute(name, text)
         methods = [known for known in dir(type(self)) if not known.startswith("_")]
         hint = did_you_mean(name, "its methods", methods)
-        raise AttributeError(f"{self._name} has no attribute {quote(name)}: {hint}")
+        raise no_attribute(name, f"{self._name} has no attribute {quote(name)}: {hint}")
 
     def __dir__(self) -> list[str]:
         setters = (f"set{name[:1].upper()}{name[1:]}" for name in self._parameters)

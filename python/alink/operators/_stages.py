@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
-from alink._diag import quote
+from alink._diag import no_attribute, quote
 from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink._table import Table
@@ -128,8 +128,8 @@ class Estimator(PipelineStage):
 
     def __getattr__(self, name: str) -> Any:
         if name == "transform":
-            raise AttributeError(
-                f"{self._name} is not trained, its model is: write fit(rows).transform(rows)"
+            raise no_attribute(
+                name, f"{self._name} is not trained, its model is: write fit(rows).transform(rows)"
             )
         return super().__getattr__(name)
 
