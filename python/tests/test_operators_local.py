@@ -181,6 +181,37 @@ def test_what_is_wrong_is_told(make, text):
         make(predictor)
 
 
+@pytest.fixture(scope="module")
+def with_sql():
+    stages = (
+        pyalink.Select().setClause("y, a, 2 * a AS a2, v"),
+        _linear("LinearRegression", featureCols=["a", "a2"], reservedCols=["a2", "v"]),
+        pyalink.Select().setClause("v, p > a2 AS more, p"),
+    )
+    return pyalink.Pipeline(*stages).fit(source())
+
+
+def test_a_column_that_sql_does_not_find_is_told_when_the_predictor_is_made(with_sql):
+    with pytest.raises(al.Error, match=r"no column .?v"):
+        with_sql.collectLocalPredictor("y long, a double")
+
+
+def test_stages_of_sql_are_applied_in_an_engine(with_sql, tmp_path):
+    with_sql.save(tmp_path / "m.ak")
+    wanted = with_sql.transform(source()).collectToDataframe()
+    predictor = pyalink.LocalPredictor(tmp_path / "m.ak", SCHEMA)
+    assert predictor.getOutputSchemaStr() == "v VECTOR, more BOOLEAN, p DOUBLE"
+    pd.testing.assert_frame_equal(predictor.mapBatch(FRAME), wanted, rtol=1e-12)
+    assert predictor.mapBatch(FRAME.iloc[:0]).shape == (0, 3)
+    for i in (0, 1):
+        _same(predictor.map(FRAME.iloc[i].tolist()), wanted.iloc[i])
+    assert predictor.map([None] * len(FRAME.columns)).tolist() == [None, None, None]
+    with pytest.raises(al.Error, match="the row has 1 values"):
+        predictor.map([1.0])
+    pyalink.useLocalEnv(1)  # ends the engine that the predictor has used
+    _same(predictor.map(FRAME.iloc[1].tolist()), wanted.iloc[1])
+
+
 def test_a_file_is_enough_and_no_engine_starts(tmp_path):
     path = tmp_path / "m.ak"
     model = CHAINS["scaled"]().fit(source())

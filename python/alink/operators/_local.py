@@ -1,4 +1,8 @@
-"""Local predictors: trained pipelines that run in the client's process, without an engine."""
+"""Local predictors: trained pipelines that run in the client's process, without an engine.
+
+Where a stage is SQL, or needs a library that only an engine's workers have, the rows go through
+the whole pipeline in an engine instead.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,7 @@ from alink._table import Table
 from alink.operators import _frame
 from alink.operators._linalg import vector_cell
 from alink.operators._mapping import Steps
+from alink.operators._session import session
 from alink.operators._stages import PipelineModel, Transformer
 from alink.operators._tensor_values import Tensor
 from alink.operators._values import MTable, of_cell
@@ -36,14 +41,18 @@ _BATCH_ROWS = 8192
 _NAME = "LocalPredictor"
 
 
+class _NeedsEngine(Exception):
+    """A stage does what is not done in the client."""
+
+
 class LocalTable(Table):
     """Rows in the client, and the steps that are done to them: what stands for a table here.
 
     Stages are applied to it as to any table; it writes down their steps. What only an engine
-    can do is refused.
+    can do raises `_NeedsEngine`.
     """
 
-    __slots__ = ("models", "rows", "specs", "stage")
+    __slots__ = ("models", "rows", "specs")
 
     def __init__(self, schema: pa.Schema, rows: pa.Table | None = None) -> None:
         self._node = Node("local", schema=schema)
@@ -52,24 +61,14 @@ class LocalTable(Table):
         #: The steps, as `alink._algorithms._chain.Step` takes them, and their models.
         self.specs: list[Mapping[str, Any]] = []
         self.models: list[pa.Table] = []
-        #: The stage that is being applied, for messages.
-        self.stage = ""
 
     @property
     def _context(self) -> Any:
-        raise self._refused()
+        raise _NeedsEngine
 
     def _derive(self, op: str, args: Mapping[str, Any], *others: Node) -> Table:
         del op, args, others
-        raise self._refused()
-
-    def _refused(self, library: bool = False) -> Exception:
-        where = "with a library that only an engine's workers have" if library else "in an engine"
-        return bad_option(
-            _NAME,
-            f"{self.stage or 'the stage'} runs {where}: a local predictor cannot have it",
-            "use transform with an operator",
-        )
+        raise _NeedsEngine
 
     def cache(self) -> Table:
         """Give the same: the rows are here."""
@@ -80,9 +79,8 @@ class LocalTable(Table):
     ) -> LocalTable:
         """Write down steps."""
         if not isinstance(function, Steps) or not function.computes_only:
-            raise self._refused(isinstance(function, Steps) and function.has_library)
+            raise _NeedsEngine
         after = LocalTable(function.result)
-        after.stage = self.stage
         # As they would come to a worker.
         after.specs = [*self.specs, *json.loads(json.dumps(function.specs))]
         after.models = list(self.models)
@@ -95,7 +93,10 @@ class LocalTable(Table):
 
 
 class LocalPredictor:
-    """A trained pipeline that maps rows in this process: no engine is started.
+    """A trained pipeline that maps rows in this process, without an engine.
+
+    One of whose stages is SQL, or needs a library that the client has not, maps them in an engine,
+    which takes milliseconds for each call.
 
     Parameters
     ----------
@@ -127,9 +128,18 @@ class LocalPredictor:
                 'write LocalPredictor("model.ak", "x double")',
             )
         self._input = read_schema(_NAME, schemaStr)
-        applied = _applied(model, self._input)
-        self._output = applied.schema
-        self._specs, self._models = applied.specs, applied.models
+        stages = _with_models(model)
+        self._engine: _InEngine | None = None
+        self._specs: list[Mapping[str, Any]] = []
+        self._models: list[pa.Table] = []
+        try:
+            applied = _applied(stages, self._input)
+        except _NeedsEngine:
+            self._engine = _InEngine(stages)
+            self._output = self._engine.schema(self._input)
+        else:
+            self._output = applied.schema
+            self._specs, self._models = applied.specs, applied.models
         self._readers = [_reader(field.type) for field in self._input]
         self._writers = [(i, w) for i, f in enumerate(self._output) if (w := _writer(f.type))]
         self._row: Callable[[Sequence[Any]], Sequence[Any]] | None = None
@@ -226,11 +236,15 @@ class LocalPredictor:
         return f"<LocalPredictor {shown_schema(self._input)} -> {shown_schema(self._output)}>"
 
     def _row_chain(self) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        if self._engine is not None:
+            return self._engine.row_step(self._input)
         from alink._algorithms._rows import RowChain
 
         return self._told(lambda: RowChain(self._input, self._specs, self._models))
 
     def _mapped(self, table: pa.Table) -> pa.Table:
+        if self._engine is not None:
+            return self._engine.mapped(table).cast(self._output)
         if self._chain is None:
             from alink._algorithms._chain import Chain
 
@@ -289,24 +303,70 @@ def leaves(stage: Transformer) -> Iterator[Transformer]:
         yield from leaves(part)
 
 
-def _applied(model: Transformer, schema: pa.Schema) -> LocalTable:
-    """Write down the steps of a trained stage."""
+def _with_models(model: Transformer) -> list[Transformer]:
+    """Give the stages of a trained pipeline; those that have models have their rows here."""
     from alink.operators._training import TrainedModel, collected
 
     stages = list(leaves(model))
     models = collected([s for s in stages if isinstance(s, TrainedModel)])
+    return [
+        copy.copy(s)._with_rows(models[id(s)]) if isinstance(s, TrainedModel) else s for s in stages
+    ]
+
+
+def _applied(stages: Sequence[Transformer], schema: pa.Schema) -> LocalTable:
+    """Write down the steps of trained stages."""
+    from alink.operators._training import TrainedModel
+
     table = LocalTable(schema)
     for stage in stages:
-        table.stage = stage._name
         here = stage
         if isinstance(stage, TrainedModel):
-            rows = models[id(stage)]
+            rows = stage._rows
+            assert rows is not None
             here = copy.copy(stage)
             here._with(LocalTable(rows.schema, rows))
         after = here._transformed(table)
         assert isinstance(after, LocalTable)
         table = after
     return table
+
+
+class _InEngine:
+    """Trained stages that are applied in the engine of the session, which starts if need be."""
+
+    def __init__(self, stages: Sequence[Transformer]) -> None:
+        self._stages = stages
+
+    def _table(self, rows: pa.Table) -> Table:
+        table: Table = session().context.from_arrow(rows)
+        for stage in self._stages:
+            table = stage._transformed(table)
+        return table
+
+    def schema(self, given: pa.Schema) -> pa.Schema:
+        """Give the columns of what the stages give for rows of these."""
+        return self._table(given.empty_table()).schema
+
+    def mapped(self, rows: pa.Table) -> pa.Table:
+        """Apply the stages."""
+        return self._table(rows).to_arrow()
+
+    def row_step(self, given: pa.Schema) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        """Give what applies the stages to a row."""
+
+        def run(values: Sequence[Any]) -> Sequence[Any]:
+            arrays = [pa.array([v], kind) for v, kind in zip(values, given.types, strict=True)]
+            found = self.mapped(pa.Table.from_arrays(arrays, schema=given))
+            if found.num_rows != 1:
+                raise bad_option(
+                    _NAME,
+                    f"{_NAME}: the pipeline gives {found.num_rows} rows for one",
+                    "map rows with mapBatch instead",
+                )
+            return [column[0].as_py() for column in found.columns]
+
+        return run
 
 
 # --- values ---

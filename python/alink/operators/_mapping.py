@@ -75,11 +75,6 @@ class Steps(MapBatchesFunction[..., Any]):
         return self._result
 
     @property
-    def has_library(self) -> bool:
-        """Whether the steps need a library that the environment of the client lacks."""
-        return self._special is not None and self._special.env is not None
-
-    @property
     def computes_only(self) -> bool:
         """Whether the steps do no more than compute: they may run anywhere."""
         return self._special is None
