@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -295,14 +296,31 @@ func (p *Pool) countZygotes(e Event) {
 }
 
 // keyOf is what workers must agree in to stand in for each other: environment
-// and policy, the limit of memory included.
+// and policy, the limit of memory included, and what lies at the paths that they
+// see: a worker goes on seeing a file that another one has replaced.
 func keyOf(e *envmgr.Environment, spec Spec) string {
 	variables := variables(e, spec)
 	key := []string{e.ID, e.Interpreter, spec.Domain, spec.Isolation, strconv.FormatInt(spec.MemoryBytes, 10), spec.Policy.Key()}
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		key = append(key, name+"="+variables[name])
 	}
+	for _, m := range spec.Policy.Mounts {
+		key = append(key, identity(m.Path))
+	}
 	return strings.Join(append(key, e.Paths...), "\x00")
+}
+
+// identity tells files and folders apart that lie at a path one after the other.
+func identity(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
 // kindOf names the workers of a key, secrets in which it does not show.

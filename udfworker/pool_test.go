@@ -3,6 +3,7 @@ package udfworker
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/envmgr"
 	"github.com/alink-runtime/alink/go-tests/fixture"
+	"github.com/alink-runtime/alink/grant"
 	"github.com/alink-runtime/alink/udfworker/sandbox"
 )
 
@@ -96,6 +98,45 @@ func TestWarmWorkersAreReusedByKey(t *testing.T) {
 	}
 	if started, deaths := p.Counts(); started != 3 || deaths != 0 {
 		t.Errorf("%d workers started, %d died", started, deaths)
+	}
+}
+
+// TestAReplacedFileGetsAWorkerThatSeesIt: a mount is of what lay at the path
+// when the worker was started.
+func TestAReplacedFileGetsAWorkerThatSeesIt(t *testing.T) {
+	p, _ := newPool(t, "idle", nil)
+	path := filepath.Join(t.TempDir(), "model.txt")
+	lease := func() *Worker {
+		w, err := p.Acquire(t.Context(), Spec{
+			Policy:      sandbox.Policy{Mode: sandbox.Off, Mounts: []grant.Mount{{Path: path}}},
+			Environment: envmgr.Spec{Python: "a"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Release(w, true)
+		return w
+	}
+	write := func(name string) {
+		if err := os.WriteFile(name, []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(path)
+	first := lease()
+	if lease() != first {
+		t.Error("a warm worker of the same file was not leased")
+	}
+	write(path) // the same file with other text, which the worker sees
+	if lease() != first {
+		t.Error("a warm worker of a file that was written again was not leased")
+	}
+	write(path + ".new")
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+	if lease() == first {
+		t.Error("a worker was leased that sees the file that was replaced")
 	}
 }
 

@@ -103,6 +103,20 @@ def test_an_output_is_replaced_only_when_told(kind: str, tmp_path: Path) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("kind", ["Csv", "Ak"])
+def test_a_file_that_is_replaced_is_read_anew(kind: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "rows")
+    for text, schema in (("one", "s string"), ("two", "s string"), ("three", "s string, n int")):
+        wanted = {"s": text} | ({"n": 3} if "n int" in schema else {})
+        sink = getattr(pyalink, f"{kind}SinkBatchOp")()
+        batch([list(wanted.values())], schema).link(sink.setFilePath(path).setOverwriteSink(True))
+        BatchOperator.execute()
+        source = getattr(pyalink, f"{kind}SourceBatchOp")().setFilePath(path)
+        if kind == "Csv":
+            source.setSchemaStr(schema)
+        assert values(source) == [wanted]
+
+
 @pytest.mark.parametrize("kind", ["Csv", "Tsv", "Text", "LibSvm", "Parquet", "Ak"])
 @pytest.mark.parametrize("form", ["Batch", "Stream"])
 def test_a_file_that_is_missing(kind: str, form: str, tmp_path: Path) -> None:
