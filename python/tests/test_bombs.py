@@ -230,7 +230,10 @@ def below(pid):
     """Give the processes below one."""
     pids, found = [pid], []
     while pids:
-        for task in Path(f"/proc/{pids.pop()}/task").glob("*/children"):
+        tasks: list[Path] = []
+        with contextlib.suppress(OSError):  # any of them may end meanwhile
+            tasks = list(Path(f"/proc/{pids.pop()}/task").glob("*/children"))
+        for task in tasks:
             with contextlib.suppress(OSError):
                 new = [int(p) for p in task.read_text().split()]
                 pids += new
