@@ -419,6 +419,11 @@ class Context:
         return engine
 
     @property
+    def is_served(self) -> bool:
+        """Whether the engine is a server's, whose machine may be another one."""
+        return isinstance(self._options, ServerOptions)
+
+    @property
     def usable(self) -> bool:
         """Whether the context was not closed and its engine, if it was started, lives."""
         engine = self._engine

@@ -127,7 +127,7 @@ def test_a_file_that_is_missing(kind: str, form: str, tmp_path: Path) -> None:
         source.collectToDataframe()
 
 
-@pytest.mark.parametrize("scheme", ["http", "https", "oss", "hdfs"])
+@pytest.mark.parametrize("scheme", ["ftp", "oss", "hdfs"])
 def test_urls_are_refused(scheme: str) -> None:
     for make in (
         pyalink.CsvSourceBatchOp(filePath=f"{scheme}://host/a.csv", schemaStr="a int"),

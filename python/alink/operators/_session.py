@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alink._connection import Context, connect, default_context
+from alink.operators._downloads import Downloads
 
 if TYPE_CHECKING:
     from alink._plan import Node
@@ -29,6 +30,8 @@ class Session:
         By kind, steps of a plan that write: the next ``execute`` runs them.
     models : dict
         The models of StringIndexer that have a name, by which IndexToString finds them.
+    downloads : Downloads
+        The files that sources have read from URLs.
     """
 
     parallelism: int | None = None
@@ -37,6 +40,7 @@ class Session:
     waiting: dict[str, list[Waiting]] = field(default_factory=dict)
     sinks: dict[str, list[Node]] = field(default_factory=dict)
     models: dict[str, Table] = field(default_factory=dict)
+    downloads: Downloads = field(default_factory=Downloads)
     _context: Context | None = None
 
     @property
@@ -54,6 +58,7 @@ class Session:
         if self._context is not None and self.parallelism is not None:
             self._context.close()
         self._context = None
+        self.downloads.close()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from alink.operators import _frame
 from alink.operators._base import BatchOperator, StreamOperator, read_schema
 from alink.operators._catalogue import catalogue
 from alink.operators._define import BUILT, Make, batch_and_stream
+from alink.operators._downloads import is_url
 from alink.operators._mapping import apply_step, spreadsheet_libraries, with_schema
 from alink.operators._operator import AlgoOperator
 from alink.operators._session import session
@@ -36,7 +37,7 @@ _FILES_MAX = 10_000
 
 
 def local_path(name: str, params: Params) -> str:
-    """Give the path of a file of the engine's machine."""
+    """Give the path of a file or folder of the engine's machine."""
     if params.get("partitions"):
         raise bad_option(
             name,
@@ -44,6 +45,14 @@ def local_path(name: str, params: Params) -> str:
             "name the folder of the partition as filePath, or filter the rows behind",
         )
     return absolute_path(name, params["filePath"])
+
+
+def readable_path(name: str, params: Params) -> str:
+    """Give the path of what is read; a file at a URL is downloaded before."""
+    path = params["filePath"]
+    if is_url(path) and not session().context.is_served:
+        return session().downloads.path_of(name, path)
+    return local_path(name, params)
 
 
 def unescaped(text: str) -> str:
@@ -64,7 +73,7 @@ def _lines(path: str, skip: bool) -> Table:
 
 def text_source(name: str, params: Params, _inputs: Sequence[Table]) -> Table:
     """Read text: a row for each line."""
-    lines = _lines(local_path(name, params), params["ignoreFirstLine"])
+    lines = _lines(readable_path(name, params), params["ignoreFirstLine"])
     return lines.rename({"text": params["textCol"]})
 
 
@@ -74,7 +83,7 @@ def csv_source(name: str, params: Params, _inputs: Sequence[Table]) -> Table:
     Lines of a plain form are read by the engine, those of another one (``lenient``, blank lines
     that count, rows left out, long delimiters) in workers, where a field ends with its line.
     """
-    path = local_path(name, params)
+    path = readable_path(name, params)
     schema = read_schema(name, params["schemaStr"])
     for field in schema:
         if is_kind(field.type, TENSOR) or is_kind(field.type, MTABLE):
@@ -136,13 +145,13 @@ def libsvm_source(name: str, params: Params, _inputs: Sequence[Table]) -> Table:
     """Read LibSVM's lines, ``label index:value …``."""
     outputs = [("label", pa.float64()), ("features", VECTOR)]
     given = {"startIndex": params["startIndex"]}
-    lines = _lines(local_path(name, params), skip=False)
+    lines = _lines(readable_path(name, params), skip=False)
     return apply_step(lines, name, "_sources.libsvm", given, outputs, [])
 
 
 def parquet_source(name: str, params: Params, _inputs: Sequence[Table]) -> Table:
     """Read Parquet."""
-    return session().context.read_parquet(local_path(name, params))
+    return session().context.read_parquet(readable_path(name, params))
 
 
 def ak_source(name: str, params: Params, _inputs: Sequence[Table]) -> Table:
@@ -150,7 +159,7 @@ def ak_source(name: str, params: Params, _inputs: Sequence[Table]) -> Table:
 
     The client opens the first for its schema; a worker reads each whole file.
     """
-    path = local_path(name, params)
+    path = readable_path(name, params)
     try:
         paths = files_of(name, path)
         schema = _ak_meta.read_schema(str(paths[0]))
@@ -215,7 +224,7 @@ def tfrecord_source(name: str, params: Params, _inputs: Sequence[Table]) -> Tabl
     ``schemaStr`` names features: numbers and texts are a feature's first value, tensors and
     vectors all of them. A feature that an example lacks is NULL. A worker reads a whole file.
     """
-    path = local_path(name, params)
+    path = readable_path(name, params)
     schema = read_schema(name, params["schemaStr"])
     try:
         _tfrecord_types.refuse_others(schema)
@@ -240,7 +249,7 @@ def xls_source(name: str, params: Params, _inputs: Sequence[Table]) -> Table:
     the values that they had when the file was saved. An empty cell, or an empty text, is NULL; a
     row without any value is left out, and with ``lenient`` one that cannot be read.
     """
-    path = local_path(name, params)
+    path = readable_path(name, params)
     schema = read_schema(name, params["schemaStr"])
     for field in schema:
         if (
