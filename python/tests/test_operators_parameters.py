@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import os
 import re
 from pathlib import Path
@@ -121,6 +122,19 @@ def test_keywords_and_setters_are_one(name: str) -> None:
     assert made.getParams() == empty.getParams() == given
     with pytest.raises(al.PlanError, match=f'{kind._name} has no parameter "colour"'):
         kind(colour="red")
+
+
+def test_setters_are_found_in_the_class_and_say_what_they_set() -> None:
+    setter: Any = pyalink.KMeans.setK
+    stage = pyalink.KMeans()
+    assert setter(stage, 3) is stage
+    assert stage.getK() == 3
+    wanted = "Set k, of type Integer; 2 if it is not set. Gives what it belongs to."
+    assert inspect.getdoc(setter) == inspect.getdoc(stage.setK) == wanted
+    assert setter.__qualname__ == "KMeans.setK"
+    assert "it is required" in str(pyalink.CsvSourceBatchOp.setFilePath.__doc__)
+    for name in ("setQ", "k", "__wrapped__"):
+        assert not hasattr(pyalink.KMeans, name)
 
 
 def test_a_value_of_another_type_is_refused_by_name() -> None:

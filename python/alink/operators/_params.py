@@ -24,7 +24,26 @@ def shown(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-class WithParams:
+class _Setters(type):
+    """Gives the setters of a class as functions, as ``help(KMeans.setK)`` asks for them."""
+
+    _parameters: Mapping[str, Parameter]
+
+    def __getattr__(cls, name: str) -> Any:
+        parameter = _by_setter(cls._parameters).get(name[3:]) if name[:3] == "set" else None
+        if parameter is None:
+            text = f"type object {cls.__name__!r} has no attribute {name!r}"
+            raise AttributeError(text, name=name, obj=cls)
+
+        def setter(self: WithParams, *values: Any) -> Any:
+            return _Setter(self, parameter)(*values)
+
+        setter.__name__, setter.__qualname__ = name, f"{cls.__name__}.{name}"
+        setter.__doc__ = _told(cls._parameters[parameter])
+        return setter
+
+
+class WithParams(metaclass=_Setters):
     """Something that is set up by parameters.
 
     Each has a setter: ``vectorCol`` has ``setVectorCol``. They may also be given to the
@@ -119,12 +138,24 @@ class WithParams:
         return dict(self._values)
 
 
+def _told(parameter: Parameter) -> str:
+    """Say what a setter sets."""
+    if parameter.required:
+        more = "it is required"
+    elif parameter.default is None:
+        more = "it may be left out"
+    else:
+        more = f"{parameter.default!r} if it is not set"
+    return f"Set {parameter.name}, of type {parameter.type}; {more}. Gives what it belongs to."
+
+
 class _Setter:
     """A setter of one parameter; it gives what the parameter belongs to."""
 
     def __init__(self, owner: WithParams, parameter: str) -> None:
         self._owner = owner
         self._parameter = parameter
+        self.__doc__ = _told(owner._parameters[parameter])
 
     def __call__(self, *values: Any) -> Any:
         if not values:
