@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	duckdb "github.com/duckdb/duckdb-go-bindings"
 
 	"github.com/alink-runtime/alink/diag"
 	"github.com/alink-runtime/alink/engine/exec"
@@ -198,15 +197,14 @@ func checkNames(fields []arrow.Field) *diag.Diagnostic {
 // types gives the types of the columns of body, a SELECT. The error is a
 // *queryError whose position is in body.
 func (c *compiler) types(with string, body *fragment, columns []column) ([]sqlType, error) {
-	p, err := c.session.prepare(with+body.String(), body.depth)
+	given, err := c.session.columns(with+body.String(), body.depth)
 	if err != nil {
 		if q := asQueryError(err); q.position >= 0 {
 			q.position = max(q.position-len(with), -1)
 		}
 		return nil, err
 	}
-	defer duckdb.DestroyPrepare(&p)
-	if got, want := int(duckdb.PreparedStatementColumnCount(p)), max(len(columns), 1); got != want {
+	if got, want := len(given), max(len(columns), 1); got != want {
 		return nil, &queryError{
 			kind: "Binder", position: -1,
 			message: fmt.Sprintf("the expressions give %d columns instead of %d", got, want),
@@ -214,9 +212,7 @@ func (c *compiler) types(with string, body *fragment, columns []column) ([]sqlTy
 	}
 	types := make([]sqlType, len(columns))
 	for i, col := range columns {
-		logical := duckdb.PreparedStatementColumnLogicalType(p, duckdb.IdxT(i))
-		types[i] = readType(logical)
-		duckdb.DestroyLogicalType(&logical)
+		types[i] = given[i].typ
 		if _, hasNull := col.typ.visible(); hasNull {
 			types[i] = col.typ
 		}

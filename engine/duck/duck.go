@@ -102,6 +102,8 @@ type Database struct {
 	// texts are the user's expressions that were found to be sound, by their
 	// text; see parseText.
 	texts map[string]parsedText
+	// bound are statements' columns; see session.columns.
+	bound bound
 }
 
 var _ exec.Relational = (*Database)(nil)

@@ -242,7 +242,7 @@ func (c *compiler) sqlQuery(op plan.SQLQuery, inputs []*relation, index int) (*f
 		return nil, nil, problem
 	}
 	out.write("\n))")
-	p, err := c.session.prepare(standIns(inputs)+out.String(), out.depth)
+	given, err := c.session.columns(standIns(inputs)+out.String(), out.depth)
 	if err != nil {
 		e := asQueryError(err)
 		if e.position >= 0 {
@@ -250,12 +250,11 @@ func (c *compiler) sqlQuery(op plan.SQLQuery, inputs []*relation, index int) (*f
 		}
 		return nil, nil, c.explainQuery(e, op, inputs, out.locate(e.position))
 	}
-	defer duckdb.DestroyPrepare(&p)
-	columns := make([]column, int(duckdb.PreparedStatementColumnCount(p)))
+	columns := make([]column, len(given))
 	named := make([]plan.NamedExpr, len(columns))
 	for i := range columns {
 		// A column without a name is called by its expression: as it was written.
-		columns[i].name = boundParameter.ReplaceAllString(duckdb.PreparedStatementColumnName(p, duckdb.IdxT(i)), "$$$1")
+		columns[i].name = boundParameter.ReplaceAllString(given[i].name, "$$$1")
 		named[i].Name = columns[i].name
 	}
 	return out, columns, checkUnique(named)
