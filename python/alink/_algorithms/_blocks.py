@@ -27,6 +27,8 @@ Array = npt.NDArray[np.float64]
 
 #: Rows of a block of dense features: at 20 features 2.6 MB.
 BLOCK_ROWS = 16_384
+#: Features that are kept in memory as an array, if they are no more.
+_FEW_BYTES = 4 << 20
 
 #: From so many features on a cache near the processor does not hold a weight for each: 0.5 MB.
 WIDE = 2**16
@@ -338,6 +340,7 @@ class Blocks:
         # Vectors that were read from texts, and orders, by the number of their batch.
         self._kept: dict[int, Vectors] = {}
         self._orders: dict[int, Order | None] = {}
+        self._matrices: dict[int, Array] = {}
         self._kept_bytes = 0
         self._passes = 0
         # Where the columns of a block come together: memory that is new costs as much as a pass.
@@ -402,25 +405,50 @@ class Blocks:
         start = 0
         for number, batch in enumerate(self.group):
             if self._vector is None:
-                yield from self._of_columns(start, batch)
+                yield from self._of_columns(start, number, batch)
             else:
                 yield from self._of_vectors(self._vector, start, number, batch)
             start += batch.num_rows
 
-    def _of_columns(self, start: int, batch: pa.RecordBatch) -> Iterator[Block]:
-        columns = [floats(batch.column(name), name) for name in self._names]
+    def _of_columns(self, start: int, number: int, batch: pa.RecordBatch) -> Iterator[Block]:
+        columns = self._columns(number, batch)
         weights, label = self._weights(batch), self._labels(batch)
         for begin in range(0, batch.num_rows, BLOCK_ROWS):
             end = min(begin + BLOCK_ROWS, batch.num_rows)
-            part = self._matrix[:, : end - begin]
-            for j, column in enumerate(columns):
-                part[j] = column[begin:end]
+            if isinstance(columns, np.ndarray):
+                part = columns[:, begin:end]
+            else:
+                part = self._matrix[:, : end - begin]
+                for j, column in enumerate(columns):
+                    part[j] = column[begin:end]
             yield Block(
                 slice(start + begin, start + end),
                 Dense(part.T),
                 label.slice(begin, end - begin),
                 weights[begin:end],
             )
+
+    def _columns(self, number: int, batch: pa.RecordBatch) -> Array | list[Array]:
+        """Give the features of a batch, shape (size, rows); as one array where it is kept.
+
+        That is so where there are few, of which the calls take longer than the arithmetic, and
+        where they would have to be converted again with each pass.
+        """
+        kept = self._matrices.get(number)
+        if kept is not None:
+            return kept
+        columns = [floats(batch.column(name), name) for name in self._names]
+        size = 8 * batch.num_rows * len(columns)
+        few = self._kept_bytes + size <= _FEW_BYTES
+        if not few:
+            lie = all(is_plain(batch.column(name)) for name in self._names)
+            few = not lie and self._kept_bytes + size <= self.group.cache_bytes
+        if not few or not columns:
+            return columns
+        kept = self._matrices[number] = np.stack(columns)
+        kept.flags.writeable = False
+        self._kept_bytes += size
+        return kept
 
     def _of_vectors(
         self, name: str, start: int, number: int, batch: pa.RecordBatch
@@ -520,9 +548,14 @@ def codes_of(column: pa.Array, labels: Sequence[Any]) -> npt.NDArray[np.int64]:
     return table[numpy_of(encoded.indices)]
 
 
+def is_plain(column: pa.Array) -> bool:
+    """Tell whether the values of a column lie as 64-bit floats, none of them NULL."""
+    return column.type == pa.float64() and not column.null_count
+
+
 def floats(column: pa.Array, name: str) -> Array:
     """Give the values of a column, as they lie or as 64-bit floats; NULL is NaN."""
-    if column.type == pa.float64() and not column.null_count:
+    if is_plain(column):
         return numpy_of(column)
     try:
         return numpy_of(column.cast(pa.float64()))
