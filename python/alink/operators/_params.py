@@ -27,10 +27,9 @@ def shown(value: Any) -> str:
 class _Setters(type):
     """Gives the setters of a class as functions, as ``help(KMeans.setK)`` asks for them."""
 
-    _parameters: Mapping[str, Parameter]
-
     def __getattr__(cls, name: str) -> Any:
-        parameter = _by_setter(cls._parameters).get(name[3:]) if name[:3] == "set" else None
+        owner: Any = cls
+        parameter = _by_setter(owner._parameters).get(name[3:]) if name[:3] == "set" else None
         if parameter is None:
             text = f"type object {cls.__name__!r} has no attribute {name!r}"
             raise AttributeError(text, name=name, obj=cls)
@@ -39,7 +38,7 @@ class _Setters(type):
             return _Setter(self, parameter)(*values)
 
         setter.__name__, setter.__qualname__ = name, f"{cls.__name__}.{name}"
-        setter.__doc__ = _told(cls._parameters[parameter])
+        setter.__doc__ = _told(owner._parameters[parameter])
         return setter
 
 
