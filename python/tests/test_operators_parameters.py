@@ -129,6 +129,10 @@ def test_setters_are_found_in_the_class_and_say_what_they_set() -> None:
     stage = pyalink.KMeans()
     assert setter(stage, 3) is stage
     assert stage.getK() == 3
+    assert setter(stage, val=4).setMaxIter(val=7).getParams() == {"k": 4, "maxIter": 7}
+    for given in ({}, {"value": 3}, {"val": 3, "other": 4}):
+        with pytest.raises(al.PlanError, match="given no value"):
+            stage.setK(**given)
     wanted = "Set k, of type Integer; 2 if it is not set. Gives what it belongs to."
     assert inspect.getdoc(setter) == inspect.getdoc(stage.setK) == wanted
     assert setter.__qualname__ == "KMeans.setK"

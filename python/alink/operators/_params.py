@@ -34,8 +34,8 @@ class _Setters(type):
             text = f"type object {cls.__name__!r} has no attribute {name!r}"
             raise AttributeError(text, name=name, obj=cls)
 
-        def setter(self: WithParams, *values: Any) -> Any:
-            return _Setter(self, parameter)(*values)
+        def setter(self: WithParams, val: Any, *more: Any) -> Any:
+            return _Setter(self, parameter)(val, *more)
 
         setter.__name__, setter.__qualname__ = name, f"{cls.__name__}.{name}"
         setter.__doc__ = _told(owner._parameters[parameter])
@@ -156,8 +156,10 @@ class _Setter:
         self._parameter = parameter
         self.__doc__ = _told(owner._parameters[parameter])
 
-    def __call__(self, *values: Any) -> Any:
-        if not values:
+    def __call__(self, *values: Any, **named: Any) -> Any:
+        if not values and len(named) == 1 and "val" in named:  # what PyAlink calls it
+            values, named = (named["val"],), {}
+        if not values or named:
             raise bad_option(
                 self._owner._name,
                 f"{self._owner._name}: {quote(self._parameter)} is given no value",
