@@ -208,8 +208,11 @@ def test_stages_of_sql_are_applied_in_an_engine(with_sql, tmp_path):
     assert predictor.map([None] * len(FRAME.columns)).tolist() == [None, None, None]
     with pytest.raises(al.Error, match="the row has 1 values"):
         predictor.map([1.0])
-    pyalink.useLocalEnv(1)  # ends the engine that the predictor has used
-    _same(predictor.map(FRAME.iloc[1].tolist()), wanted.iloc[1])
+    pyalink.useLocalEnv(1)  # another engine than the predictor has used
+    try:
+        _same(predictor.map(FRAME.iloc[1].tolist()), wanted.iloc[1])
+    finally:
+        pyalink.resetEnv()
 
 
 def test_a_file_is_enough_and_no_engine_starts(tmp_path):
