@@ -12,9 +12,15 @@ import pyarrow as pa
 import pytest
 from groups import train
 
-from alink._algorithms import _glm, _isotonic, _softmax, _stepwise, _survival
+from alink._algorithms import _glm, _isotonic, _linear, _softmax, _stepwise, _survival
 from alink._algorithms._families import Family
-from alink._algorithms._models import read_model
+from alink._algorithms._models import (
+    BadModel,
+    Model,
+    read_model,
+    weights_of_labels,
+    write_model,
+)
 from alink._algorithms._student import two_sided
 from pyalink import alink as pyalink
 
@@ -152,8 +158,7 @@ def test_softmax_is_where_the_gradient_is_0() -> None:
         model = train(_softmax.train(SOFTMAX), table(y), size, batch_rows=90)
         read = read_model(model)
         assert read.labels == ["é", "c", "b"]
-        vectors = json.loads(read.data[0])["coefVectors"]
-        found.append(np.array([one["data"] for one in vectors]).T)
+        found.append(np.array(weights_of_labels(read)).T)
     assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-5)
     share = _softmax.probabilities(X @ found[0][1:] + found[0][0])
     wrong = share - (y[:, None] == np.array(read.labels))
@@ -170,10 +175,34 @@ def test_softmax_is_where_the_gradient_is_0() -> None:
     sparse = {**SOFTMAX, "featureCols": None, "vectorCol": "v"}
     vectors = [f"$2$0:{a!r} 1:{b!r}" for a, b in X.tolist()]
     model = train(_softmax.train(sparse), table(y, v=vectors), batch_rows=90)
-    of_vectors = json.loads(read_model(model).data[0])["coefVectors"]
-    assert pytest.approx(found[0], rel=1e-3) == np.array([o["data"] for o in of_vectors]).T
+    of_vectors = weights_of_labels(read_model(model))
+    assert pytest.approx(found[0], rel=1e-3) == np.array(of_vectors).T
     with pytest.raises(ValueError, match="1 value where 2"):
         train(_softmax.train(SOFTMAX), table(["a"] * ROWS))
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_softmax_reads_both_forms_of_models(apart: bool) -> None:
+    # PyAlink writes the weights of all labels one after the other.
+    weights = [[1.0, 2.0, 0.0], [0.5, 0.0, 3.0]]
+    told: dict[str, Any] = {"featureColNames": ["a", "b"], "coefVector": None, "coefVectors": None}
+    if apart:
+        told["coefVectors"] = [{"data": one} for one in weights]
+    else:
+        told["coefVector"] = {"data": [*weights[0], *weights[1]]}
+    meta = {"modelName": "softmax", "hasInterceptItem": True, "vectorCol": None}
+    model = Model(meta, [json.dumps(told)], ["x", "y", "z"])
+    predict = _softmax.Predict({}, [pa.string()])
+    predict.load(write_model(model, pa.string()))
+    rows = pa.RecordBatch.from_pydict({"a": [3.0, -1.0, -9.0], "b": [0.0, 1.0, -9.0]})
+    assert predict(rows)[0].to_pylist() == ["x", "y", "z"]
+    linear = _linear.Predict({}, [pa.string()])
+    with pytest.raises(BadModel, match="not a linear one"):
+        linear.load(write_model(model, pa.string()))
+    if not apart:
+        broken = Model(meta, [json.dumps(told)], ["w", "x", "y", "z", "é"])
+        with pytest.raises(BadModel, match="6 weights for 4 labels"):
+            predict.load(write_model(broken, pa.string()))
 
 
 AFT = {**SOFTMAX, "censorCol": "c", "l1": 0.0, "l2": 0.0}

@@ -354,7 +354,7 @@ class Predict:
         """Take the model."""
         self._model = model = read_model(table)
         data = json.loads(model.data[0]) if model.data else {}
-        if "coefVector" not in data:
+        if not data.get("coefVector") or model.meta.get("modelName") == "softmax":
             raise BadModel("the model is not a linear one")
         coefficients = np.array(data["coefVector"]["data"], float)
         begin = 1 if model.meta.get("hasInterceptItem", True) else 0

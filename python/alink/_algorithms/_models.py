@@ -95,6 +95,24 @@ def write_model(
     return pa.table(arrays, schema=model_schema(label, columns))
 
 
+def weights_of_labels(model: Model) -> list[list[float]] | None:
+    """Give the weights of each label but the last, of a model of softmax; None of another one.
+
+    They stand one label after the other in ``coefVector``, the intercept first where there is
+    one, or each in a list of its own, ``coefVectors``.
+    """
+    content = json.loads(model.data[0]) if model.data else {}
+    if content.get("coefVectors"):
+        return [one["data"] for one in content["coefVectors"]]
+    if model.meta.get("modelName") != "softmax" or not content.get("coefVector"):
+        return None
+    whole, others = content["coefVector"]["data"], max(len(model.labels) - 1, 1)
+    if not whole or len(whole) % others:
+        raise BadModel(f"the model has {len(whole)} weights for {others} labels")
+    size = len(whole) // others
+    return [whole[at : at + size] for at in range(0, len(whole), size)]
+
+
 def read_model(table: pa.Table) -> Model:
     """Read a model from its table; the order of the rows does not matter.
 

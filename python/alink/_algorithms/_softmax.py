@@ -18,7 +18,7 @@ from ._blocks import Blocks, Scaling, counted
 from ._details import details
 from ._group import Group
 from ._margins import Margins
-from ._models import BadModel, Model, read_model, write_model
+from ._models import BadModel, Model, read_model, weights_of_labels, write_model
 from ._optimize import minimum
 from ._strings import Unreadable
 
@@ -50,8 +50,8 @@ def train(params: Mapping[str, Any]) -> Any:
         data = {
             "featureColNames": params.get("featureCols"),
             "featureColTypes": params.get("featureTypes"),
-            "coefVector": None,
-            "coefVectors": [{"data": column.tolist()} for column in of_labels.T],
+            "coefVector": {"data": of_labels.T.ravel().tolist()},
+            "coefVectors": None,
             "convergenceInfo": course,
         }
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
@@ -130,17 +130,18 @@ class Predict:
     def load(self, table: pa.Table) -> None:
         """Take the model."""
         model = read_model(table)
-        data = json.loads(model.data[0]) if model.data else {}
-        if not data.get("coefVectors"):
+        of_labels = weights_of_labels(model)
+        if of_labels is None:
             raise BadModel("the model is not one of Softmax")
-        weights = np.array([one["data"] for one in data["coefVectors"]], np.float64).T
+        names = json.loads(model.data[0]).get("featureColNames")
+        weights = np.array(of_labels, np.float64).T
         intercepts: Any = 0.0
         if model.meta.get("hasInterceptItem", True):
             intercepts, weights = weights[0], weights[1:]
         vector = model.meta.get("vectorCol")
         if vector is not None:
             vector = self._params.get("vectorCol") or vector
-        features = {"vectorCol": vector, "featureCols": data.get("featureColNames")}
+        features = {"vectorCol": vector, "featureCols": names}
         self._margins = Margins(features, weights, intercepts)
         self._labels = model.labels
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 
 import pyarrow as pa
 
-from alink._algorithms._models import BadModel, read_model
+from alink._algorithms._models import BadModel, Model, read_model, weights_of_labels
 from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink.operators._base import BatchOperator, TableBatch
@@ -129,11 +129,12 @@ class SoftmaxModelInfo(LinearClassifierModelInfo):
 
     def getWeight(self) -> DenseVector:
         """Give the weights of the first label, the intercept first where there is one."""
-        return DenseVector(self._content["coefVectors"][0]["data"])
+        return self.getWeights()[0]
 
     def getWeights(self) -> list[DenseVector]:
         """Give the weights of each label but the last, whose weights are 0."""
-        return [DenseVector(one["data"]) for one in self._content["coefVectors"]]
+        known = weights_of_labels(Model(self._meta, self._data, self._labels))
+        return [DenseVector(weights) for weights in known or []]
 
     def _weights(self) -> str:
         begin = 1 if self.hasInterceptItem() else 0
@@ -196,7 +197,7 @@ class LinearModelTrainInfo(ModelInfo):
 
     def getWeight(self) -> list[float]:
         """Give the weights, the intercept first where there is one and all features are there."""
-        if self._content.get("coefVector") is None:
+        if self._meta.get("modelName") == "softmax":
             raise self._lacking("one weight of a feature", "collectModelInfo().getWeights()")
         values = list(self._content["coefVector"]["data"])
         if self._features is None:
