@@ -13,7 +13,7 @@ import pytest
 from groups import train
 
 import alink as al
-from alink._algorithms import _tree_levels
+from alink._algorithms import _tree_growth, _tree_levels
 from alink._algorithms._boosting import train_boosted
 from alink._algorithms._lightgbm import shared_library
 from alink._algorithms._models import model_schema, read_model
@@ -187,6 +187,43 @@ def test_workers_together_grow_the_same_trees(training: Any, y: Any, params: Any
         assert a["feature"] == b["feature"]
         np.testing.assert_allclose(a["threshold"], b["threshold"])
         np.testing.assert_allclose(a["value"], b["value"], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("y", "kinds", "more"),
+    [
+        (LABEL, ["GINI", "INFOGAIN", "INFOGAINRATIO"], {}),
+        (LABEL, ["GINI"], {"weightCol": "w", "minSamplesPerLeaf": 3}),
+        (TARGET, ["MSE"], {"weightCol": "w", "maxBins": 40}),
+        (TARGET, ["MSE"], {"minSampleRatioPerChild": 0.1}),
+    ],
+)
+def test_nodes_of_few_rows_are_split_as_all_others(
+    y: Any, kinds: list[str], more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Codes that no row has lie between those of the others; some values are missing.
+    rows = table(
+        y,
+        w=RANDOM.random(N),
+        d=pa.array(np.where(X[:, 0] > 0, X[:, 1], np.nan), from_pandas=True),
+        e=pa.array([None if i % 3 else i % 2 for i in range(N)], pa.float64()),
+        f=np.ones(N),
+    )
+    names = ["f", "d", "kind", "a", "b", "e"]
+    found: list[Any] = []
+    for most, per_row, block, held in (
+        (0, 10**9, 1, 4_000_000),  # none has few
+        (4096, 1, 2**20, 4_000_000),  # all have
+        (0, 2, 300, 5000),  # some have, and they are looked at in many parts
+    ):
+        monkeypatch.setattr(_tree_growth, "_ROWS_FEW", most)
+        monkeypatch.setattr(_tree_growth, "_CELLS_PER_ROW", per_row)
+        monkeypatch.setattr(_tree_growth, "_CELLS_FEW", block)
+        monkeypatch.setattr(_tree_growth, "_CELLS_MAX", held)
+        model = grown(train_forest, rows, kinds=kinds, featureCols=names, **more)
+        found.append(read_model(model).data[1:])
+    assert len(found[0][0]) > 500
+    assert found[0] == found[1] == found[2]
 
 
 def test_weights_are_rows_that_stand_more_than_once() -> None:
