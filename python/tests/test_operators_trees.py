@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from alink._algorithms._tree_models import Encode, Forest, Predict, Stored
 from alink._algorithms._trees import train_forest
 from alink._ship import Shipment
 from alink.operators._mapping import PACKAGE, package
+from alink.operators._model_info import DecisionTreeModelInfo, RandomForestModelInfo
 from alink.operators._session import session
 from alink.operators._training import Training
 from pyalink import alink as pyalink
@@ -580,3 +583,105 @@ def test_the_cuts_below_values_are_counted(cuts):
     )
     expected = np.where(np.isnan(values), 0, np.searchsorted(cuts, values))
     assert _tree_levels.Search(cuts).below(values).tolist() == expected.tolist()
+
+
+class Figure:
+    """Stands for matplotlib's, which need not be installed: keeps what is drawn."""
+
+    drawn: Figure
+
+    def __init__(self) -> None:
+        Figure.drawn = self
+        self.texts: list[tuple[float, float, str]] = []
+        self.lines: set[tuple[tuple[float, float], tuple[float, float]]] = set()
+
+    def subplots(self) -> Any:
+        return self
+
+    def axis(self, shown: str) -> None:
+        assert shown == "off"
+
+    def set_size_inches(self, width: float, height: float) -> None:
+        self.inches = width, height
+
+    def set(self, xlim: tuple[float, float], ylim: tuple[float, float]) -> None:
+        self.limits = xlim, ylim
+
+    def set_position(self, place: list[float]) -> None:
+        assert place == [0, 0, 1, 1]
+
+    def plot(self, x: list[float], y: list[float], **_: Any) -> None:
+        self.lines.add(((x[0], y[0]), (x[1], y[1])))
+
+    def text(self, x: float, y: float, text: str, **_: Any) -> None:
+        self.texts.append((x, y, text))
+
+    def savefig(self, path: str) -> None:
+        Path(path).write_bytes(b"")
+
+    def said(self) -> list[str]:
+        """Give the texts from above, and from left to right."""
+        return [text for _, _, text in sorted(self.texts, key=lambda one: (-one[1], one[0]))]
+
+
+@pytest.fixture
+def figure(monkeypatch: pytest.MonkeyPatch) -> type[Figure]:
+    module = types.ModuleType("matplotlib.figure")
+    module.Figure = Figure  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "matplotlib", types.ModuleType("matplotlib"))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", module)
+    return Figure
+
+
+def test_trees_are_drawn_by_matplotlib(
+    figure: type[Figure], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pa.table(
+        {
+            "cost $": [1.0, 2.0, 3.0, 4.0] * 2,
+            "kind": ["a"] * 4 + ["b"] * 4,
+            "y": ["lo", "lo", "hi", "hi", "ä", "ä", "ä", "ä"],
+        }
+    )
+    model = grown(train_forest, rows, kinds=["INFOGAIN"] * 2, featureCols=["cost $", "kind"])
+    path = str(tmp_path / "tree.png")
+    RandomForestModelInfo(model).saveTreeAsImage(path, 1)
+    drawn = figure.drawn
+    assert drawn.said() == ["kind", "a", "b", "cost \\$", "ä", "<= 2.5", "> 2.5", "lo", "hi"]
+    assert drawn.lines == {((1.25, 0), (0.5, -1)), ((1.25, 0), (2, -1))} | {
+        ((0.5, -1), (0, -2)),
+        ((0.5, -1), (1, -2)),
+    }
+    assert drawn.limits == ((-0.5, 2.5), (-2.5, 0.5))
+    with pytest.raises(al.PlanError, match="is there already"):
+        RandomForestModelInfo(model).saveTreeAsImage(path, 0, False)
+    DecisionTreeModelInfo(model).saveTreeAsImage(path, True)
+    with pytest.raises(al.PlanError, match="no tree 2 among 2"):
+        RandomForestModelInfo(model).saveTreeAsImage(path, 2, True)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(al.PlanError, match="trees are drawn with matplotlib, which is not"):
+        DecisionTreeModelInfo(model).saveTreeAsImage(path, True)
+
+
+def test_of_large_trees_the_upper_levels_are_drawn(figure: type[Figure], tmp_path: Path) -> None:
+    info = DecisionTreeModelInfo(grown(train_forest, table(), kinds=["MSE"]))
+    info.saveTreeAsImage(str(tmp_path / "deep"))
+    said = figure.drawn.said()
+    assert 20 < said.count("…") <= 64
+    assert len(said) < 400
+    assert figure.drawn.inches[0] <= 64 * 1.6
+    # A node of many branches shows the first of them.
+    many = pa.table(
+        {"k": [f"name {i:03d} that is far too long" for i in range(300)], "y": LABEL[:300]}
+    )
+    wide = DecisionTreeModelInfo(grown(train_forest, many, kinds=["INFOGAIN"], featureCols=["k"]))
+    wide.saveTreeAsImage(str(tmp_path / "wide"))
+    said = figure.drawn.said()
+    assert said[:2] == ["k", "name 000 that is …"]
+    assert said.count("…") == 1
+    assert len(said) == 1 + 12 + 1 + 13
+    single = pa.table({"k": ["a"] * 3, "y": ["one"] * 3})
+    leaf = DecisionTreeModelInfo(grown(train_forest, single, kinds=["GINI"], featureCols=["k"]))
+    leaf.saveTreeAsImage(str(tmp_path / "leaf"))
+    assert figure.drawn.said() == ["one"]
+    assert not figure.drawn.lines

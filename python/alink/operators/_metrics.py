@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 
 from alink._diag import did_you_mean, no_attribute, quote
-from alink._notebook import in_notebook
 from alink._options import bad_option
+from alink.operators._drawing import save_image
 from alink.operators._model_info import headline, listed
 from alink.operators._summaries import ends, format_number, format_table
 
@@ -336,29 +334,18 @@ class RankingMetrics(MultiLabelMetrics):
 def _draw(
     path: str, overwrite: bool, title: str, axes: tuple[str, str], curves: Mapping[str, Any]
 ) -> None:
-    """Draw curves, each a list of x and one of y, into a file; in a notebook show them too."""
-    if Path(path).exists() and not overwrite:
-        raise bad_option("BinaryClassMetrics", f"{path} is there already", "True replaces it")
-    try:
-        figure_kind = importlib.import_module("matplotlib.figure").Figure
-    except ImportError:
-        raise bad_option(
-            "BinaryClassMetrics",
-            "BinaryClassMetrics: curves are drawn with matplotlib, which is not installed here",
-            "pip install matplotlib; getRocCurve() and its like give the points",
-        ) from None
-    figure = figure_kind()
-    plot = figure.subplots()
-    for name, (x, y) in curves.items():
-        plot.plot(x, y, label=name)
-    plot.set(title=title, xlabel=axes[0], ylabel=axes[1])
-    if len(curves) > 1:
-        plot.legend()
-    figure.savefig(path)
-    if in_notebook():
-        from IPython.display import Image, display
+    """Draw curves, each a list of x and one of y, into a file."""
 
-        display(Image(filename=path))
+    def draw(figure: Any) -> None:
+        plot = figure.subplots()
+        for name, (x, y) in curves.items():
+            plot.plot(x, y, label=name)
+        plot.set(title=title, xlabel=axes[0], ylabel=axes[1])
+        if len(curves) > 1:
+            plot.legend()
+
+    instead = "getRocCurve() and its like give the points"
+    save_image("BinaryClassMetrics", "curves", instead, path, overwrite, draw)
 
 
 def format_matrix(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn, TypeVar
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 
@@ -12,6 +13,7 @@ from alink._algorithms._models import BadModel, Model, read_model, weights_of_la
 from alink._errors import without_our_frames
 from alink._options import bad_option
 from alink.operators._base import BatchOperator, TableBatch
+from alink.operators._drawing import Drawn, draw_tree, save_image
 from alink.operators._linalg import DenseVector
 from alink.operators._operator import AlgoOperator, collect
 from alink.operators._session import Waiting, session
@@ -358,13 +360,22 @@ class TreeModelInfo(ModelInfo):
         """Give the values of the label, of a classifier."""
         return list(self._labels)
 
-    def _rule(self, treeId: int) -> str:
-        """Write a tree as an expression of SQL."""
+    def _tree(self, treeId: int) -> Mapping[str, Any]:
         if not 0 <= treeId < self.getNumTrees():
             raise bad_option(
                 type(self).__name__, f"there is no tree {treeId!r:.20} among {self.getNumTrees()}"
             )
-        return _Rule(json.loads(self._data[1 + treeId]), self).text(0)
+        return json.loads(self._data[1 + treeId])
+
+    def _rule(self, treeId: int) -> str:
+        """Write a tree as an expression of SQL."""
+        return _Rule(self._tree(treeId), self).text(0)
+
+    def _draw(self, treeId: int, path: str, overwrite: bool, instead: str) -> None:
+        """Draw a tree into a file."""
+        root = _Rule(self._tree(treeId), self).drawn(0)
+        owner, rule = type(self).__name__, f"{instead} gives a tree as an expression of SQL"
+        save_image(owner, "trees", rule, path, overwrite, lambda figure: draw_tree(figure, root))
 
     def __str__(self) -> str:
         meta: dict[str, Any] = {
@@ -388,10 +399,9 @@ class DecisionTreeModelInfo(TreeModelInfo):
         """Give the tree as an expression of SQL."""
         return self._rule(0)
 
-    def saveTreeAsImage(self, path: str, isOverwrite: bool = False) -> NoReturn:
-        """Refuse: trees are not drawn."""
-        del path, isOverwrite
-        raise _undrawn(self, "getCaseWhenRule()")
+    def saveTreeAsImage(self, path: str, isOverwrite: bool = False) -> None:
+        """Draw the tree, with matplotlib; of a large one the levels next to the root."""
+        self._draw(0, path, isOverwrite, "getCaseWhenRule()")
 
 
 class MultiTreeModelInfo(TreeModelInfo):
@@ -401,10 +411,9 @@ class MultiTreeModelInfo(TreeModelInfo):
         """Give a tree, counted from 0, as an expression of SQL."""
         return self._rule(treeId)
 
-    def saveTreeAsImage(self, path: str, treeId: int, isOverwrite: bool = False) -> NoReturn:
-        """Refuse: trees are not drawn."""
-        del path, treeId, isOverwrite
-        raise _undrawn(self, "getCaseWhenRule(treeId)")
+    def saveTreeAsImage(self, path: str, treeId: int, isOverwrite: bool = False) -> None:
+        """Draw a tree, counted from 0, as that of a decision tree is drawn."""
+        self._draw(treeId, path, isOverwrite, "getCaseWhenRule(treeId)")
 
 
 class RandomForestModelInfo(MultiTreeModelInfo):
@@ -415,16 +424,8 @@ class GbdtModelInfo(MultiTreeModelInfo):
     """Boosted trees."""
 
 
-def _undrawn(info: TreeModelInfo, instead: str) -> Exception:
-    return bad_option(
-        type(info).__name__,
-        f"{type(info).__name__}: trees are not drawn",
-        f"{instead} gives a tree as an expression of SQL",
-    )
-
-
 class _Rule:
-    """A tree as an expression of SQL; the form of a tree is that of `_tree_models`."""
+    """A tree as an expression of SQL, or to be drawn; its form is that of `_tree_models`."""
 
     def __init__(self, tree: Mapping[str, Any], info: TreeModelInfo) -> None:
         self._tree = tree
@@ -456,10 +457,10 @@ class _Rule:
 
     def _by_category(self, node: int, branches: Sequence[int]) -> dict[int, list[str]]:
         name, known = self._name(node), self._categories[self._tree["feature"][node]]
-        children: dict[int, list[str]] = {}
-        for category, child in zip(known, branches[1:], strict=True):
-            children.setdefault(child, []).append(_literal(category))
-        parts = {child: [f"{name} IN ({', '.join(c)})"] for child, c in children.items()}
+        children = _by_branch(known, branches)
+        parts = {
+            child: [f"{name} IN ({', '.join(map(_literal, c))})"] for child, c in children.items()
+        }
         # What is not known goes with what is missing.
         missing = self._tree["missing"][node]
         every = ", ".join(map(_literal, known))
@@ -471,10 +472,41 @@ class _Rule:
         return '"' + name.replace('"', '""') + '"'
 
     def _leaf(self, value: Any) -> str:
+        return _literal(self._said(value))
+
+    def _said(self, value: Any) -> Any:
+        """Give the label of a leaf, or its number."""
         values = value if isinstance(value, list) else [value]
-        if len(self._labels) == len(values) > 1:
-            return _literal(self._labels[max(range(len(values)), key=values.__getitem__)])
-        return repr(float(values[0]))
+        if len(self._labels) == len(values):
+            return self._labels[max(range(len(values)), key=values.__getitem__)]
+        return float(values[0])
+
+    def drawn(self, node: int) -> Drawn:
+        """Give a node to be drawn, and how those below it are given."""
+        feature, first = self._tree["feature"][node], self._tree["child"][node]
+        if feature < 0:
+            said = self._said(self._tree["value"][node])
+            return Drawn(f"{said:.6g}" if isinstance(said, float) else str(said))
+        branches = self._tree["branches"].get(str(node))
+        if branches is None:
+            cut = f"{self._tree['threshold'][node]:.6g}"
+            labels = {0: f"<= {cut}", 1: f"> {cut}"}
+        else:
+            found = _by_branch(self._categories[feature], branches)
+            labels = {child: ", ".join(names) for child, names in found.items()}
+            labels.setdefault(self._tree["missing"][node], "NULL")
+        return Drawn(
+            self._names[feature],
+            [(labels[at], partial(self.drawn, first + at)) for at in sorted(labels)],
+        )
+
+
+def _by_branch(known: Sequence[str], branches: Sequence[int]) -> dict[int, list[str]]:
+    """Give the categories of each branch."""
+    children: dict[int, list[str]] = {}
+    for category, child in zip(known, branches[1:], strict=True):
+        children.setdefault(child, []).append(category)
+    return children
 
 
 def _literal(value: Any) -> str:
