@@ -179,6 +179,7 @@ def test_boosting_descends_and_gamma_stops_it() -> None:
     [
         (train_forest, LABEL, {"kinds": ["GINI", "INFOGAIN"], "subsamplingRatio": 0.5}),
         (train_forest, TARGET, {"kinds": ["MSE"], "minSamplesPerLeaf": 5}),
+        (train_forest, TARGET, {"kinds": ["MSE"] * 2, "featureSubsamplingRatio": 0.5}),
     ],
 )
 def test_workers_together_grow_the_same_trees(training: Any, y: Any, params: Any) -> None:
@@ -199,6 +200,7 @@ def test_workers_together_grow_the_same_trees(training: Any, y: Any, params: Any
         (LABEL, ["GINI"], {"weightCol": "w", "minSamplesPerLeaf": 3}),
         (TARGET, ["MSE"], {"weightCol": "w", "maxBins": 40}),
         (TARGET, ["MSE"], {"minSampleRatioPerChild": 0.1}),
+        (LABEL, ["INFOGAIN", "GINI"], {"featureSubsamplingRatio": 0.5, "minSamplesPerLeaf": 1}),
     ],
 )
 def test_nodes_of_few_rows_are_split_as_all_others(
@@ -227,6 +229,49 @@ def test_nodes_of_few_rows_are_split_as_all_others(
         found.append(read_model(model).data[1:])
     assert len(found[0][0]) > 500
     assert found[0] == found[1] == found[2]
+
+
+def test_each_node_of_a_forest_draws_its_features() -> None:
+    given = {"featureCols": ["a", "b", "c", "kind"], "seed": 7}
+    count = 30
+    model = grown(train_forest, table(), kinds=["MSE"] * count, numSubsetFeatures=1, **given)
+    found = trees(model)
+    assert all(set(tree["feature"]) == {-1, 0, 1, 2, 3} for tree in found)
+    # All four are drawn at the root about as often.
+    roots = np.bincount([tree["feature"][0] for tree in found], minlength=4)
+    assert roots.min() >= 2
+    again = grown(train_forest, table(), kinds=["MSE"] * count, numSubsetFeatures=1, **given)
+    assert read_model(again).data == read_model(model).data
+    other = grown(train_forest, table(), kinds=["MSE"], numSubsetFeatures=1, **given | {"seed": 8})
+    assert read_model(other).data[1] != read_model(model).data[1]
+    whole = grown(train_forest, table(), kinds=["MSE"], featureSubsamplingRatio=1.0, **given)
+    assert (
+        read_model(whole).data
+        == read_model(grown(train_forest, table(), kinds=["MSE"], **given)).data
+    )
+
+
+@pytest.mark.parametrize("name", ["RandomForestClassifier", "RandomForestRegressor"])
+def test_a_forest_is_better_than_its_trees(name: str) -> None:
+    random = np.random.default_rng(1)
+    x = random.normal(size=(1500, 8))
+    y = 2 * x[:, 0] + np.sin(3 * x[:, 1]) + x[:, 2] * x[:, 3] + random.normal(size=1500) / 2
+    label = y if name.endswith("Regressor") else (y > 0).astype(np.float64)
+    frame = pd.DataFrame(x, columns=[f"f{i}" for i in range(8)]).assign(y=label)
+    schema = ", ".join(f"{column} double" for column in frame.columns)
+    known, new = (
+        pyalink.BatchOperator.fromDataframe(part, schemaStr=schema)
+        for part in (frame[:1000], frame[1000:])
+    )
+
+    def error(trees: int) -> float:
+        forest = getattr(pyalink, name)(
+            featureCols=list(frame.columns[:8]), labelCol="y", predictionCol="p", numTrees=trees
+        )
+        found = forest.fit(known).transform(new).collectToDataframe()
+        return float(((found["p"] - found["y"]) ** 2).mean())
+
+    assert error(25) < 0.75 * error(1)
 
 
 def test_weights_are_rows_that_stand_more_than_once() -> None:

@@ -35,6 +35,8 @@ _CELLS_FEW = 2**20
 
 #: Of totals and their weights.
 Score = Callable[[Array, Array], Array]
+#: Tells of nodes, by their numbers, which features may split them, shape (features, nodes).
+Drawing = Callable[[Sequence[int]], npt.NDArray[np.bool_]]
 
 
 def gini(totals: Array, whole: Array) -> Array:
@@ -188,8 +190,8 @@ class Grower:
         self,
         stats: Array,
         chosen: npt.NDArray[np.intp],
-        features: list[int],
         classes: npt.NDArray[Any] | None = None,
+        drawing: Drawing | None = None,
     ) -> tuple[Tree, npt.NDArray[np.intp]]:
         """Grow a tree.
 
@@ -199,18 +201,19 @@ class Grower:
             What is added up: weights, and gradients. Of classes the weights alone.
         chosen : array of int
             The rows that it is grown of.
-        features : list of int
-            Those that it may use.
         classes : array of int, optional
             The class of each row.
+        drawing : callable, optional
+            Where not all features may split each node; the same in all workers.
 
         Returns
         -------
         tree, leaf
             The leaf of each chosen row.
         """
-        self._stats, self._features, self._classes = stats, features, classes
-        tree = Tree(np.zeros(len(self._rows.features)))
+        self._stats, self._classes, self._drawing = stats, classes, drawing
+        self._features = list(range(len(self._rows.features)))
+        tree = Tree(np.zeros(len(self._features)))
         self._sums = (
             len(stats) if classes is None else int(self._group.largest(classes.max(initial=0))) + 1
         )
@@ -302,10 +305,17 @@ class Grower:
                 first, last = np.searchsorted(place, [some[0], some[-1] + 1])
                 slots = slot[place[first:last]]
                 mine = slots >= 0
-                splits = best(len(some), rows[first:last][mine], slots[mine])
+                allowed = self._allowed([level[i] for i in some])
+                splits = best(allowed, rows[first:last][mine], slots[mine])
                 for i, split in zip(some.tolist(), splits, strict=True):
                     result[i] = split
         return result
+
+    def _allowed(self, nodes: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Tell which features may split which nodes."""
+        if self._drawing is None:
+            return np.ones((len(self._features), len(nodes)), np.bool_)
+        return self._drawing(nodes)
 
     def _divisible(self, tree: Tree, node: int) -> bool:
         """Tell whether there are features, rows for two branches and more than one class."""
@@ -314,15 +324,21 @@ class Grower:
         return self._classes is None or int(np.count_nonzero(tree.totals[node])) > 1
 
     def _best(
-        self, nodes: int, rows: npt.NDArray[np.intp], slots: npt.NDArray[np.intp]
+        self,
+        allowed: npt.NDArray[np.bool_],
+        rows: npt.NDArray[np.intp],
+        slots: npt.NDArray[np.intp],
     ) -> list[_Split | None]:
+        nodes = allowed.shape[1]
+        features = [f for f in self._features if allowed[f].any()]
         gains = np.full(nodes, -np.inf)
         makers: list[Callable[[int], _Split | None] | None] = [None] * nodes
-        for feature, cells in self._cells(self._features, nodes, rows, slots):
+        for feature, cells in self._cells(features, nodes, rows, slots):
             if self._rows.features.categories[feature] is None:
                 top, make = self._numeric(feature, cells)
             else:
                 top, make = self._categories(feature, cells)
+            top = np.where(allowed[feature], top, -np.inf)
             # Of gains that differ by rounding alone the first feature's counts.
             known = np.isfinite(gains)
             least = np.where(known, gains + _TIE * (1 + np.abs(np.where(known, gains, 0))), -np.inf)
@@ -331,29 +347,35 @@ class Grower:
         return [None if make is None else make(i) for i, make in enumerate(makers)]
 
     def _best_of_few(
-        self, nodes: int, rows: npt.NDArray[np.intp], slots: npt.NDArray[np.intp]
+        self,
+        allowed: npt.NDArray[np.bool_],
+        rows: npt.NDArray[np.intp],
+        slots: npt.NDArray[np.intp],
     ) -> list[_Split | None]:
         """Find the best splits of nodes of few rows, which all workers are given."""
+        nodes = allowed.shape[1]
+        features = [f for f in self._features if allowed[f].any()]
         known = self._rows.features.categories
-        numeric = np.array([f for f in self._features if known[f] is None], np.intp)
-        tops = np.full((len(self._features), nodes), -np.inf)
+        numeric = np.array([f for f in features if known[f] is None], np.intp)
+        tops = np.full((len(features), nodes), -np.inf)
         makers: dict[int, Callable[[int], _Split | None]] = {}
         for feature, cells in self._cells(
-            [f for f in self._features if known[f] is not None], nodes, rows, slots
+            [f for f in features if known[f] is not None], nodes, rows, slots
         ):
             top, makers[feature] = self._categories(feature, cells)
-            tops[self._features.index(feature)] = top
+            tops[features.index(feature)] = top
         few = self._few(numeric, nodes, rows, slots)
         found, cuts = self._tops(few)
-        places = np.array([known[f] is None for f in self._features], np.bool_)
+        places = np.array([known[f] is None for f in features], np.bool_)
         tops[places] = found
+        tops[~allowed[features]] = -np.inf
         best = self._first(tops)
         # Of each node the place of its feature among those of numbers.
         of = (np.cumsum(places) - 1)[best]
         numbers = np.flatnonzero((best >= 0) & places[best])
         made = self._made(few, of, numbers, found, cuts)
         return [
-            made.get(i) if at < 0 or places[at] else makers[self._features[at]](i)
+            made.get(i) if at < 0 or places[at] else makers[features[at]](i)
             for i, at in enumerate(best.tolist())
         ]
 

@@ -18,7 +18,7 @@ from ._group import Group
 from ._random import uniform
 from ._strings import Unreadable
 from ._tree_features import Array, Binned
-from ._tree_growth import Grower, Growth, Tree, entropy, gini, squares
+from ._tree_growth import Drawing, Grower, Growth, Tree, entropy, gini, squares
 from ._tree_models import Forest, Stored, write_forest
 
 _EVERY = 2**31 - 1
@@ -53,14 +53,19 @@ def require_classes(params: Mapping[str, Any], labels: Sequence[Any]) -> None:
         )
 
 
-def _subset(params: Mapping[str, Any], size: int, tree: int) -> list[int]:
-    """Draw the features of a tree."""
+def _drawing(params: Mapping[str, Any], size: int, tree: int) -> Drawing | None:
+    """Give what draws the features by which each node of a tree may be split [Breiman, 2001]."""
     some = float(params.get("featureSubsamplingRatio") or 1.0)
-    count = min(max(1, round(some * size)), params.get("numSubsetFeatures") or _EVERY, size)
-    if count == size:
-        return list(range(size))
-    drawn = uniform(params.get("seed") or 0, _FEATURES_DRAW + tree, np.arange(size))
-    return sorted(np.argsort(drawn, kind="stable")[:count].tolist())
+    count = max(1, min(int(some * size), params.get("numSubsetFeatures") or _EVERY))
+    if count >= size:
+        return None
+
+    def draw(nodes: Sequence[int]) -> npt.NDArray[np.bool_]:
+        numbers = np.array(nodes, np.int64)[:, None] * size + np.arange(size)
+        drawn = uniform(params.get("seed") or 0, _FEATURES_DRAW + tree, numbers)
+        return (drawn <= np.partition(drawn, count - 1, 1)[:, count - 1 : count]).T
+
+    return draw
 
 
 def _sample(
@@ -103,8 +108,7 @@ def train_forest(params: Mapping[str, Any]) -> Any:
         for number, kind in enumerate(kinds):
             grower = Grower(group, rows, _growth(params, kind))
             chosen = _sample(params, group, rows, number)
-            features = _subset(params, size, number)
-            tree, _ = grower.grow(stats, chosen, features, seen.codes)
+            tree, _ = grower.grow(stats, chosen, seen.codes, _drawing(params, size, number))
             gains += tree.gains
             trees.append(Stored.of(tree, _outcome(tree, classes, len(seen.labels))))
         forest = Forest(rows.features, "classes" if classes else "mean", [], trees, seen.labels)

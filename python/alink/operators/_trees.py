@@ -26,6 +26,9 @@ from alink.operators._training import Columns, Trained, trained
 
 _COLUMNS = ("labelCol", "featureCols", "vectorCol", "weightCol", "categoricalCols")
 _CRITERIA = ("GINI", "INFOGAIN", "INFOGAINRATIO")
+#: By how many of the features a node of a forest may be split.
+_FEATURES_SHARE = 0.2
+_EVERY = 2**31 - 1
 
 Prepare = Callable[[str, Mapping[str, Any], pa.Schema], dict[str, Any]]
 
@@ -181,6 +184,9 @@ def _forest(kind: str) -> Prepare:
         _shares(name, given, ["subsamplingRatio"], float("inf"))
         _positive(name, given, {"numSubsetFeatures": 1})
         count = given.get("numTrees", 1)
+        if "numTrees" in given and given["numSubsetFeatures"] == _EVERY:
+            # Regressions have no such parameter: without it all trees would be the same.
+            given.setdefault("featureSubsamplingRatio", _FEATURES_SHARE)
         if kind == "treeType":
             given["kinds"] = [one_of(name, kind, given[kind], _CRITERIA)]
         elif kind:
