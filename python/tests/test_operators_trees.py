@@ -261,7 +261,7 @@ def test_a_forest_is_better_than_its_trees(name: str) -> None:
     schema = ", ".join(f"{column} double" for column in frame.columns)
     known, new = (
         pyalink.BatchOperator.fromDataframe(part, schemaStr=schema)
-        for part in (frame[:1000], frame[1000:])
+        for part in (frame.iloc[:1000], frame.iloc[1000:])
     )
 
     def error(trees: int) -> float:
