@@ -65,7 +65,9 @@ func runEngine(stdin, stdout *os.File, stderr io.Writer) int {
 	}
 	ctx, err = whileClientLives(ctx, options, stdin)
 	if err == nil {
-		context.AfterFunc(ctx, func() { endInTime(options.RunDir, stderr) })
+		ended := make(chan struct{})
+		defer close(ended)
+		context.AfterFunc(ctx, func() { endInTime(ended, options.RunDir, stderr) })
 		err = serveEmbedded(ctx, options, answer)
 	}
 	if err != nil {
@@ -77,11 +79,15 @@ func runEngine(stdin, stdout *os.File, stderr io.Writer) int {
 // endTime is how long the engine may take to end when its client has.
 const endTime = 10 * time.Second
 
-// endInTime ends the process if it has not ended by itself in time: DuckDB may
-// take minutes to plan a statement, and cannot be interrupted meanwhile. The
-// workers end with it, as they do when it is killed.
-func endInTime(runDir string, stderr io.Writer) {
-	time.Sleep(endTime)
+// endInTime ends the process if the engine has not ended by itself in time:
+// DuckDB may take minutes to plan a statement, and cannot be interrupted
+// meanwhile. The workers end with it, as they do when it is killed.
+func endInTime(ended <-chan struct{}, runDir string, stderr io.Writer) {
+	select {
+	case <-ended:
+		return
+	case <-time.After(endTime):
+	}
 	_, _ = fmt.Fprintf(stderr, "the client has ended, and the engine could not within %v; it is given up\n", endTime)
 	_ = os.RemoveAll(runDir) // the best that can be done for it
 	os.Exit(1)
