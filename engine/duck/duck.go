@@ -164,7 +164,7 @@ func (d *Database) open() error {
 		return err
 	}
 	defer s.close()
-	if err := s.registerScan(); err != nil {
+	if err := errors.Join(s.registerScan(), s.registerQuotient()); err != nil {
 		return err
 	}
 	// In this order: the time zone is a setting of an extension, which exists

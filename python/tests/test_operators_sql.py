@@ -134,6 +134,81 @@ def test_differences_are_whole_units() -> None:
     ]
 
 
+QUOTIENTS = [
+    ("i / 2", "INT", [1, 1]),
+    ("-i / 2", "INT", [-1, -1]),
+    ("7 / i / 2 * 3", "INT", [3, 3]),
+    ("2 * (i + 1) / i", "INT", [2, 3]),
+    ("i / 2 half", "INT", [1, 1]),
+    ("i /* whole */ / -- and\n 2", "INT", [1, 1]),
+    ("CASE WHEN i > 2 THEN i / 2 ELSE 9 END / 2", "INT", [0, 4]),
+    ("CAST(i AS BIGINT) / 2", "BIGINT", [1, 1]),
+    ("CHAR_LENGTH(s) / 2", "BIGINT", [2, None]),
+    ("TIMESTAMPDIFF(HOUR, t, TIMESTAMP '2020-02-03 12:34:56.789') / 24", "INT", [3, None]),
+    ("SUM(i) OVER (PARTITION BY i / 2) / 2", "BIGINT", [2, 2]),
+    ("AVG(i) OVER (ORDER BY i)", "BIGINT", [2, 2]),
+    ("AVG(x) OVER ()", "DOUBLE", [-1.155, -1.155]),
+    ("i / (i - i)", "INT", [None, None]),
+    ("i / 2.0", "DOUBLE", [1.5, 1.0]),
+    ("i / CAST(2 AS DOUBLE)", "DOUBLE", [1.5, 1.0]),
+    ("x / 2", "DOUBLE", [-0.5775, None]),
+    ("x / (i - i)", "DOUBLE", [-math.inf, None]),
+    ("'7/2'", "VARCHAR", ["7/2", "7/2"]),
+]
+
+
+def test_quotients_of_whole_numbers_are_whole() -> None:
+    exprs = [
+        text if text.endswith("half") else f"{text} AS c{k}"
+        for k, (text, *_) in enumerate(QUOTIENTS)
+    ]
+    found = rows().select(", ".join([*exprs, "i"]))
+    types = [kind.split()[-1] for kind in found.getSchemaStr().split(", ")]
+    frame = found.collectToDataframe().sort_values("i", ascending=False)
+    for (text, kind, values), given, column in zip(QUOTIENTS, types, frame.columns, strict=False):
+        assert given == kind, text
+        assert [None if pd.isna(v) else v for v in frame[column]] == values, text
+
+
+def test_averages_of_whole_numbers_are_whole() -> None:
+    frame = pd.DataFrame({"g": [1, 1, 1, 2], "i": [1, 2, 5, None], "x": [1.0, 2.0, 5.0, None]})
+    source = pyalink.BatchOperator.fromDataframe(frame, "g int, i int, x double")
+    clause = (
+        "g, avg(i) AS a, AVG(DISTINCT i / 2) AS d, avg(i) FILTER (WHERE i > 1) AS f, avg(x) AS x"
+    )
+    found = source.groupBy("g", clause)
+    assert found.getSchemaStr() == "g INT, a BIGINT, d BIGINT, f BIGINT, x DOUBLE"
+    first, second = found.collectToDataframe().sort_values("g").itertuples(index=False)
+    assert tuple(first) == (1, 2, 1, 3, pytest.approx(8 / 3))
+    assert all(pd.isna(value) for value in second[1:])
+    source.registerTableName("t")
+    query = "SELECT g FROM t GROUP BY g HAVING avg(i) / 2 = 1 ORDER BY avg(x)"
+    assert pyalink.BatchOperator.sqlQuery(query).collectToDataframe()["g"].tolist() == [1]
+
+
+def test_divisions_are_found_by_what_they_divide() -> None:
+    for text, written in (
+        ("(a)/b AND (c)/d", "alink_quotient((a), b) AND alink_quotient((c), d)"),
+        ("a/b*c/d", "alink_quotient(alink_quotient(a, b)*c, d)"),
+        ("a - b/-c n", "a - alink_quotient(b, -c) n"),
+        ("t.a/`b c`[1]::INT", 'alink_quotient(t.a, "b c"[1]::INT)'),
+        ("x IN (1) OR NOT (a)/b = 1", "x IN (1) OR NOT alink_quotient((a), b) = 1"),
+        ("left(a, 1)/b", "alink_quotient(left(a, 1), b)"),
+        ("a LEFT JOIN b ON (a)/b = 1", "a LEFT JOIN b ON alink_quotient((a), b) = 1"),
+        ("INTERVAL '1' DAY / 2", "alink_quotient(INTERVAL '1' DAY, 2)"),
+        ("EXTRACT(DAY FROM (a)/b)", "EXTRACT(DAY FROM alink_quotient((a), b))"),
+        ("x -> x/2", "x -> alink_quotient(x, 2)"),
+        ("interval/x^2", "alink_quotient(interval, x^2)"),
+        # No divisions, or none that can be read.
+        ("'a/b' \"c/d\" e//f -- g/h", "'a/b' \"c/d\" e//f -- g/h"),
+        ("a/ , /b (c", "a/ , /b (c"),
+    ):
+        assert translate(text) == written
+        assert translate(written) == written
+    with pytest.raises(al.PlanError, match="brackets with divisions are nested too deep"):
+        translate("(" * 2000 + "a/b" + ")" * 2000)
+
+
 def test_the_time_and_random_numbers() -> None:
     at = time.time()
     texts = ["now()", "now(60)", "unix_timestamp()", "RAND()", "RAND_INTEGER(2)", "CURRENT_TIME"]

@@ -7,11 +7,16 @@ import re
 from alink._options import bad_option
 from alink.operators._brackets import closing, pieces
 from alink.operators._flink_functions import ADDED, CHANGED, written
+from alink.operators._quotients import QUOTIENT, quotients
 
 _TEXT = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\""
 # What is copied as it is: texts, names in quotes; and a name in backticks.
 _TOKEN = re.compile(rf"{_TEXT}|`((?:[^`]|``)*)`")
-_CALL = re.compile(rf"{_TEXT}|(?<![\w.])({'|'.join([*CHANGED, *ADDED])})\s*\(", re.IGNORECASE)
+_CALL = re.compile(
+    rf"{_TEXT}|(?<![\w.])({'|'.join([*CHANGED, *ADDED, 'avg'])})\s*\(", re.IGNORECASE
+)
+#: What may stand behind an aggregate and belongs to it.
+_OF_AGGREGATE = re.compile(r"\s*(?:FILTER\s*(?=\()|OVER\s*(?=\()|OVER\s+[\w\"]+)", re.IGNORECASE)
 _PHRASE = re.compile(
     r"\bINTERVAL\s+(?P<interval>'[^']*')\s+(?P<first>[A-Z]+)\s+TO\s+(?P<last>[A-Z]+)\b"
     r"|\bSIMILAR\s+TO\s+(?P<similar>'(?:[^']|'')*')"
@@ -20,13 +25,14 @@ _PHRASE = re.compile(
 )
 
 
-def translate(text: str) -> str:
+def translate(text: str, means: bool = True) -> str:
     """Write Flink's names, functions and phrases as DuckDB has them, where these differ.
 
     Names in backticks get double quotes. A function that `registerFunction` has named is the
-    program's own. What has been translated may be translated again.
+    program's own. What has been translated may be translated again. `means` tells whether AVG
+    is Flink's, the quotient of sum and count: of whole numbers a whole number.
     """
-    return _calls(_PHRASE.sub(_phrase, _TOKEN.sub(_name, text)))
+    return _calls(_PHRASE.sub(_phrase, _TOKEN.sub(_name, quotients(text))), means)
 
 
 def _name(match: re.Match[str]) -> str:
@@ -74,7 +80,7 @@ def _interval(match: re.Match[str]) -> str:
     )
 
 
-def _calls(text: str) -> str:
+def _calls(text: str, means: bool) -> str:
     parts: list[str] = []
     at = 0
     for match in _CALL.finditer(text):
@@ -83,11 +89,26 @@ def _calls(text: str) -> str:
         name = match[1]
         end = closing(text, match.end() - 1, name)
         inner = text[match.end() : end - 1]
-        given = [_calls(piece).strip() for piece in pieces(inner, name)] if inner.strip() else []
+        given = (
+            [_calls(piece, means).strip() for piece in pieces(inner, name)] if inner.strip() else []
+        )
         made = written(name, given)
+        if means and name.lower() == "avg" and len(given) == 1:
+            behind = _end_of_aggregate(text, end)
+            where = _calls(text[end:behind], means)
+            made = f"{QUOTIENT}(sum({given[0]}){where}, count({given[0]}){where})"
+            end = behind
         parts += [text[at : match.start()], f"{name}({', '.join(given)})" if made is None else made]
         at = end
     return "".join([*parts, text[at:]])
+
+
+def _end_of_aggregate(text: str, at: int) -> int:
+    while (match := _OF_AGGREGATE.match(text, at)) is not None:
+        at = match.end()
+        if text[at : at + 1] == "(":
+            at = closing(text, at, "AVG")
+    return at
 
 
 def _is_own(name: str) -> bool:

@@ -187,7 +187,7 @@ class GenerateFeatureOfLatestNDays(BatchOperator):
             inner = f"SELECT {', '.join(keys)}, {named} FROM past GROUP BY {', '.join(keys)}"
             shown = ", ".join(["*", *extended])
             query = f"{past} SELECT {shown} FROM ({inner}) ORDER BY {', '.join(keys)}"
-            outputs.append(run_sql(table._context, query, {"a": table}))
+            outputs.append(run_sql(table._context, query, {"a": table}, translated=True))
         widths = [len(group.keys) or 1 for group in groups]
         fields = [f for o, w in zip(outputs, widths, strict=True) for f in list(o.schema)[w:]]
         self._features = pa.schema(fields)

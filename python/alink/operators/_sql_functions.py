@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,12 @@ from alink.operators._udf import UserFunction, with_rows
 if TYPE_CHECKING:
     from alink._connection import Context
 
+_Write = Callable[[str], str]
+
 _NAME = "sqlQuery"
 _TOKEN = re.compile(
     r"""\s+|--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`"""
-    r"""|[A-Za-z_]\w*|\d[\w.]*|<>|<=|>=|!=|\|\||::|.""",
+    r"""|[A-Za-z_]\w*|\d[\w.]*|<>|<=|>=|!=|\|\||::|//|->>|->|\*\*|.""",
     re.DOTALL,
 )
 _WORD = re.compile(r"[A-Za-z_]\w*\Z|[\"`]")
@@ -61,13 +63,17 @@ def query_with_functions(
     query: str,
     tables: Mapping[str, Table],
     functions: Mapping[str, UserFunction],
+    write: _Write = translate,
 ) -> Table:
-    """Make the table of a query that calls functions; names are in lower case."""
+    """Make the table of a query that calls functions; names are in lower case.
+
+    `write` gives SQL, that has no such calls any more, in DuckDB's words.
+    """
     tokens = _tokens(query.strip().rstrip(";"))
     for i, token in enumerate(tokens):
         if token == "(":
             _close(tokens, i)
-    return _Query(context, dict(tables), functions).run(tokens)
+    return _Query(context, dict(tables), functions, write).run(tokens)
 
 
 def _tokens(text: str) -> list[str]:
@@ -85,7 +91,7 @@ def _text(tokens: Sequence[str]) -> str:
         ):
             parts.append(" ")
         parts.append(token)
-    return translate("".join(parts))
+    return "".join(parts)
 
 
 def _plain(name: str) -> str:
@@ -148,11 +154,16 @@ class _Source:
 
 class _Query:
     def __init__(
-        self, context: Context, tables: dict[str, Table], functions: Mapping[str, UserFunction]
+        self,
+        context: Context,
+        tables: dict[str, Table],
+        functions: Mapping[str, UserFunction],
+        write: _Write,
     ) -> None:
         self._context = context
         self._tables = tables
         self._functions = functions
+        self._write = write
         self._count = 0
 
     def run(self, tokens: list[str]) -> Table:
@@ -172,7 +183,7 @@ class _Query:
                 tokens[start:end] = ["SELECT", "*", "FROM", name]
                 continue
             tokens = self._select(tokens)
-        return self._context.sql(_text(tokens), tables=self._tables)
+        return self._context.sql(self._write(_text(tokens)), tables=self._tables)
 
     def _named(self, table: Table) -> str:
         self._count += 1
@@ -342,7 +353,7 @@ class _Query:
         outputs = [n if n.lower() not in taken else f"__{alias}_{n}" for n in names]
         for name, output in zip(names, outputs, strict=True):
             renamed[alias.lower(), name.lower()] = [quoted(source.alias), ".", quoted(output)]
-        call = _arguments(arguments)
+        call = self._arguments(arguments)
         source.table = with_rows(source.table, function, call, outputs, columns, outer)
         return at
 
@@ -377,7 +388,7 @@ class _Query:
         if _last_call(condition, self._functions) is None and "SELECT" not in map(
             str.upper, condition
         ):
-            source.table = source.table.filter(_text(_unqualified(condition)))
+            source.table = source.table.filter(self._write(_text(_unqualified(condition))))
 
     def _replace_calls(self, part: list[str], sources: list[_Source]) -> None:
         while (call := _last_call(part, self._functions)) is not None:
@@ -391,13 +402,22 @@ class _Query:
             end = _close(part, call + 1)
             arguments = part[call + 2 : end]
             source = self._owner(arguments, sources)
-            texts = _arguments(arguments)
+            texts = self._arguments(arguments)
             kinds = source.table.select({f"a{i}": t for i, t in enumerate(texts)}).schema.types
             self._count += 1
             name = f"__call{self._count}"
             source.table = source.table.with_columns({name: function.scalar(kinds)(*texts)})
             source.hidden.append(name)
             part[call : end + 1] = [quoted(source.alias), ".", quoted(name)]
+
+    def _arguments(self, tokens: Sequence[str]) -> list[str]:
+        """Give the arguments of a call, each as SQL."""
+        if not tokens:
+            return []
+        cuts = [-1, *(i for i, word in _outer(tokens) if word == ","), len(tokens)]
+        return [
+            self._write(_text(_unqualified(tokens[a + 1 : b]))) for a, b in itertools.pairwise(cuts)
+        ]
 
     def _owner(self, arguments: Sequence[str], sources: Sequence[_Source]) -> _Source:
         """Find the table whose columns a call names."""
@@ -421,14 +441,6 @@ class _Query:
                 "join them in a query within: SELECT f(a, b) FROM (SELECT t.a, u.b FROM …)",
             )
         return owners[0]
-
-
-def _arguments(tokens: Sequence[str]) -> list[str]:
-    """Give the arguments of a call, each as SQL."""
-    if not tokens:
-        return []
-    cuts = [-1, *(i for i, word in _outer(tokens) if word == ","), len(tokens)]
-    return [_text(_unqualified(tokens[a + 1 : b])) for a, b in itertools.pairwise(cuts)]
 
 
 def _unqualified(tokens: Sequence[str]) -> list[str]:
@@ -516,12 +528,18 @@ def told_early(table: Table, query: str, inputs: Mapping[str, Table]) -> Table:
     return table
 
 
-def run_sql(context: Any, query: str, tables: Mapping[str, Table]) -> Table:
-    """Make the table of a query in Alink's SQL; it knows what `registerFunction` has named."""
+def run_sql(
+    context: Any, query: str, tables: Mapping[str, Table], *, translated: bool = False
+) -> Table:
+    """Make the table of a query in Alink's SQL; it knows what `registerFunction` has named.
+
+    A query that is `translated` is in DuckDB's words already, but for calls of such functions.
+    """
     from alink.operators._session import session
 
+    write: _Write = str if translated else translate
     functions: Mapping[str, UserFunction] = session().functions
     if calls_functions(query, functions):
         named = {name.lower(): table for name, table in tables.items()}
-        return query_with_functions(context, query, named, functions)
-    return context.sql(translate(query), tables=tables)
+        return query_with_functions(context, query, named, functions, write)
+    return context.sql(write(query), tables=tables)

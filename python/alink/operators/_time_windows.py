@@ -131,7 +131,7 @@ def _over_rows(
                 "give what is computed another name, or leave it out by reservedCols",
             )
     query = f"{framed} SELECT {', '.join([*kept, selected(made)])} FROM framed ORDER BY {last}"
-    return gathered(name, run_sql(table._context, query, {"a": table}))
+    return gathered(name, run_sql(table._context, query, {"a": table}, translated=True))
 
 
 def numbered(time: str) -> str:
@@ -221,7 +221,7 @@ def _groups(
     listed = ", ".join([*keys, selected(made)])
     queries = ", ".join([numbered(row_time(name, schema, params)), *between, f"timed AS ({times})"])
     query = f"{queries} SELECT {listed} FROM timed GROUP BY {of} ORDER BY {of}"
-    return gathered(name, run_sql(table._context, query, {"a": table}))
+    return gathered(name, run_sql(table._context, query, {"a": table}, translated=True))
 
 
 def tumbling(length: str) -> str:
@@ -354,7 +354,7 @@ def group_by_window(name: str, params: Params, inputs: Sequence[Table]) -> Table
         timed AS (SELECT *, __start + {size} AS __end FROM started WHERE __start + {size} > __now)
         SELECT {clause}, __start AS window_start, __end AS window_end
         FROM timed GROUP BY {", ".join(keys)} ORDER BY window_end"""
-    return gathered(name, run_sql(table._context, query, {"a": table}))
+    return gathered(name, run_sql(table._context, query, {"a": table}, translated=True))
 
 
 def _declare_group_by_window() -> None:

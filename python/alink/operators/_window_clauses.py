@@ -212,7 +212,7 @@ def columns_of(name: str, clause: str, schema: pa.Schema, frame: Frame) -> dict[
         What the aggregates are computed of.
     """
     columns: dict[str, str] = {}
-    for item in pieces(translate(clause), name):
+    for item in pieces(translate(clause, means=False), name):
         match = _ALIAS.match(item.strip())
         if match is None:
             raise bad_option(
