@@ -169,20 +169,25 @@ def _sample(group: Group, rows: Binned) -> Array:
         np.frombuffer(part, rows.codes.dtype).reshape(size, -1)
         for part in group.gather(np.ascontiguousarray(mine).tobytes())
     ]
-    begins = np.cumsum([0, *rows.counts])
-    present = np.zeros(begins[-1])
-    for codes, begin in zip(rows.codes, begins, strict=False):
-        present[begin + np.unique(codes)] = 1
-    present = group.largest(present)
+    present = np.concatenate(
+        [
+            np.bincount(codes, minlength=count) > 0
+            for codes, count in zip(rows.codes, rows.counts, strict=True)
+        ]
+    )
+    present = group.largest(present.astype(np.float64)) > 0
     found = np.concatenate(parts, 1)
+    drawn = [
+        np.bincount(codes, minlength=count) for codes, count in zip(found, rows.counts, strict=True)
+    ]
     missed = [
-        np.setdiff1d(np.flatnonzero(present[begin:end]), codes)
-        for codes, begin, end in zip(found, begins, begins[1:], strict=False)
+        np.flatnonzero(some & (counted == 0))
+        for some, counted in zip(np.split(present, np.cumsum(rows.counts)), drawn, strict=False)
     ]
     # The most frequent code fills the rows that a feature does not need.
     more = np.empty((size, max(map(len, missed))))
-    for row, codes, drawn in zip(more, missed, found, strict=True):
-        row[:] = np.bincount(drawn).argmax() if drawn.size else codes[0]
+    for row, codes, counted in zip(more, missed, drawn, strict=True):
+        row[:] = counted.argmax() if found.size else codes[0]
         row[: len(codes)] = codes
     sample = np.concatenate([found.astype(np.float64), more], 1)
     sample[sample == 0] = np.nan

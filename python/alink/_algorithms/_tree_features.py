@@ -186,18 +186,18 @@ class Binned:
 
 
 def _cuts(values: Array, bins: int) -> Array:
-    found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
-    if len(found) > bins:
-        ranks = np.cumsum(counts)
-        ends = np.searchsorted(ranks, ranks[-1] * np.arange(1, bins) / bins)
-        ends = np.unique(np.minimum(ends, len(found) - 2))
-    else:
-        ends = np.arange(max(len(found) - 1, 0))
+    known = np.sort(values[~np.isnan(values)])
+    begins = np.flatnonzero(known[1:] != known[:-1]) + 1  # of each value but the least
+    if len(begins) >= bins:
+        ranks = np.ceil(len(known) * np.arange(1, bins) / bins).astype(np.intp)
+        after = np.searchsorted(known, known[ranks - 1], "right")
+        begins = np.unique(np.minimum(after, begins[-1]))
+    below, above = known[begins - 1], known[begins]
     with np.errstate(invalid="ignore", over="ignore"):
-        middle = found[ends] + (found[ends + 1] - found[ends]) / 2
+        middle = below + (above - below) / 2
     # Between neighbours of floating point, or infinities, the middle is none.
-    good = np.isfinite(middle) & (middle < found[ends + 1])
-    return np.where(good, middle, found[ends])
+    good = np.isfinite(middle) & (middle < above)
+    return np.where(good, middle, below)
 
 
 def _categories(group: Group, name: str) -> list[str]:
