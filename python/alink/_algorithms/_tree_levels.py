@@ -64,8 +64,8 @@ class Levels:
     tree : Stored
         Without categories, of depth up to `DEPTH_MAX`.
     depth : int
-    cuts : mapping of int to array
-        The thresholds of each feature that is compared.
+    cuts : mapping of int to mapping of float to int
+        Of each feature that is compared, its thresholds with their numbers in their order.
     places : mapping of comparison to int
         Where a comparison is among all; new ones are put there.
 
@@ -76,7 +76,11 @@ class Levels:
     """
 
     def __init__(
-        self, tree: Any, depth: int, cuts: dict[int, _Array], places: dict[_Comparison, int]
+        self,
+        tree: Any,
+        depth: int,
+        cuts: dict[int, dict[float, int]],
+        places: dict[_Comparison, int],
     ) -> None:
         compared: list[int] = []
         nodes = [0]
@@ -90,7 +94,7 @@ class Levels:
                     firsts.append(node)
                     seconds.append(node)
                 else:
-                    cut = int(np.searchsorted(cuts[feature], tree.threshold[node]))
+                    cut = cuts[feature][tree.threshold[node]]
                     comparison = (feature, int(bool(tree.missing[node])), cut)
                     compared.append(places.setdefault(comparison, len(places) + 1))
                     firsts.append(tree.child[node])
@@ -149,8 +153,12 @@ class Leveled:
         most = max((len(found) for found in ordered.values()), default=0)
         self._type: Any = np.uint8 if most < 256 else np.uint16 if most < 65536 else None
         places: dict[_Comparison, int] = {}
+        numbers = {
+            feature: {cut: number for number, cut in enumerate(found.tolist())}
+            for feature, found in ordered.items()
+        }
         self.trees = [
-            None if depth is None or self._type is None else Levels(tree, depth, ordered, places)
+            None if depth is None or self._type is None else Levels(tree, depth, numbers, places)
             for tree, depth in zip(trees, depths, strict=True)
         ]
         self._count = len(places)
