@@ -221,19 +221,19 @@ func TestACrewGetsOnWithOneWorker(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	defer mem.AssertSize(t, 0)
 	r := newRunner(t, func(o *Options) { o.Pool.MemoryBytesMax = memoryShare })
-	var running sync.WaitGroup
+	// The crew is there as long as one of them is open.
+	var sessions []exec.FunctionSession
 	for range 4 {
-		running.Go(func() {
-			s, err := r.Open(t.Context(), memoryStage("one", "nap@0", 3))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			runAll(t, s, mem, 20, 100)
-			_ = s.Close()
-		})
+		sessions = append(sessions, open(t, r, memoryStage("one", "nap@0", 3)))
+	}
+	var running sync.WaitGroup
+	for _, s := range sessions {
+		running.Go(func() { runAll(t, s, mem, 20, 100) })
 	}
 	running.Wait()
+	for _, s := range sessions {
+		_ = s.Close()
+	}
 	if started, _ := r.WorkerCounts(); started != 1 {
 		t.Errorf("%d workers were started", started)
 	}
