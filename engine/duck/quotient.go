@@ -193,9 +193,8 @@ type interval struct {
 // intervals carries what remains of months to days, and of days to
 // microseconds.
 func (q *quotients) intervals() {
-	a, _, out := valuesOf[interval](q)
-	b := dataOf[float64](q.b.data, q.rows)
-	for i, divisor := range b {
+	a, out := dataOf[interval](q.a.data, q.rows), dataOf[interval](duckdb.VectorGetData(q.out), q.rows)
+	for i, divisor := range dataOf[float64](q.b.data, q.rows) {
 		if divisor == 0 {
 			q.null(i)
 			continue

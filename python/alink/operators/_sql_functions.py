@@ -63,7 +63,7 @@ def query_with_functions(
     query: str,
     tables: Mapping[str, Table],
     functions: Mapping[str, UserFunction],
-    write: _Write = translate,
+    write: _Write,
 ) -> Table:
     """Make the table of a query that calls functions; names are in lower case.
 
